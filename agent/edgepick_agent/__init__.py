@@ -1,0 +1,1 @@
+"""The device side of edgepick: fetches, verifies, tries, runs and measures variants."""

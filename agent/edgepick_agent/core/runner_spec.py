@@ -1,0 +1,75 @@
+"""What the agent tells a runner process, and what it gets back; both as JSON files."""
+
+from dataclasses import dataclass
+
+from edgepick_wire.enums import StrEnum
+from edgepick_wire.manifest import ModelFormat, RunLimits, RuntimeChoice
+from edgepick_wire.metrics import Measurement, MeasurePlan
+
+
+class RunnerMode(StrEnum):
+    """What a runner process does."""
+
+    MEASURE = "measure"
+    """Load, answer the golden inputs, measure, write the result, exit."""
+    SERVE = "serve"
+    """Load, then answer inference requests on the socket until told to stop."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoldenFile:
+    """The self-test as a file: see :class:`edgepick_wire.manifest.GoldenSpec`."""
+
+    path: str
+    min_agreement: float
+    max_mean_abs_error: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunnerSpec:
+    """One model to run.
+
+    Attributes:
+        model: Name under which it is served.
+        version: Label for people.
+        model_path: The model file.
+        runtimes: Ways to run it; the first installed one is taken.
+        golden: The self-test; in ``serve`` it gates readiness.
+        plan: How to measure.
+        sensors: Names of sensor adapters to try, in order.
+        sysfs_root: "/" on a board, a recorded tree in tests.
+        stand_in: The machine is not the board that the profile names.
+        result_path: Where ``measure`` writes its :class:`RunnerResult`.
+        socket_path: Where ``serve`` listens.
+    """
+
+    model: str
+    version: str = ""
+    model_path: str
+    format: ModelFormat
+    runtimes: tuple[RuntimeChoice, ...]
+    golden: GoldenFile | None = None
+    plan: MeasurePlan = MeasurePlan()
+    limits: RunLimits = RunLimits()
+    sensors: tuple[str, ...] = ()
+    sysfs_root: str = "/"
+    stand_in: bool = False
+    result_path: str | None = None
+    socket_path: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunnerFailure:
+    """Why there is no measurement: a stable code of ``edgepick_agent.errors`` and a sentence."""
+
+    code: str
+    detail: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunnerResult:
+    """What a ``measure`` run found: exactly one of the two."""
+
+    measurement: Measurement | None = None
+    failure: RunnerFailure | None = None

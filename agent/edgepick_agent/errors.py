@@ -1,0 +1,111 @@
+"""What can go wrong on the device, each with a stable code, an exit code and a hint.
+
+AgentError                     code                 exit
+├── ConfigError                config               2
+├── StorageError               storage              1
+│   └── StorageFullError       storage-full         1
+├── AlreadyRunningError        already-running      1
+├── UnreachableError           unreachable          3
+├── RefusedError               refused              1, 4 for signatures and digests
+└── RunError                   run                  1
+    ├── RuntimeMissingError    runtime-missing      1
+    ├── ModelLoadError         model-load           1
+    ├── AcceleratorError       accelerator          1
+    ├── InputError             input                1
+    └── InferenceError         inference            1
+"""
+
+from typing import ClassVar
+
+from edgepick_wire.messages import Refusal, RefusalCode
+
+
+class AgentError(Exception):
+    """Root of the agent's errors: ``code`` is stable, ``hint`` tells the person what to do."""
+
+    code: ClassVar[str] = "agent"
+    exit_code: int = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class ConfigError(AgentError):
+    """The configuration is wrong; the message lists every problem, one per line."""
+
+    code = "config"
+    exit_code = 2
+
+
+class StorageError(AgentError):
+    """The state directory cannot be read or written."""
+
+    code = "storage"
+
+
+class StorageFullError(StorageError):
+    """No space left in the state directory."""
+
+    code = "storage-full"
+
+
+class AlreadyRunningError(AgentError):
+    """Another agent holds this state directory."""
+
+    code = "already-running"
+
+
+class UnreachableError(AgentError):
+    """The broker, or the running agent, cannot be reached."""
+
+    code = "unreachable"
+    exit_code = 3
+
+
+class RefusedError(AgentError):
+    """A bundle was refused; carries the refusal."""
+
+    code = "refused"
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.detail, hint=refusal.hint)
+        self.refusal = refusal
+        unverified = refusal.code in {RefusalCode.BAD_SIGNATURE, RefusalCode.DIGEST_MISMATCH}
+        self.exit_code = 4 if unverified else 1
+
+
+class RunError(AgentError):
+    """A model cannot be run."""
+
+    code = "run"
+
+
+class RuntimeMissingError(RunError):
+    """The runtime is not installed."""
+
+    code = "runtime-missing"
+
+
+class ModelLoadError(RunError):
+    """The file is not a model, or not one that this runtime can run."""
+
+    code = "model-load"
+
+
+class AcceleratorError(RunError):
+    """No allowed accelerator works."""
+
+    code = "accelerator"
+
+
+class InputError(RunError):
+    """An input's name, shape or type does not fit the model."""
+
+    code = "input"
+
+
+class InferenceError(RunError):
+    """The runtime failed while running."""
+
+    code = "inference"

@@ -1,0 +1,268 @@
+"""Every effect of the agent: what the core may ask of the world, and who may provide it.
+
+A port is for an effect; a policy is a function. Adapters are picked in ``app.py`` only. Each port
+has one suite of promises in ``tests/contracts``, which every adapter and its fake must pass.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from edgepick_agent.core.runner_spec import RunnerMode, RunnerResult, RunnerSpec
+from edgepick_wire.enums import StrEnum
+from edgepick_wire.manifest import RuntimeChoice
+from edgepick_wire.messages import RuntimeAvailable
+from edgepick_wire.metrics import RuntimeUsed
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class Clock(Protocol):
+    """Time; the core is given it as a value."""
+
+    def monotonic(self) -> float:
+        """Return seconds that never jump."""
+        ...
+
+    def now(self) -> float:
+        """Return seconds since the epoch, for people."""
+        ...
+
+
+class Storage(Protocol):
+    """Files below the state directory, by relative POSIX name; the only writer on the device.
+
+    Every method that changes something is one storage operation of the power-cut tests.
+    Raises ``StorageFullError`` on ENOSPC/EDQUOT and ``StorageError`` on any other ``OSError``.
+    """
+
+    def read(self, name: str) -> bytes | None:
+        """Return a file's content, or ``None`` if there is none."""
+        ...
+
+    def read_at(self, name: str, offset: int, size: int) -> bytes:
+        """Return up to ``size`` bytes at ``offset``; empty if there is no such file."""
+        ...
+
+    def names(self, folder: str) -> Sequence[str]:
+        """Return the names directly in ``folder``, sorted; empty if there is none."""
+        ...
+
+    def free_bytes(self) -> int:
+        """Return the space left for this user."""
+        ...
+
+    def write(self, name: str, data: bytes) -> None:
+        """Replace a file atomically and durably: temporary file, fsync, rename, folder fsync."""
+        ...
+
+    def reserve(self, name: str, size: int) -> None:
+        """Make a file of ``size`` bytes exist with its blocks allocated; keep what is in it."""
+        ...
+
+    def write_at(self, name: str, offset: int, data: bytes) -> None:
+        """Write into a reserved file, not yet durably."""
+        ...
+
+    def sync(self, name: str) -> None:
+        """Make what was written into a reserved file durable."""
+        ...
+
+    def move(self, source: str, target: str) -> None:
+        """Rename durably; an existing target file is replaced."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """Remove a file or a whole folder; nothing happens if it is not there."""
+        ...
+
+    def path(self, name: str) -> Path:
+        """Return where the file is, for a process that only reads it."""
+        ...
+
+
+class Transport(Protocol):
+    """The broker: bytes and topics, reconnecting by itself with jittered backoff.
+
+    Connection changes and deliveries are handed to the sinks given at construction, from the
+    transport's own thread.
+    """
+
+    def start(self) -> None:
+        """Begin to connect, and keep at it until :meth:`stop`."""
+        ...
+
+    def subscribe(self, topics: Iterable[tuple[str, int]]) -> None:
+        """Subscribe to ``(topic, qos)`` pairs, at most eight per packet."""
+        ...
+
+    def unsubscribe(self, topics: Iterable[str]) -> None:
+        """Unsubscribe, at most eight per packet."""
+        ...
+
+    def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool) -> None:
+        """Hand a message to the broker; while offline it is dropped (the outbox keeps its own)."""
+        ...
+
+    def stop(self, farewell: tuple[str, bytes] | None = None) -> None:
+        """Publish ``farewell`` retained if there is one, disconnect, and stop reconnecting."""
+        ...
+
+
+class RunnerState(StrEnum):
+    """What a runner process looks like from outside."""
+
+    STARTING = "starting"
+    READY = "ready"
+    """It serves (mode ``serve``) or works (mode ``measure``)."""
+    HUNG = "hung"
+    """Alive, but did not start, answer its health check, or finish an inference in time."""
+    OVER_MEMORY = "over-memory"
+    EXITED = "exited"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunnerObservation:
+    """A look at a runner process.
+
+    Attributes:
+        rss_bytes: Its resident set now; ``None`` once it is gone.
+        exit_code: As ``Popen.returncode``; negative for a signal.
+        detail: One sentence for a person, e.g. the last line on its standard error.
+    """
+
+    state: RunnerState
+    rss_bytes: int | None = None
+    exit_code: int | None = None
+    detail: str = ""
+
+
+class RunnerProcess(Protocol):
+    """One runner, seen from the agent. It never outlives the agent."""
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        ...
+
+    def observe(self) -> RunnerObservation:
+        """Return what it looks like now; takes at most some milliseconds."""
+        ...
+
+    def result(self) -> RunnerResult | None:
+        """Return what a ``measure`` run wrote, once it has ended; ``None`` if it wrote nothing."""
+        ...
+
+    def stop(self, *, grace_seconds: float = 2.0) -> None:
+        """End it: SIGTERM, then SIGKILL after the grace; returns when it is gone."""
+        ...
+
+
+class RunnerLauncher(Protocol):
+    """Starts runner processes."""
+
+    def start(self, spec: RunnerSpec, mode: RunnerMode) -> RunnerProcess:
+        """Start one; returns at once."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorSpec:
+    """One model input or output, as the session takes and gives it.
+
+    Attributes:
+        shape: Sizes; -1 for a dimension that may vary.
+        dtype: numpy name of the type in the model file ("float32", "int8", ...).
+        scale: Quantization scale, 0.0 if not quantized.
+        zero_point: Quantization zero point.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    scale: float = 0.0
+    zero_point: int = 0
+
+
+class Session(Protocol):
+    """A loaded model, ready to run.
+
+    Attributes:
+        inputs: In the model's order.
+        outputs: In the model's order.
+        used: What executes it.
+        arena_bytes: Exact tensor arena, where the runtime tells.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    used: RuntimeUsed
+    arena_bytes: int | None
+
+    def run(self, feeds: Mapping[str, "Array"]) -> list["Array"]:
+        """Run one inference on arrays of exactly the inputs' types; returns raw outputs.
+
+        Raises:
+            InputError: A name, shape or dtype that the model does not take.
+            InferenceError: The runtime failed.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free it."""
+        ...
+
+
+class Runtime(Protocol):
+    """Something that can execute a model file."""
+
+    def available(self) -> RuntimeAvailable | None:
+        """Return name, version and accelerators, or ``None`` if it is not installed."""
+        ...
+
+    def load(self, model: Path, choice: RuntimeChoice) -> Session:
+        """Return the model, loaded with the first accelerator of ``choice`` that works.
+
+        Raises:
+            RuntimeMissingError: The runtime is not installed; the hint names the pip line.
+            ModelLoadError: Not a model, or one that this runtime cannot run.
+            AcceleratorError: No accelerator of the choice works, and "cpu" is not among them.
+        """
+        ...
+
+
+class SensorKind(StrEnum):
+    """How a power sensor answers; the two are never mixed."""
+
+    ENERGY = "energy"
+    """A counter in microjoules, made monotonic by the adapter."""
+    POWER = "power"
+    """An instantaneous power in microwatts, to be sampled and integrated."""
+
+
+class PowerSensor(Protocol):
+    """Something that can tell energy or power.
+
+    Attributes:
+        source: E.g. "powercap-rapl:package-0".
+        scope: What it covers: "package", "module", "rails", "battery", "board".
+        kind: Counter or power.
+        period_seconds: Time between two fresh values.
+    """
+
+    source: str
+    scope: str
+    kind: SensorKind
+    period_seconds: float
+
+    def read(self) -> float | None:
+        """Return microjoules or microwatts; ``None`` for a failed read, never zero for one."""
+        ...
+
+
+Discover = Callable[[Path], Sequence[PowerSensor]]
+"""``sysfs root -> the sensors found there``, in order of preference."""

@@ -1,0 +1,28 @@
+"""The bounds of the protocol, each with its unit and its reason."""
+
+MAX_PAYLOAD_BYTES = 128 * 1024
+"""Largest MQTT payload; the hard limit of the strictest hosted broker (AWS IoT Core: 128 KB)."""
+
+CHUNK_BYTES = 64 * 1024
+"""Default chunk size; goodput through a broker peaks here, and it fits every broker's default."""
+
+MIN_CHUNK_BYTES = 512
+"""Smallest chunk size, for gateways in front of microcontrollers."""
+
+MAX_CHUNK_BYTES = 120 * 1024
+"""Largest chunk size: a payload less room for headers."""
+
+MAX_FILE_BYTES = 2 * 1024**3
+"""Largest file in a bundle; FlatBuffers end at 2 GiB too."""
+
+MAX_DEPTH = 12
+"""Deepest nesting of a JSON message."""
+
+MAX_ITEMS = 4096
+"""Most entries in one list or object of a message."""
+
+MAX_TEXT_CHARACTERS = 8192
+"""Longest string in a message."""
+
+MAX_TOPIC_LEVELS = 7
+"""AWS IoT Core allows seven slashes; we stay one below."""

@@ -1,0 +1,3 @@
+"""The version of the one distribution; every part reports it."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""What is known about boards: facts with sources, rules and budgets."""

@@ -1,0 +1,1 @@
+"""The host side of edgepick: compresses, publishes, selects and rolls out variants."""
