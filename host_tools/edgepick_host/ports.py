@@ -1,0 +1,149 @@
+"""Every effect of the host. Adapters are picked in ``app.py`` only."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+from edgepick_host.core.records import Device, Release
+from edgepick_wire.envelope import DocumentType, Envelope
+from edgepick_wire.messages import Birth, Desired, Presence, Report, Reported, TargetKind
+
+
+class Clock(Protocol):
+    """Time; cores are given it as a value."""
+
+    def monotonic(self) -> float:
+        """Return seconds that never jump."""
+        ...
+
+    def now(self) -> float:
+        """Return seconds since the epoch."""
+        ...
+
+
+class Signer(Protocol):
+    """Holds one private key, wherever it is."""
+
+    @property
+    def public_key(self) -> str:
+        """Ed25519 public key, 32 bytes in hexadecimal."""
+        ...
+
+    def sign(self, message: bytes) -> bytes:
+        """Return the 64-byte Ed25519 signature of ``message``."""
+        ...
+
+
+SignDocument = Callable[[DocumentType, bytes], Envelope]
+"""``(type, payload) -> envelope`` signed by whoever may sign this type."""
+
+OnMessage = Callable[[str, bytes], None]
+"""``(topic, payload)``, called from the broker's own thread."""
+
+
+class Broker(Protocol):
+    """The MQTT broker, seen from the host. Reconnects by itself once it was connected."""
+
+    def connect(self, *, timeout_seconds: float = 10.0) -> None:
+        """Return once connected.
+
+        Raises:
+            UnreachableError: No answer in time.
+            BrokerRefusedError: Wrong password or not allowed.
+        """
+        ...
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool) -> None:
+        """Return once the broker has acknowledged (QoS 1)."""
+        ...
+
+    def publish_many(self, messages: Iterable[tuple[str, bytes]], *, on_done: Callable[[int], None]) -> None:
+        """Publish retained messages with a bounded number in flight; ``on_done`` gets the count acknowledged."""
+        ...
+
+    def subscribe(self, topics: Sequence[str], on_message: OnMessage) -> None:
+        """Deliver every message on these filters (QoS 1); subscribed again after a reconnect."""
+        ...
+
+    def retained(self, topics: Sequence[str], *, quiet_seconds: float = 0.5) -> dict[str, bytes]:
+        """Return the retained messages on these filters, once none has come for ``quiet_seconds``."""
+        ...
+
+    def close(self) -> None:
+        """Disconnect."""
+        ...
+
+
+class Store(Protocol):
+    """The host's memory; every method is one transaction. Reports and decisions are append-only."""
+
+    def next_sequence(self) -> int:
+        """Return a number higher than any before, durably."""
+        ...
+
+    def save_release(self, release: Release, envelope: bytes) -> None:
+        """Keep a release and its signed manifest; publishing the same again changes nothing."""
+        ...
+
+    def releases(self, model: str | None = None) -> Sequence[Release]:
+        """Return releases, oldest first."""
+        ...
+
+    def manifest(self, digest: str) -> bytes | None:
+        """Return a signed manifest."""
+        ...
+
+    def save_desired(self, desired: Desired) -> None:
+        """Keep what a target should do, replacing what it should have done."""
+        ...
+
+    def desired(self, kind: TargetKind, target: str) -> Desired | None:
+        """Return what a target should do."""
+        ...
+
+    def all_desired(self) -> Sequence[Desired]:
+        """Return what every target should do."""
+        ...
+
+    def heard_birth(self, birth: Birth, at: float) -> None:
+        """Keep who a device is."""
+        ...
+
+    def heard_presence(self, device: str, presence: Presence, at: float) -> None:
+        """Keep whether a device is online; a last will of an older session changes nothing."""
+        ...
+
+    def heard_reported(self, reported: Reported, at: float) -> None:
+        """Keep what a device runs."""
+        ...
+
+    def devices(self) -> Sequence[Device]:
+        """Return every device that was ever heard, by id."""
+        ...
+
+    def add_report(self, report: Report, at: float) -> bool:
+        """Keep a report; ``False`` if its device already sent one with this id."""
+        ...
+
+    def reports(self, *, model: str | None = None, device: str | None = None) -> Sequence[Report]:
+        """Return reports in the order of their arrival."""
+        ...
+
+    def append_decision(self, model: str, document: bytes) -> int:
+        """Keep a decision record for ever; returns its number."""
+        ...
+
+    def decisions(self, model: str | None = None) -> Sequence[tuple[int, bytes]]:
+        """Return decision records with their numbers, oldest first."""
+        ...
+
+    def save_rollout(self, rollout: str, document: bytes) -> None:
+        """Keep a rollout's state, replacing the last."""
+        ...
+
+    def rollouts(self) -> Sequence[tuple[str, bytes]]:
+        """Return every rollout's state, oldest first."""
+        ...
+
+    def lease(self, name: str, holder: str, *, now: float, seconds: float) -> str:
+        """Return who holds the lease ``name``: taken or extended by ``holder`` if it was free or its own."""
+        ...

@@ -1,0 +1,85 @@
+"""Fixtures that every part may use: a real broker on a free port."""
+
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+
+@dataclass
+class Broker:
+    """A broker process of our own; ``kind`` is "mosquitto" or "amqtt"."""
+
+    port: int
+    folder: Path
+    kind: str
+    extra: str = ""
+    process: subprocess.Popen | None = field(default=None, repr=False)
+
+    @property
+    def url(self) -> str:
+        return f"mqtt://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        log = (self.folder / "broker.log").open("ab")
+        self.process = subprocess.Popen(self._command(), stdout=log, stderr=log, cwd=self.folder)
+        log.close()
+        self._wait()
+
+    def _command(self) -> list[str]:
+        if self.kind == "mosquitto":
+            config = self.folder / "mosquitto.conf"
+            anonymous = "" if "allow_anonymous" in self.extra else "allow_anonymous true\n"
+            config.write_text(f"listener {self.port} 127.0.0.1\n{anonymous}{self.extra}\n")
+            return [mosquitto() or "mosquitto", "-c", str(config)]
+        return [sys.executable, "-m", "edgepick_host.demo.embedded_broker", "--port", str(self.port)]
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            if self.process is not None and self.process.poll() is not None:
+                raise RuntimeError(f"the broker ended: {(self.folder / 'broker.log').read_text()[-2000:]}")
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.02)
+        raise RuntimeError("the broker did not start")
+
+    def stop(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(5)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self.process = None
+
+
+def mosquitto() -> str | None:
+    """Return the mosquitto program, also where Debian puts it outside a user's PATH."""
+    return shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
+
+
+def free_port() -> int:
+    """Return a port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    """Provide a running broker: mosquitto where it is installed, the embedded one otherwise."""
+    folder = tmp_path / "broker"
+    folder.mkdir()
+    running = Broker(port=free_port(), folder=folder, kind="mosquitto" if mosquitto() else "amqtt")
+    running.start()
+    yield running
+    running.stop()
