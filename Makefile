@@ -1,0 +1,50 @@
+# Two commands do all the set-up: `make demo` runs the main job, `make test` passes the tests.
+
+PYTHON ?= python3
+VENV ?= .venv
+DEMO_DIR ?= .demo
+CONSTRAINTS := .ci/constraints.txt
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types imports check fmt clean
+
+help: ## Show what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+demo: $(VENV)/.installed-demo ## Run the main job end to end on this machine, and write its report
+	$(BIN)/edgepick demo --out $(DEMO_DIR)
+
+test: $(VENV)/.installed-dev ## Run the tests and print the coverage
+	$(BIN)/python -m pytest --cov --cov-report=term
+
+check: lint types imports ## Lint, types and import contracts
+
+lint: $(VENV)/.installed-dev ## Lint and format check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed-dev ## Check the types
+	$(BIN)/mypy
+
+imports: $(VENV)/.installed-dev ## Check who may import whom
+	$(BIN)/lint-imports
+
+fmt: $(VENV)/.installed-dev ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## Remove the environment and everything that was made
+	rm -rf $(VENV) $(DEMO_DIR) build dist .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "error: $(PYTHON) is too old or missing; 3.10 or newer is needed: make PYTHON=python3.11 ..." >&2; exit 2; }
+	@$(PYTHON) -m venv $(VENV) || \
+	  { rm -rf $(VENV); echo "error: no virtual environments with $(PYTHON); on Debian: apt install python3-venv" >&2; exit 2; }
+
+$(VENV)/.installed-%: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
+	@echo "installing edgepick[$*] into $(VENV) (a minute or two the first time)"
+	$(PIP) install --quiet --progress-bar on --constraint $(CONSTRAINTS) --editable '.[$*]'
+	@touch $@
