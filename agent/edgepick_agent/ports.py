@@ -9,11 +9,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from edgepick_agent.core.runner_spec import RunnerMode, RunnerResult, RunnerSpec
+from edgepick_agent.core.runner_spec import RunnerMode, RunnerObservation, RunnerResult, RunnerSpec, RunnerState
 from edgepick_wire.enums import StrEnum
 from edgepick_wire.manifest import RuntimeChoice
 from edgepick_wire.messages import RuntimeAvailable
 from edgepick_wire.metrics import RuntimeUsed
+
+__all__ = [
+    "Clock",
+    "Discover",
+    "PowerSensor",
+    "RunnerLauncher",
+    "RunnerMode",
+    "RunnerObservation",
+    "RunnerProcess",
+    "RunnerResult",
+    "RunnerSpec",
+    "RunnerState",
+    "Runtime",
+    "SensorKind",
+    "Session",
+    "Storage",
+    "TensorSpec",
+    "Transport",
+]
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,6 +67,10 @@ class Storage(Protocol):
         """Return up to ``size`` bytes at ``offset``; empty if there is no such file."""
         ...
 
+    def size(self, name: str) -> int | None:
+        """Return a file's length in bytes, or ``None`` if there is none."""
+        ...
+
     def names(self, folder: str) -> Sequence[str]:
         """Return the names directly in ``folder``, sorted; empty if there is none."""
         ...
@@ -70,6 +93,10 @@ class Storage(Protocol):
 
     def sync(self, name: str) -> None:
         """Make what was written into a reserved file durable."""
+        ...
+
+    def link(self, source: str, target: str) -> None:
+        """Give a file a second name durably, or copy it where the file system has no links."""
         ...
 
     def move(self, source: str, target: str) -> None:
@@ -111,34 +138,6 @@ class Transport(Protocol):
     def stop(self, farewell: tuple[str, bytes] | None = None) -> None:
         """Publish ``farewell`` retained if there is one, disconnect, and stop reconnecting."""
         ...
-
-
-class RunnerState(StrEnum):
-    """What a runner process looks like from outside."""
-
-    STARTING = "starting"
-    READY = "ready"
-    """It serves (mode ``serve``) or works (mode ``measure``)."""
-    HUNG = "hung"
-    """Alive, but did not start, answer its health check, or finish an inference in time."""
-    OVER_MEMORY = "over-memory"
-    EXITED = "exited"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunnerObservation:
-    """A look at a runner process.
-
-    Attributes:
-        rss_bytes: Its resident set now; ``None`` once it is gone.
-        exit_code: As ``Popen.returncode``; negative for a signal.
-        detail: One sentence for a person, e.g. the last line on its standard error.
-    """
-
-    state: RunnerState
-    rss_bytes: int | None = None
-    exit_code: int | None = None
-    detail: str = ""
 
 
 class RunnerProcess(Protocol):

@@ -73,3 +73,31 @@ class RunnerResult:
 
     measurement: Measurement | None = None
     failure: RunnerFailure | None = None
+
+
+class RunnerState(StrEnum):
+    """What a runner process looks like from outside."""
+
+    STARTING = "starting"
+    READY = "ready"
+    """It serves (mode ``serve``) or works (mode ``measure``)."""
+    HUNG = "hung"
+    """Alive, but did not start, answer its health check, or finish an inference in time."""
+    OVER_MEMORY = "over-memory"
+    EXITED = "exited"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunnerObservation:
+    """A look at a runner process.
+
+    Attributes:
+        rss_bytes: Its resident set now; ``None`` once it is gone.
+        exit_code: As ``Popen.returncode``; negative for a signal.
+        detail: One sentence for a person, e.g. the last line on its standard error.
+    """
+
+    state: RunnerState
+    rss_bytes: int | None = None
+    exit_code: int | None = None
+    detail: str = ""
