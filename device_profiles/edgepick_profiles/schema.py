@@ -1,9 +1,13 @@
-"""Profile: declared facts, rules and budgets of one kind of device. Pure; reads no files."""
+"""Profile: declared facts, rules and budgets of one kind of device. Pure; reads no files.
 
+It also owns the words that a profile may use: recipes, accelerators, sensors, throttling sources.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edgepick_wire.enums import StrEnum
-from edgepick_wire.manifest import ModelFormat, RuntimeChoice
+from edgepick_wire.manifest import ModelFormat, RuntimeChoice, RuntimeName
 
 
 class NumberType(StrEnum):
@@ -21,6 +25,57 @@ class OperatorSet(StrEnum):
     ANY = "any"
     EDGE_TPU = "edgetpu"
     TFLM = "tflm"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecipeTraits:
+    """What a recipe's model asks of a device.
+
+    Attributes:
+        number_types: Number types in it, all of which the device must accept.
+        integer_only: No float tensor is left, inputs and outputs included.
+        hybrid: Float activations meet int8 weights (dynamic range).
+    """
+
+    number_types: frozenset[NumberType]
+    integer_only: bool = False
+    hybrid: bool = False
+
+
+KNOWN_RECIPES: Mapping[str, RecipeTraits] = {
+    "float32": RecipeTraits(number_types=frozenset({NumberType.FLOAT32})),
+    "float16": RecipeTraits(number_types=frozenset({NumberType.FLOAT32, NumberType.FLOAT16})),
+    "dynamic_wi8_afp32": RecipeTraits(number_types=frozenset({NumberType.FLOAT32, NumberType.INT8}), hybrid=True),
+    "static_wi8_ai8": RecipeTraits(number_types=frozenset({NumberType.INT8}), integer_only=True),
+    "static_wi8_ai8_float_io": RecipeTraits(number_types=frozenset({NumberType.FLOAT32, NumberType.INT8})),
+    "pruned50_static_wi8_ai8": RecipeTraits(number_types=frozenset({NumberType.INT8}), integer_only=True),
+}
+"""Recipe name -> what its model asks of a device; the compressor has a recipe of each name."""
+
+RUNTIME_FORMATS: Mapping[RuntimeName, ModelFormat] = {
+    RuntimeName.LITERT: ModelFormat.TFLITE,
+    RuntimeName.TFLITE_RUNTIME: ModelFormat.TFLITE,
+    RuntimeName.ONNXRUNTIME: ModelFormat.ONNX,
+    RuntimeName.TFLM: ModelFormat.TFLITE,
+}
+"""Runtime -> the model format that it reads."""
+
+RUNTIME_ACCELERATORS: Mapping[RuntimeName, tuple[str, ...]] = {
+    RuntimeName.LITERT: ("edgetpu", "xnnpack", "cpu"),
+    RuntimeName.TFLITE_RUNTIME: ("edgetpu", "xnnpack", "cpu"),
+    RuntimeName.ONNXRUNTIME: ("tensorrt", "cuda", "xnnpack", "cpu"),
+    RuntimeName.TFLM: ("cpu",),
+}
+"""Runtime -> delegates or execution providers that may be asked of it."""
+
+KNOWN_SENSORS = ("hwmon-ina3221", "hwmon-ina2xx", "powercap-rapl", "rpi5-pmic", "power-supply")
+"""Power sensors that an agent can read."""
+
+KNOWN_THROTTLING = ("vcgencmd", "thermal-zones", "cooling-devices")
+"""Where an agent can see that a board throttled."""
+
+ARENA_MARGIN = 0.15
+"""Share that a board's arena may exceed the one measured on a host: other kernels ask for other scratch buffers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,3 +181,7 @@ class Profile:
     gateway: bool = False
     watts: float | None = None
     sources: tuple[Source, ...] = ()
+
+    def runtimes_for(self, model_format: ModelFormat) -> tuple[RuntimeChoice, ...]:
+        """Return the runtimes that read ``model_format``, preferred first."""
+        return tuple(choice for choice in self.runtimes if RUNTIME_FORMATS[choice.name] is model_format)
