@@ -76,8 +76,8 @@ class Broker(Protocol):
 class Store(Protocol):
     """The host's memory; every method is one transaction. Reports and decisions are append-only."""
 
-    def next_sequence(self) -> int:
-        """Return a number higher than any before, durably."""
+    def next_sequence(self, *, above: int = 0) -> int:
+        """Return a number higher than any before and than ``above``, durably."""
         ...
 
     def save_release(self, release: Release, envelope: bytes) -> None:
@@ -93,7 +93,7 @@ class Store(Protocol):
         ...
 
     def save_desired(self, desired: Desired) -> None:
-        """Keep what a target should do, replacing what it should have done."""
+        """Keep what a target should do, unless it has been told something of a higher sequence."""
         ...
 
     def desired(self, kind: TargetKind, target: str) -> Desired | None:
@@ -146,4 +146,28 @@ class Store(Protocol):
 
     def lease(self, name: str, holder: str, *, now: float, seconds: float) -> str:
         """Return who holds the lease ``name``: taken or extended by ``holder`` if it was free or its own."""
+        ...
+
+
+class ChunkLedger(Protocol):
+    """What has been published to which broker (``host:port``), so that no chunk travels twice."""
+
+    def known_chunks(self, broker: str) -> frozenset[str]:
+        """Return the digests of every chunk that ``broker`` was given and not told to forget."""
+        ...
+
+    def add_chunks(self, broker: str, digests: Iterable[str]) -> None:
+        """Remember that ``broker`` has acknowledged these; known ones change nothing."""
+        ...
+
+    def forget_chunks(self, broker: str, digests: Iterable[str] | None = None) -> None:
+        """Forget these, or all of the broker's."""
+        ...
+
+
+class HostStore(Store, ChunkLedger, Protocol):
+    """The whole database, as the commands open it."""
+
+    def close(self) -> None:
+        """Close every connection."""
         ...

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from edgepick_wire.messages import Birth, Reported
+from edgepick_wire.messages import Birth, Presence, Reported
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,3 +45,19 @@ class Device:
     reported: Reported | None = None
     online: bool = False
     last_seen: float | None = None
+
+
+def is_online(birth: Birth | None, presence: Presence | None) -> bool:
+    """Return whether the newest session that was heard of is online.
+
+    A late last will of an older session says nothing about a session that has been born since.
+    """
+    if presence is None:
+        return False
+    return presence.online or (birth is not None and birth.session > presence.session)
+
+
+def newer_presence(known: Presence | None, heard: Presence) -> Presence:
+    """Return which of the two holds: everything heard, except the end of a session older than the known one."""
+    late_will = known is not None and not heard.online and heard.session < known.session
+    return known if late_will and known is not None else heard

@@ -1,0 +1,113 @@
+"""What the host is told about itself: the validated content of ``edgepick.toml``.
+
+Defaults stand here; ``config.py`` reads and checks the file, the environment and the flags.
+"""
+
+from dataclasses import dataclass, field
+from urllib.parse import unquote, urlsplit
+
+DEFAULT_FLEET = "main"
+DEFAULT_DATABASE = "edgepick.db"
+DEFAULT_KEYS = "keys"
+PORTS = {"mqtt": 1883, "mqtts": 8883}
+"""Scheme of a broker's URL -> its port (IANA: 1883 plain, 8883 over TLS)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerSettings:
+    """How to reach the broker.
+
+    Attributes:
+        host: Name or address.
+        port: TCP port.
+        tls: Encrypt and verify the broker.
+        username: For password authentication.
+        password: Never printed.
+        ca_file: Certificates that may sign the broker's; ``None`` for the system's.
+        cert_file: This host's certificate.
+        key_file: Its private key.
+        keepalive_seconds: MQTT keep-alive.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 1883
+    tls: bool = False
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    keepalive_seconds: int = 30
+
+    @property
+    def place(self) -> str:
+        """Return ``host:port``, what a person needs to find it; holds no secret."""
+        return f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignerSettings:
+    """Where the private keys are, each as ``scheme:place``: ``file:keys/a.pem``, ``env:A_VARIABLE``."""
+
+    release: str = f"file:{DEFAULT_KEYS}/release.pem"
+    campaign: str = f"file:{DEFAULT_KEYS}/campaign.pem"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostSettings:
+    """One host.
+
+    Attributes:
+        fleet: The fleet that it publishes to.
+        broker: How to reach the broker.
+        database: SQLite file, or a database URL.
+        root_document: File with the fleet's signed root document.
+        signers: Where the private keys are.
+        profile_dirs: Directories of the user's own profiles.
+        security_epoch: Epoch that new manifests get unless ``--epoch`` says otherwise.
+        source: The file that these were read from; ``None`` for defaults.
+    """
+
+    fleet: str = DEFAULT_FLEET
+    broker: BrokerSettings = BrokerSettings()
+    database: str = DEFAULT_DATABASE
+    root_document: str = f"{DEFAULT_KEYS}/root.signed"
+    signers: SignerSettings = SignerSettings()
+    profile_dirs: tuple[str, ...] = ()
+    security_epoch: int = 0
+    source: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerAddress:
+    """A broker's URL, taken apart."""
+
+    host: str
+    port: int
+    tls: bool
+    username: str | None
+    password: str | None = field(repr=False)
+
+
+def parse_broker_url(url: str) -> BrokerAddress:
+    """Return the parts of ``mqtt://[user[:password]@]host[:port]`` (``mqtts`` for TLS).
+
+    Raises:
+        ValueError: Anything else; the message never repeats the URL, which may hold a password.
+    """
+    try:
+        parts = urlsplit(url if "://" in url else f"mqtt://{url}")
+        port = parts.port
+    except ValueError as error:
+        raise ValueError("the port is not a number from 1 to 65535, or a bracket is missing") from error
+    if parts.scheme not in PORTS:
+        raise ValueError(f"scheme {parts.scheme!r}; allowed are mqtt:// and mqtts://")
+    if not parts.hostname or parts.path.strip("/") or parts.query or parts.fragment:
+        raise ValueError("expected mqtt://[user[:password]@]host[:port] and nothing after it")
+    return BrokerAddress(
+        host=parts.hostname,
+        port=port or PORTS[parts.scheme],
+        tls=parts.scheme == "mqtts",
+        username=unquote(parts.username) if parts.username else None,
+        password=unquote(parts.password) if parts.password else None,
+    )

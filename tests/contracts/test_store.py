@@ -1,0 +1,289 @@
+"""What every store promises: the SQL one on a file and in memory, and the fake that tests use."""
+
+import itertools
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from edgepick_host.adapters.store_sql import SqlStore
+from edgepick_host.core.records import Release
+from edgepick_wire.ids import digest_of
+from edgepick_wire.messages import (
+    Assignment,
+    Birth,
+    Desired,
+    Incident,
+    IncidentCode,
+    Presence,
+    Report,
+    Reported,
+    ReportKind,
+    TargetKind,
+)
+from fakes.store import MemoryStore
+
+MAKERS = {
+    "file": lambda folder: SqlStore(f"sqlite:///{folder / 'host.db'}"),
+    "memory": lambda _folder: SqlStore("sqlite://"),
+    "fake": lambda _folder: MemoryStore(),
+}
+
+
+@pytest.fixture(params=sorted(MAKERS))
+def store(request, tmp_path: Path):
+    made = MAKERS[request.param](tmp_path)
+    yield made
+    made.close()
+
+
+def release(variant: str, model: str = "digits") -> Release:
+    return Release(
+        model=model,
+        version="1",
+        variant=variant,
+        manifest=digest_of(f"{model}/{variant}".encode()),
+        profiles=("raspberry-pi-4",),
+        size_bytes=1000,
+        security_epoch=0,
+        accuracy=0.97,
+        accuracy_drop=0.001,
+        rank=0,
+        published_at=12.0,
+    )
+
+
+def desired(sequence: int, target: str = "raspberry-pi-4", active: str | None = None) -> Desired:
+    return Desired(
+        fleet="main",
+        target_kind=TargetKind.PROFILE,
+        target=target,
+        sequence=sequence,
+        issued_at=1.0,
+        models=(Assignment(model="digits", active=active),),
+    )
+
+
+def report(number: int, device: str = "pi-1", model: str | None = "digits") -> Report:
+    incident = Incident(code=IncidentCode.RUNNER_CRASHED, detail=f"crash {number}", model=model)
+    return Report(
+        id=f"r{number}",
+        device=device,
+        session=1,
+        recorded_at=float(number),
+        kind=ReportKind.INCIDENT,
+        incident=incident,
+    )
+
+
+def birth(session: int, device: str = "pi-1") -> Birth:
+    return Birth(
+        device=device,
+        session=session,
+        profile="raspberry-pi-4",
+        agent_version="0.1.0",
+        machine="aarch64",
+        system="Linux",
+        python="3.11",
+        runtimes=(),
+        memory_bytes=1,
+        disk_free_bytes=1,
+    )
+
+
+def test_sequences_rise(store):
+    """Each sequence is higher than any before, and than a floor that the caller knows of."""
+    first, second = store.next_sequence(), store.next_sequence()
+
+    third, fourth = store.next_sequence(above=40), store.next_sequence()
+
+    assert [first, second, third, fourth] == [1, 2, 41, 42]
+
+
+def test_release_comes_back_whole_and_in_order(store):
+    """Releases come back as they were saved, oldest first, and per model."""
+    for variant, model in (("b", "digits"), ("a", "digits"), ("a", "other")):
+        store.save_release(release(variant, model), f"signed {model} {variant}".encode())
+
+    found = store.releases("digits")
+
+    assert found == [release("b"), release("a")]
+    assert len(store.releases()) == 3
+    assert store.manifest(release("a").manifest) == b"signed digits a"
+
+
+def test_publishing_again_changes_nothing(store):
+    """The same manifest saved twice stays the first release."""
+    store.save_release(release("a"), b"first")
+
+    store.save_release(release("a"), b"second")
+
+    assert len(store.releases()) == 1
+    assert store.manifest(release("a").manifest) == b"first"
+
+
+def test_unknown_manifest_is_none(store):
+    """A manifest that was never saved is ``None``."""
+    assert store.manifest(digest_of(b"nothing")) is None
+
+
+def test_desired_is_replaced_by_a_higher_sequence(store):
+    """What a target should do is the newest thing it was told."""
+    store.save_desired(desired(1))
+
+    store.save_desired(desired(2, active=digest_of(b"m")))
+
+    assert store.desired(TargetKind.PROFILE, "raspberry-pi-4") == desired(2, active=digest_of(b"m"))
+    assert len(store.all_desired()) == 1
+
+
+def test_desired_never_goes_back(store):
+    """A lower sequence, from a slower process, does not replace a higher one."""
+    store.save_desired(desired(5))
+
+    store.save_desired(desired(4, active=digest_of(b"m")))
+
+    assert store.desired(TargetKind.PROFILE, "raspberry-pi-4") == desired(5)
+
+
+def test_desired_is_kept_per_target(store):
+    """A profile and a device of the same name are two targets."""
+    store.save_desired(desired(1))
+    store.save_desired(desired(2, target="coral-dev-board"))
+
+    found = store.all_desired()
+
+    assert [d.target for d in found] == ["coral-dev-board", "raspberry-pi-4"]
+    assert store.desired(TargetKind.DEVICE, "raspberry-pi-4") is None
+
+
+def test_device_is_built_from_what_was_heard(store):
+    """A device has a birth, a presence and a reported state, each as last heard."""
+    reported = Reported(device="pi-1", session=3, sequence=7, security_epoch=0)
+    store.heard_birth(birth(3), 10.0)
+    store.heard_presence("pi-1", Presence(session=3, online=True), 11.0)
+    store.heard_reported(reported, 12.0)
+
+    (device,) = store.devices()
+
+    assert (device.birth, device.reported, device.online, device.last_seen) == (birth(3), reported, True, 12.0)
+
+
+def test_late_will_of_an_older_session_changes_nothing(store):
+    """A last will that arrives after the next session began does not make the device offline."""
+    store.heard_birth(birth(4), 1.0)
+    store.heard_presence("pi-1", Presence(session=4, online=True), 2.0)
+
+    store.heard_presence("pi-1", Presence(session=3, online=False), 3.0)
+
+    assert store.devices()[0].online
+
+
+def test_will_of_the_same_session_ends_it(store):
+    """The last will of the session that is online makes the device offline."""
+    store.heard_presence("pi-1", Presence(session=4, online=True), 2.0)
+
+    store.heard_presence("pi-1", Presence(session=4, online=False), 3.0)
+
+    assert not store.devices()[0].online
+
+
+def test_device_that_lost_its_state_is_heard_again(store):
+    """A device whose session count began anew is online when it says so."""
+    store.heard_presence("pi-1", Presence(session=9, online=True), 2.0)
+    store.heard_presence("pi-1", Presence(session=1, online=True), 3.0)
+
+    store.heard_presence("pi-1", Presence(session=1, online=False), 4.0)
+
+    assert not store.devices()[0].online
+
+
+def test_device_known_by_birth_alone_is_offline(store):
+    """Without any word of presence a device does not count as online."""
+    store.heard_birth(birth(1), 1.0)
+
+    assert not store.devices()[0].online
+
+
+@given(numbers=st.lists(st.tuples(st.sampled_from(["pi-1", "pi-2"]), st.integers(0, 5)), max_size=12))
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.parametrize("kind", ["memory", "fake"])
+def test_reports_are_kept_once(kind, numbers, tmp_path):
+    """However often reports arrive, each is kept once, in the order of first arrival."""
+    store = MAKERS[kind](tmp_path)
+
+    accepted = [(d, n) for d, n in numbers if store.add_report(report(n, d), 1.0)]
+
+    assert accepted == list(dict.fromkeys(numbers))
+    assert [(r.device, int(r.id[1:])) for r in store.reports()] == accepted
+    store.close()
+
+
+def test_reports_are_found_by_model_and_device(store):
+    """Reports can be asked for by model, by device and by both."""
+    for number, (device, model) in enumerate(itertools.product(("pi-1", "pi-2"), ("digits", "other", None))):
+        store.add_report(report(number, device, model), 1.0)
+
+    assert [r.id for r in store.reports(model="digits")] == ["r0", "r3"]
+    assert [r.id for r in store.reports(device="pi-2")] == ["r3", "r4", "r5"]
+    assert [r.id for r in store.reports(model="other", device="pi-2")] == ["r4"]
+
+
+def test_decisions_are_numbered_and_kept(store):
+    """Decisions are numbered from 1 and come back oldest first."""
+    numbers = [store.append_decision("digits", b"a"), store.append_decision("other", b"b")]
+    numbers.append(store.append_decision("digits", b"c"))
+
+    assert numbers == [1, 2, 3]
+    assert store.decisions("digits") == [(1, b"a"), (3, b"c")]
+    assert len(store.decisions()) == 3
+
+
+def test_rollout_is_replaced_in_place(store):
+    """A rollout's newest state replaces the last, and keeps its place."""
+    store.save_rollout("r1", b"one")
+    store.save_rollout("r2", b"two")
+
+    store.save_rollout("r1", b"three")
+
+    assert store.rollouts() == [("r1", b"three"), ("r2", b"two")]
+
+
+def test_lease_has_one_holder(store):
+    """A lease stays with its holder until it runs out, and can be extended by the holder only."""
+    taken = store.lease("rollouts", "a", now=0.0, seconds=10)
+
+    refused = store.lease("rollouts", "b", now=5.0, seconds=10)
+    extended = store.lease("rollouts", "a", now=9.0, seconds=10)
+    too_soon = store.lease("rollouts", "b", now=15.0, seconds=10)
+    run_out = store.lease("rollouts", "b", now=20.0, seconds=10)
+
+    assert [taken, refused, extended, too_soon, run_out] == ["a", "a", "a", "a", "b"]
+
+
+def test_chunks_are_known_per_broker(store):
+    """A chunk given to one broker is not known of another, and can be forgotten."""
+    store.add_chunks("a:1883", ["x", "y", "x"])
+    store.add_chunks("a:1883", ["y", "z"])
+    store.add_chunks("b:1883", ["x"])
+
+    store.forget_chunks("a:1883", ["y"])
+    store.forget_chunks("b:1883")
+
+    assert store.known_chunks("a:1883") == {"x", "z"}
+    assert store.known_chunks("b:1883") == frozenset()
+
+
+def test_threads_never_share_a_sequence(store):
+    """Sequences taken by several threads at one time are all different."""
+    taken: list[int] = []
+    threads = [threading.Thread(target=lambda: taken.extend(store.next_sequence() for _ in range(10))) for _ in "abc"]
+
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sorted(taken) == list(range(1, 31))

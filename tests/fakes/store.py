@@ -1,0 +1,135 @@
+"""The store port in memory, without a database; keeps tests/contracts/test_store.py."""
+
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from edgepick_host.core.records import Device, Release, is_online, newer_presence
+from edgepick_wire.messages import Birth, Desired, Presence, Report, Reported, TargetKind
+
+
+@dataclass
+class Heard:
+    birth: Birth | None = None
+    presence: Presence | None = None
+    reported: Reported | None = None
+    last_seen: float = 0.0
+
+
+@dataclass
+class MemoryStore:
+    """Everything in dictionaries and lists; open to a test's eyes."""
+
+    sequence: int = 0
+    released: dict[str, tuple[Release, bytes]] = field(default_factory=dict)
+    wanted: dict[tuple[TargetKind, str], Desired] = field(default_factory=dict)
+    heard: dict[str, Heard] = field(default_factory=dict)
+    received: dict[tuple[str, str], Report] = field(default_factory=dict)
+    decided: list[tuple[str, bytes]] = field(default_factory=list)
+    rolled: dict[str, bytes] = field(default_factory=dict)
+    leases: dict[str, tuple[str, float]] = field(default_factory=dict)
+    chunks: dict[str, set[str]] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def next_sequence(self, *, above: int = 0) -> int:
+        with self.lock:
+            self.sequence = max(self.sequence, above) + 1
+            return self.sequence
+
+    def save_release(self, release: Release, envelope: bytes) -> None:
+        self.released.setdefault(release.manifest, (release, envelope))
+
+    def releases(self, model: str | None = None) -> Sequence[Release]:
+        return [release for release, _ in self.released.values() if model in (None, release.model)]
+
+    def manifest(self, digest: str) -> bytes | None:
+        return self.released[digest][1] if digest in self.released else None
+
+    def save_desired(self, desired: Desired) -> None:
+        key = (desired.target_kind, desired.target)
+        if key not in self.wanted or self.wanted[key].sequence <= desired.sequence:
+            self.wanted[key] = desired
+
+    def desired(self, kind: TargetKind, target: str) -> Desired | None:
+        return self.wanted.get((kind, target))
+
+    def all_desired(self) -> Sequence[Desired]:
+        return [self.wanted[key] for key in sorted(self.wanted)]
+
+    def heard_birth(self, birth: Birth, at: float) -> None:
+        self._heard(birth.device, at).birth = birth
+
+    def heard_presence(self, device: str, presence: Presence, at: float) -> None:
+        heard = self._heard(device, at)
+        heard.presence = newer_presence(heard.presence, presence)
+
+    def heard_reported(self, reported: Reported, at: float) -> None:
+        self._heard(reported.device, at).reported = reported
+
+    def devices(self) -> Sequence[Device]:
+        return [
+            Device(
+                device=device,
+                birth=heard.birth,
+                reported=heard.reported,
+                online=is_online(heard.birth, heard.presence),
+                last_seen=heard.last_seen,
+            )
+            for device, heard in sorted(self.heard.items())
+        ]
+
+    def add_report(self, report: Report, at: float) -> bool:
+        key = (report.device, report.id)
+        new = key not in self.received
+        self.received.setdefault(key, report)
+        return new
+
+    def reports(self, *, model: str | None = None, device: str | None = None) -> Sequence[Report]:
+        return [
+            r for r in self.received.values() if device in (None, r.device) and (model is None or _model_of(r) == model)
+        ]
+
+    def append_decision(self, model: str, document: bytes) -> int:
+        self.decided.append((model, document))
+        return len(self.decided)
+
+    def decisions(self, model: str | None = None) -> Sequence[tuple[int, bytes]]:
+        return [(n, d) for n, (m, d) in enumerate(self.decided, 1) if model in (None, m)]
+
+    def save_rollout(self, rollout: str, document: bytes) -> None:
+        self.rolled[rollout] = document
+
+    def rollouts(self) -> Sequence[tuple[str, bytes]]:
+        return list(self.rolled.items())
+
+    def lease(self, name: str, holder: str, *, now: float, seconds: float) -> str:
+        owner, expires = self.leases.get(name, (holder, now))
+        if owner != holder and expires > now:
+            return owner
+        self.leases[name] = (holder, now + seconds)
+        return holder
+
+    def known_chunks(self, broker: str) -> frozenset[str]:
+        return frozenset(self.chunks.get(broker, ()))
+
+    def add_chunks(self, broker: str, digests: Iterable[str]) -> None:
+        self.chunks.setdefault(broker, set()).update(digests)
+
+    def forget_chunks(self, broker: str, digests: Iterable[str] | None = None) -> None:
+        if digests is None:
+            self.chunks.pop(broker, None)
+        else:
+            self.chunks.get(broker, set()).difference_update(digests)
+
+    def _heard(self, device: str, at: float) -> Heard:
+        heard = self.heard.setdefault(device, Heard())
+        heard.last_seen = at
+        return heard
+
+
+def _model_of(report: Report) -> str | None:
+    part = report.measurement or report.install or report.incident
+    return part.model if part else None
