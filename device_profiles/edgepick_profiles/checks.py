@@ -22,21 +22,20 @@ FLOATS = frozenset({NumberType.FLOAT32, NumberType.FLOAT16})
 
 def check(table: Table, stem: str, problems: Problems) -> None:
     """Note every contradiction in a profile that is read from the file ``stem``.toml."""
+    _name(table.get("name", stem), stem, problems)
     for find in _CHECKS:
         for key, found, allowed, guess in find(table):
             problems.add(key, found, allowed, guess)
-    name = table.get("name", stem)
+
+
+def _name(name: str, stem: str, problems: Problems) -> None:
     if name != stem:
         problems.add("name", f'"{name}"', f'"{stem}", the name of its file')
-
-
-def _names(table: Table) -> Iterator[Finding]:
-    for key in ("name", "inherits"):
-        value = table.get(key)
-        try:
-            check_name("profile", value if value is not None else "none")
-        except BadNameError:
-            yield key, f'"{value}"', "1 to 64 of a-z 0-9 . _ - after a letter or digit", ""
+        return
+    try:
+        check_name("profile", name)
+    except BadNameError:
+        problems.add("name", f'"{name}"', "1 to 64 of a-z 0-9 . _ - after a letter or digit, as its file's name")
 
 
 def _not_empty(table: Table) -> Iterator[Finding]:
@@ -60,11 +59,8 @@ def _integer_only(table: Table) -> Iterator[Finding]:
     if not rules.get("integer_only"):
         return
     types = rules.get("number_types")
-    if types and NumberType.INT8 not in types:
-        yield "rules.number_types", _words(types), "int8 among them, as rules.integer_only is set", ""
-    for number in types or ():
-        if number in FLOATS:
-            yield "rules.number_types", number.value, "integers only, as rules.integer_only is set", ""
+    if types and (NumberType.INT8 not in types or FLOATS & set(types)):
+        yield "rules.number_types", _words(types), "int8, perhaps int16, no floats, as rules.integer_only is set", ""
     if rules.get("hybrid", True):
         yield "rules.hybrid", "true", "false, as rules.integer_only is set", ""
     for i, recipe in enumerate(table.get("recipes", ())):
@@ -162,7 +158,6 @@ def _energy(table: Table) -> Iterator[Finding]:
 
 
 _CHECKS: tuple[Callable[[Table], Iterator[Finding]], ...] = (
-    _names,
     _not_empty,
     _integer_only,
     _recipes,

@@ -1,0 +1,198 @@
+"""``edgepick profiles``: what is known about boards."""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from edgepick_profiles.errors import Problem, ProfileError
+from edgepick_profiles.load import SUFFIX, check_file, load_all, load_profile, profile_files
+from edgepick_profiles.schema import Profile
+from edgepick_wire.codec import encode_document
+from edgepick_wire.manifest import RuntimeChoice
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_UNITS = (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024))
+_NOTHING = "-"
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+
+
+def directories_option(command: Command) -> Command:
+    """Return ``command`` with ``--profiles DIR``, which may be given several times."""
+    option = click.option(
+        "--profiles",
+        "directories",
+        metavar="DIR",
+        type=click.Path(path_type=Path),
+        multiple=True,
+        help="A directory of your own profiles; may be given several times.",
+    )
+    return option(command)
+
+
+@click.group()
+def profiles() -> None:
+    """Kinds of device: list them, look at one, check your own."""
+
+
+@profiles.command("list")
+@directories_option
+@as_json
+def list_command(directories: tuple[Path, ...], as_json: bool) -> None:
+    """List every profile."""
+    found = load_all(directories)
+    if as_json:
+        _print_json(tuple(found.values()))
+    else:
+        Console().print(_overview(found.values()))
+
+
+@profiles.command("show")
+@click.argument("name")
+@directories_option
+@as_json
+def show_command(name: str, directories: tuple[Path, ...], as_json: bool) -> None:
+    """Show one profile: facts, rules, budgets, recipes and where they come from."""
+    profile = load_profile(name, directories=directories)
+    if as_json:
+        _print_json(profile)
+    else:
+        _print_profile(Console(), profile)
+
+
+@profiles.command("check")
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@directories_option
+@as_json
+@click.pass_context
+def check_command(
+    context: click.Context, paths: tuple[Path, ...], directories: tuple[Path, ...], as_json: bool
+) -> None:
+    """Check profile files, or all files of a directory; without PATHS every known profile.
+
+    Every mistake is named, not only the first.
+    """
+    results = {path: _problems(path, directories) for path in _files(paths, directories)}
+    problems = [problem for found in results.values() for problem in found]
+    if as_json:
+        _print_json({str(path): {"ok": not found, "problems": found} for path, found in results.items()})
+        context.exit(ProfileError.exit_code if problems else 0)
+    for path in (p for p, found in results.items() if not found):
+        click.echo(f"{path}: ok")
+    if problems:
+        raise ProfileError.of(problems)
+
+
+def _files(paths: Sequence[Path], directories: Sequence[Path]) -> list[Path]:
+    if not paths:
+        return list(profile_files(directories).values())
+    return [file for path in paths for file in (sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else [path])]
+
+
+def _problems(path: Path, directories: Sequence[Path]) -> tuple[Problem, ...]:
+    try:
+        check_file(path, directories)
+    except ProfileError as error:
+        return error.problems
+    return ()
+
+
+def _print_json(value: object) -> None:
+    click.echo(encode_document(value, indent=2).decode())
+
+
+def _overview(found: Iterable[Profile]) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("profile", "device", "memory", "formats", "runtimes"):
+        table.add_column(name, overflow="fold", no_wrap=name in {"profile", "memory"})
+    for profile in found:
+        table.add_row(
+            profile.name,
+            profile.title,
+            _size(profile.hardware.ram_bytes),
+            " ".join(f.value for f in profile.rules.formats),
+            " ".join(r.name.value for r in profile.runtimes),
+        )
+    return table
+
+
+def _print_profile(console: Console, profile: Profile) -> None:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in _rows(profile):
+        table.add_row(name, value)
+    console.print(table)
+    console.print("\nsources", style="bold")
+    for source in profile.sources:
+        console.print(f"- {source.fact}\n  {source.reference}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _rows(profile: Profile) -> list[tuple[str, str]]:
+    return [
+        ("profile", profile.name),
+        ("device", profile.title),
+        ("about", profile.description or _NOTHING),
+        ("inherits", profile.inherits or _NOTHING),
+        *_hardware(profile),
+        *_rules(profile),
+        *[(f"runtime {i}", _runtime(choice)) for i, choice in enumerate(profile.runtimes, 1)],
+        *_budgets(profile),
+        ("recipes", ", ".join(profile.recipes)),
+        ("sensors", ", ".join(profile.sensors) or _NOTHING),
+        ("throttling", ", ".join(profile.throttling) or _NOTHING),
+        ("gateway", "models run on a gateway on its behalf" if profile.gateway else "no"),
+    ]
+
+
+def _hardware(profile: Profile) -> list[tuple[str, str]]:
+    board = profile.hardware
+    return [
+        ("processor", f"{board.isa}, {board.cores} x {board.clock_mhz} MHz"),
+        ("memory", _size(board.ram_bytes)),
+        ("flash", _size(board.flash_bytes) if board.flash_bytes else _NOTHING),
+        ("accelerators", ", ".join(board.accelerators) or _NOTHING),
+        ("active power", f"{profile.watts:g} W (estimates only)" if profile.watts else _NOTHING),
+    ]
+
+
+def _rules(profile: Profile) -> list[tuple[str, str]]:
+    rules = profile.rules
+    more = {
+        "integer only": rules.integer_only,
+        "symmetric QDQ": rules.symmetric_qdq,
+        "dense weights per tensor": not rules.per_channel_dense,
+        f"{rules.operators.value} operators": rules.operators.value != "any",
+        "static shapes": rules.static_shapes,
+        "no hybrid models": not rules.hybrid,
+    }
+    return [
+        ("formats", ", ".join(f.value for f in rules.formats)),
+        ("number types", ", ".join(n.value for n in rules.number_types)),
+        ("rules", ", ".join(name for name, holds in more.items() if holds) or _NOTHING),
+    ]
+
+
+def _runtime(choice: RuntimeChoice) -> str:
+    return f"{choice.name.value} on {' or '.join(choice.accelerators)}, threads: {choice.threads}"
+
+
+def _budgets(profile: Profile) -> list[tuple[str, str]]:
+    budgets = profile.budgets
+    limits = {
+        "latency p95": f"{budgets.latency_p95_ms:g} ms" if budgets.latency_p95_ms else "",
+        "peak memory": _size(budgets.peak_rss_bytes) if budgets.peak_rss_bytes else "",
+        "arena": _size(budgets.arena_bytes) if budgets.arena_bytes else "",
+        "model": _size(budgets.model_bytes) if budgets.model_bytes else "",
+        "energy": f"{budgets.energy_mj:g} mJ" if budgets.energy_mj else "",
+    }
+    return [("budgets", ", ".join(f"{name} {limit}" for name, limit in limits.items() if limit) or _NOTHING)]
+
+
+def _size(count: int) -> str:
+    return next((f"{count / unit:g} {name}" for name, unit in _UNITS if count >= unit), f"{count} B")
