@@ -26,6 +26,19 @@ SENSORS = {
 }
 """Sensor name -> a :data:`edgepick_agent.ports.Discover` function."""
 
+TOOLS = {
+    "detect": "edgepick_agent.adapters.detect:detect",
+    "notifier": "edgepick_agent.adapters.systemd:notifier",
+    "watchdog-seconds": "edgepick_agent.adapters.systemd:watchdog_seconds",
+    "read-root": "edgepick_agent.adapters.root_file:read_root",
+    "read-bundle": "edgepick_agent.adapters.bundle_file:read_bundle",
+    "probe-broker": "edgepick_agent.adapters.broker_probe:probe_broker",
+    "inspect": "edgepick_agent.adapters.inspection:inspect",
+    "service-facts": "edgepick_agent.adapters.service:service_facts",
+    "carry-out": "edgepick_agent.adapters.service:carry_out",
+}
+"""What the technician's commands use of this machine; ``cli/site.py`` gives each its type."""
+
 
 def adapter(reference: str) -> Any:
     """Return the object that ``"module:name"`` refers to, imported now."""
