@@ -10,6 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("edgepick", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("edgepick")  # a busy machine is no failure
 
 
 @dataclass
