@@ -1,0 +1,70 @@
+"""What a device says, as its status in a rollout. A status only ever moves forward."""
+
+import dataclasses
+from collections.abc import Iterable
+
+from edgepick_host.core.rollout_state import DeviceView, RolloutState, Stage
+from edgepick_host.core.waves import Lane, Member, MemberStatus
+from edgepick_wire.messages import IncidentCode, ModelState, Outcome, Phase, Refusal, RefusalCode, Report
+
+
+def seen(state: RolloutState, lane: Lane, member: Member, view: DeviceView) -> Member:
+    """Return the member after its device was seen so."""
+    member = changed(member, online=view.online)
+    if member.status is MemberStatus.OFFERED and view.online:
+        member = changed(member, reached=True)
+    if view.state is None:
+        return member
+    home = view.state.active == member.previous and view.state.wanted != lane.winner
+    if member.touched and home and state.stage is Stage.REVERTING:
+        member = changed(member, returned=True)
+    return _stated(state, lane, member, view.state)
+
+
+def _stated(state: RolloutState, lane: Lane, member: Member, said: ModelState) -> Member:
+    ours = said.wanted == lane.winner and said.rollout == state.id
+    if ours and said.phase in (Phase.REVERTED, Phase.REFUSED):
+        return _lost(member, said.phase, said.refusal)
+    if said.phase is Phase.CONFIRMED and said.active is not None and said.active == lane.winner:
+        return _confirmed(member)
+    return changed(member, reached=True) if ours and member.touched else member
+
+
+def told(state: RolloutState, lane: Lane, member: Member, reports: Iterable[Report]) -> Member:
+    """Return the member after its device's reports."""
+    for report in reports:
+        install, incident = report.install, report.incident
+        if install and install.rollout == state.id and install.manifest == lane.winner:
+            done = install.outcome is Outcome.CONFIRMED
+            member = _confirmed(member) if done else _lost(member, install.outcome, install.refusal)
+        elif incident and incident.code is IncidentCode.FELL_BACK and incident.manifest == lane.winner:
+            member = failed(member, f"fell back: {incident.detail}")
+    return member
+
+
+def _confirmed(member: Member) -> Member:
+    if member.status in (MemberStatus.OFFERED, MemberStatus.UNREACHABLE):
+        return changed(member, status=MemberStatus.CONFIRMED, reached=True)
+    return member
+
+
+def _lost(member: Member, how: str, refusal: Refusal | None) -> Member:
+    if refusal is not None and refusal.code is RefusalCode.PINNED:
+        touched = member.status is MemberStatus.OFFERED
+        return changed(member, status=MemberStatus.DECLINED, reason=refusal.detail) if touched else member
+    why = f"{refusal.code}: {refusal.detail}" if refusal else "no reason given"
+    return failed(member, f"{how}: {why}")
+
+
+def failed(member: Member, reason: str) -> Member:
+    """Return the member as failed, if it was touched at all."""
+    if not member.touched or member.status is MemberStatus.FAILED:
+        return member
+    return changed(member, status=MemberStatus.FAILED, reached=True, reason=reason)
+
+
+def changed(member: Member, **changes: object) -> Member:
+    """Return the member with ``changes``; the same object if there are none."""
+    if all(getattr(member, name) == value for name, value in changes.items()):
+        return member
+    return dataclasses.replace(member, **changes)  # type: ignore[arg-type]

@@ -1,0 +1,212 @@
+"""The shape of a rollout: its plan, its lanes, who is in which wave. Values only; nothing happens here."""
+
+import hashlib
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from edgepick_host.core.decision import Judgement
+from edgepick_host.core.gates import Policy
+from edgepick_host.core.objective import DEFAULT_OBJECTIVE
+from edgepick_host.errors import ConfigError
+from edgepick_wire.enums import StrEnum
+from edgepick_wire.errors import MalformedError
+
+CANARY = 0
+"""Number of the wave before the first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How a rollout proceeds.
+
+    Attributes:
+        version: Version whose variants are the candidates.
+        variant: Roll this one out without selection; ``None`` lets the reports decide.
+        profiles: Kinds of device; empty for all that the version was published for.
+        canary: Devices per stratum that go first.
+        waves: Cumulative shares of each stratum, rising, the last one 1.0.
+        max_failures: Share of a stratum's devices in one wave that may fail; more returns everything.
+            In the canary any failure does.
+        min_confirmed: Share of a wave that must have confirmed before the next; the rest has the
+            deadline's time.
+        wave_seconds: Deadline of the canary, of each wave and of a return.
+        measure_seconds: Longest wait for measurements.
+        objective: As a person writes it.
+        policy: How strict the selection is.
+    """
+
+    version: str
+    variant: str | None = None
+    profiles: tuple[str, ...] = ()
+    canary: int = 1
+    waves: tuple[float, ...] = (0.25, 0.5, 1.0)
+    max_failures: float = 0.10
+    min_confirmed: float = 1.0
+    wave_seconds: float = 600.0
+    measure_seconds: float = 600.0
+    objective: str = str(DEFAULT_OBJECTIVE)
+    policy: Policy = field(default_factory=Policy)
+
+    def __post_init__(self) -> None:
+        """Refuse a plan that reaches nobody, or in no order."""
+        if self.canary < 1:
+            raise MalformedError(f"canary {self.canary}: at least one device goes first")
+        rising = all(a < b for a, b in zip(self.waves, self.waves[1:], strict=False))
+        if not self.waves or not rising or self.waves[0] <= 0 or self.waves[-1] != 1.0:
+            raise MalformedError("waves: rising shares are needed, the last one 100%")
+        if not (0 <= self.max_failures < 1 and 0 < self.min_confirmed <= 1):
+            raise MalformedError("max_failures must be 0 to below 1, min_confirmed above 0 to 1")
+        if self.wave_seconds <= 0 or self.measure_seconds < 0:
+            raise MalformedError("deadlines must be positive")
+
+
+class MemberStatus(StrEnum):
+    """Where a device stands in the rollout; a later one here never goes back to an earlier one."""
+
+    WAITING = "waiting"
+    """Not touched."""
+    OFFERED = "offered"
+    """It is wanted there; nothing final was heard."""
+    CONFIRMED = "confirmed"
+    """The device confirmed that it runs and is healthy."""
+    UNREACHABLE = "unreachable"
+    """Was offline from the offer to the deadline; counts neither way."""
+    DECLINED = "declined"
+    """A technician pinned another variant there; counts neither way."""
+    FAILED = "failed"
+    """Reverted, refused, fell back, or fell silent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """A device in a lane.
+
+    Attributes:
+        device: Its id.
+        wave: 0 for the canary, then the number of its wave.
+        previous: Manifest that it ran before, to go back to; ``None`` if it ran none.
+        status: Where it stands.
+        online: As last heard.
+        reached: It was online at some time since the offer, so its silence means something.
+        returned: It is back on ``previous`` (or has nothing to go back to).
+        reason: Why it failed or declined.
+    """
+
+    device: str
+    wave: int
+    previous: str | None
+    status: MemberStatus = MemberStatus.WAITING
+    online: bool = False
+    reached: bool = False
+    returned: bool = False
+    reason: str = ""
+
+    @property
+    def touched(self) -> bool:
+        """Whether the winner was ever wanted there."""
+        return self.status is not MemberStatus.WAITING
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing more is awaited from it."""
+        return self.status not in (MemberStatus.WAITING, MemberStatus.OFFERED)
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is in the denominator: it got the offer and could answer."""
+        return self.status in (MemberStatus.OFFERED, MemberStatus.CONFIRMED, MemberStatus.FAILED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lane:
+    """One stratum of a rollout.
+
+    Attributes:
+        profile: Declared kind of its devices.
+        label: The stratum, for people.
+        stand_in: Its figures come from machines that stand in for the board.
+        verdict: What the selection said.
+        winner: Manifest to roll out; ``None`` leaves the devices as they are.
+        winner_label: The same for people.
+        reason: Why, as a sentence.
+        decision: Id of the decision record.
+        lead: Its winner becomes what every device of the profile should run.
+        held: Taken out of the rollout, and why.
+        members: Its devices.
+    """
+
+    profile: str
+    label: str
+    stand_in: bool | None
+    verdict: Judgement
+    winner: str | None
+    winner_label: str | None
+    reason: str
+    decision: str | None = None
+    lead: bool = True
+    held: str = ""
+    members: tuple[Member, ...] = ()
+
+    @property
+    def active(self) -> bool:
+        """Whether it takes part."""
+        return self.winner is not None and not self.held
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seat:
+    """A device before it is given its wave."""
+
+    device: str
+    online: bool
+    previous: str | None
+
+
+def seat(rollout: str, plan: Plan, seats: Iterable[Seat]) -> tuple[Member, ...]:
+    """Return the members of a lane, in the order in which they are reached.
+
+    The order is by a hash of rollout and device, so it is fair over rollouts and the same at every
+    reading; only the canary prefers devices that are online.
+    """
+    fair = sorted(seats, key=lambda s: _hash(rollout, s.device))
+    first = sorted(fair, key=lambda s: not s.online)[: plan.canary]
+    order = [*first, *(s for s in fair if s not in first)]
+    return tuple(_member(s, _wave(i, len(order), plan)) for i, s in enumerate(order))
+
+
+def parse_waves(text: str) -> tuple[float, ...]:
+    """Return the shares in "10%,50%,100%".
+
+    Raises:
+        ConfigError: Not rising percentages up to 100.
+    """
+    try:
+        shares = tuple(float(part.strip().rstrip("%")) / 100 for part in text.split(","))
+        Plan(version="", waves=shares)
+    except ValueError as error:
+        raise ConfigError(
+            f"waves {text!r}: expected rising percentages, the last one 100%, such as 10%,50%,100%",
+            hint="Each number is the share of every stratum's devices reached after that wave.",
+        ) from error
+    return shares
+
+
+def count(members: Sequence[Member], status: MemberStatus) -> int:
+    """Return how many have this status."""
+    return sum(m.status is status for m in members)
+
+
+def _hash(rollout: str, device: str) -> bytes:
+    return hashlib.sha256(f"{rollout}\0{device}".encode()).digest()
+
+
+def _wave(position: int, size: int, plan: Plan) -> int:
+    if position < plan.canary:
+        return CANARY
+    reached = (math.ceil(share * size - 1e-9) for share in plan.waves)
+    return next(n for n, limit in enumerate(reached, start=1) if position < limit)
+
+
+def _member(s: Seat, wave: int) -> Member:
+    return Member(device=s.device, wave=wave, previous=s.previous, online=s.online)
