@@ -74,6 +74,11 @@ def profile_desired(fleet: str, profile: str) -> str:
     return f"{PREFIX}/{check_name('fleet', fleet)}/p/{check_name('profile', profile)}/desired"
 
 
+def every_profile_desired(fleet: str) -> str:
+    """Return the filter that matches the desired state of every profile."""
+    return f"{PREFIX}/{check_name('fleet', fleet)}/p/+/desired"
+
+
 def device(fleet: str, device_id: str, kind: DeviceTopic) -> str:
     """Return one of a device's topics."""
     return f"{PREFIX}/{check_name('fleet', fleet)}/d/{check_name('device', device_id)}/{kind.value}"

@@ -3,7 +3,8 @@
 import base64
 import binascii
 
-from nacl.signing import SigningKey
+from nacl.exceptions import BadSignatureError
+from nacl.signing import SigningKey, VerifyKey
 
 from edgepick_host.errors import InputFileError
 
@@ -54,3 +55,12 @@ def from_pem(text: str, where: str) -> KeySigner:
             hint="`edgepick keys init` makes one, and so does `openssl genpkey -algorithm ed25519`.",
         )
     return KeySigner(body[len(PKCS8_PREFIX) :])
+
+
+def verify_signature(public_key: bytes, signature: bytes, message: bytes) -> bool:
+    """Return whether ``signature`` is that of ``message`` by the key: an ``edgepick_wire.envelope.VerifySignature``."""
+    try:
+        VerifyKey(public_key).verify(message, signature)
+    except (BadSignatureError, ValueError):
+        return False
+    return True
