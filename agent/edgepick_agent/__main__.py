@@ -1,0 +1,42 @@
+"""``edgepick-agent`` and ``python -m edgepick_agent``.
+
+``run`` with nothing but its config file, as systemd starts it, is read here by hand: the agent then
+never loads the command line library, which on a small board costs time and a megabyte.
+"""
+
+import sys
+from collections.abc import Sequence
+
+NO_CLICK = """error: the technician's commands need a package that is not installed
+hint: pip install 'edgepick[agent]'"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and exit with its code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    config = plain_run(given)
+    if config is not None:
+        from edgepick_agent.cli.serve import serve
+
+        sys.exit(serve(config))
+    try:
+        import click  # noqa: F401 - whether it is there is the question
+    except ImportError:
+        sys.stderr.write(NO_CLICK + "\n")
+        sys.exit(2)
+    from edgepick_agent.cli.commands import cli
+
+    cli.main(given, prog_name="edgepick-agent")
+
+
+def plain_run(arguments: Sequence[str]) -> str | None:
+    """Return the config file if the command is exactly ``run --config FILE``; ``None`` otherwise."""
+    if len(arguments) == 3 and arguments[0] == "run" and arguments[1] in {"--config", "-c"}:
+        return arguments[2]
+    if len(arguments) == 2 and arguments[0] == "run" and arguments[1].startswith("--config="):
+        return arguments[1].partition("=")[2]
+    return None
+
+
+if __name__ == "__main__":
+    main()

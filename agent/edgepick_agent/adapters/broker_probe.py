@@ -1,0 +1,174 @@
+"""Finds out how far a connection to the broker gets: name, TCP, TLS, MQTT.
+
+It speaks just enough MQTT 3.1.1 by itself (one CONNECT, one CONNACK), so that each step fails with
+its own message, and the running agent's session is not disturbed: the client id is another one.
+"""
+
+import socket
+import ssl
+import struct
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from edgepick_agent.core.findings import Finding, Level
+from edgepick_agent.core.settings import BrokerSettings
+
+TIMEOUT_SECONDS = 5.0
+CONNACK = 0x20
+
+ANSWERS = {
+    1: ("the broker does not speak MQTT 3.1.1", "Use a broker that does: mosquitto, EMQX, HiveMQ, VerneMQ."),
+    2: ("the broker does not accept this client id", "Allow the device's id, and the same id with -doctor."),
+    3: ("the broker is not available now", "Look at the broker's log; try again."),
+    4: (
+        "wrong user name or password",
+        "Compare broker.username and the content of broker.password_file with the broker's.",
+    ),
+    5: ("not allowed: the broker wants another, or any, user name", "Set broker.username and broker.password_file."),
+}
+"""CONNACK return code -> what it means, and what to do (MQTT 3.1.1, table 3.1)."""
+
+
+class _Stop(Exception):  # noqa: N818 - not an error, but the last finding
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(finding.detail)
+        self.finding = finding
+
+
+def probe_broker(settings: BrokerSettings, client_id: str) -> Sequence[Finding]:
+    """Return one finding per step; the first failed step is the last. Takes some seconds at most."""
+    found: list[Finding] = []
+    try:
+        found.extend(_steps(settings, client_id))
+    except _Stop as stop:
+        found.append(stop.finding)
+    return found
+
+
+def _steps(settings: BrokerSettings, client_id: str) -> Iterator[Finding]:
+    where = f"{settings.host}:{settings.port}"
+    addresses = _resolve(settings)
+    yield _good("broker name", f"{settings.host} is {addresses}" if addresses != settings.host else settings.host)
+    with _connect(settings) as plain:
+        yield _good("broker port", f"{where} accepts connections")
+        channel = _encrypt(plain, settings) if settings.tls else plain
+        if isinstance(channel, ssl.SSLSocket):
+            yield _certificate(channel)
+        _log_in(channel, settings, client_id)
+    yield _good("broker login", f"{where} speaks MQTT and lets {settings.username or 'anyone'} in")
+
+
+def _good(check: str, detail: str) -> Finding:
+    return Finding(check=check, level=Level.OK, detail=detail)
+
+
+def _bad(check: str, detail: str, mend: str) -> _Stop:
+    return _Stop(Finding(check=check, level=Level.FAIL, detail=detail, mend=mend))
+
+
+def _resolve(settings: BrokerSettings) -> str:
+    try:
+        found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise _bad(
+            "broker name",
+            f"{settings.host}: {error.strerror or error}",
+            "Check broker.host, the network cable or Wi-Fi, and: getent hosts " + settings.host,
+        ) from error
+    return ", ".join(sorted({str(entry[4][0]) for entry in found}))
+
+
+def _connect(settings: BrokerSettings) -> socket.socket:
+    try:
+        return socket.create_connection((settings.host, settings.port), timeout=TIMEOUT_SECONDS)
+    except ConnectionRefusedError as error:
+        mend = "The machine is there, but nothing listens: is the broker running, and broker.port right?"
+        raise _bad("broker port", f"{settings.host}:{settings.port}: connection refused", mend) from error
+    except OSError as error:
+        mend = "Is the machine on, on the same network, and not behind a firewall? Try: ping " + settings.host
+        raise _bad("broker port", f"{settings.host}:{settings.port}: {error.strerror or error}", mend) from error
+
+
+def _encrypt(plain: socket.socket, settings: BrokerSettings) -> ssl.SSLSocket:
+    try:
+        context = ssl.create_default_context(cafile=settings.ca_file)
+        if settings.cert_file:
+            context.load_cert_chain(settings.cert_file, settings.key_file)
+    except OSError as error:  # ssl.SSLError is one
+        mend = "Check broker.ca_file, broker.cert_file and broker.key_file: PEM files that belong together."
+        raise _bad("broker TLS files", _reason(error), mend) from error
+    try:
+        return context.wrap_socket(plain, server_hostname=settings.host)
+    except ssl.SSLCertVerificationError as error:
+        mend = "Is broker.ca_file the authority that signed it, broker.host the name in it, and the clock right?"
+        raise _bad("broker TLS", f"certificate refused: {error.verify_message}", mend) from error
+    except OSError as error:
+        mend = "Does the broker speak TLS on this port? 8883 usually does, 1883 does not."
+        raise _bad("broker TLS", _reason(error), mend) from error
+
+
+def _reason(error: OSError) -> str:
+    return getattr(error, "reason", None) or error.strerror or str(error) or type(error).__name__
+
+
+def _certificate(channel: ssl.SSLSocket) -> Finding:
+    certificate = channel.getpeercert() or {}
+    ends = str(certificate.get("notAfter", ""))
+    days = (ssl.cert_time_to_seconds(ends) - time.time()) / 86400 if ends else 0.0
+    detail = f"{channel.version()}, certificate valid until {ends}"
+    if days < 30:
+        mend = "Renew the broker's certificate before it ends."
+        return Finding(check="broker TLS", level=Level.WARN, detail=f"{detail} ({days:.0f} days)", mend=mend)
+    return _good("broker TLS", detail)
+
+
+def _log_in(channel: socket.socket, settings: BrokerSettings, client_id: str) -> None:
+    try:
+        channel.sendall(connect_packet(client_id, settings.username, _password(settings)))
+        answer = _read(channel, 4)
+    except OSError as error:
+        mend = "Is it an MQTT broker on this port, and with the right setting of broker.tls?"
+        raise _bad("broker login", f"no answer: {_reason(error)}", mend) from error
+    if len(answer) < 4 or answer[0] != CONNACK:
+        mend = "Is it an MQTT broker on this port, and with the right setting of broker.tls?"
+        raise _bad("broker login", "closed the connection, or does not speak MQTT", mend)
+    if answer[3]:
+        detail, mend = ANSWERS.get(answer[3], (f"refused with code {answer[3]}", "Look at the broker's log."))
+        raise _bad("broker login", detail, mend)
+
+
+def _password(settings: BrokerSettings) -> str | None:
+    if not settings.password_file:
+        return None
+    try:
+        return Path(settings.password_file).read_text(encoding="utf-8").rstrip("\r\n")
+    except OSError as error:
+        mend = "Write the password into it; chmod 600, owned by the account of the agent."
+        raise _bad("broker login", f"{settings.password_file}: {error.strerror}", mend) from error
+
+
+def _read(channel: socket.socket, count: int) -> bytes:
+    data = b""
+    while len(data) < count and (more := channel.recv(count - len(data))):
+        data += more
+    return data
+
+
+def connect_packet(client_id: str, username: str | None, password: str | None) -> bytes:
+    """Return an MQTT 3.1.1 CONNECT with a clean session (specification, section 3.1)."""
+    flags = 0x02 | (0x80 if username is not None else 0) | (0x40 if password is not None else 0)
+    body = _field("MQTT") + struct.pack("!BBH", 4, flags, 10) + _field(client_id)
+    body += b"".join(_field(text) for text in (username, password) if text is not None)
+    return b"\x10" + _length(len(body)) + body
+
+
+def _field(text: str) -> bytes:
+    data = text.encode()
+    return struct.pack("!H", len(data)) + data
+
+
+def _length(size: int) -> bytes:
+    """Return the remaining length as MQTT writes it: seven bits a byte, lowest first."""
+    low, rest = size & 0x7F, size >> 7
+    return bytes([low]) if not rest else bytes([low | 0x80]) + _length(rest)

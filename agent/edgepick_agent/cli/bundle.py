@@ -1,0 +1,149 @@
+"""``edgepick-agent install FILE`` and ``edgepick-agent rollback [MODEL]``: shown first, then done."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from edgepick_agent.cli import site
+from edgepick_agent.cli.options import config_option, confirm, json_option, settings_for_commands, yes_option
+from edgepick_agent.cli.render import as_json_text, pairs, short, size
+from edgepick_agent.core.control import AgentStatus, Command, ControlReply, ControlRequest
+from edgepick_agent.core.settings import AgentSettings
+from edgepick_agent.errors import AgentError, RefusedError
+from edgepick_wire.manifest import Manifest
+from edgepick_wire.messages import ModelState, Phase
+
+WAIT_SECONDS = 300.0
+LOOK_SECONDS = 0.5
+UNDER_WAY = frozenset({Phase.EMPTY, Phase.FETCHING, Phase.TRIAL, Phase.CONFIRMING})
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@config_option
+@yes_option
+@json_option
+def install(*, file: Path, config_file: Path, yes: bool, as_json: bool) -> None:
+    """Install a bundle FILE; it is verified, tried and confirmed just as one from the network."""
+    settings = settings_for_commands(config_file)
+    manifest, digest = site.read_bundle(file, Path(settings.root_document))
+    before = site.status(settings)
+    click.echo(pairs(plan_of(manifest, digest, before)), err=as_json)
+    if already(before, digest):
+        click.echo("it is active already; nothing to do", err=as_json)
+        _show(before, manifest.model, as_json=as_json)
+        return
+    confirm("Install it?", yes=yes)
+    request = ControlRequest(command=Command.INSTALL, path=str(file.absolute()))
+    _show(_wait(settings, _asked(settings, request), digest), manifest.model, as_json=as_json)
+
+
+@click.command()
+@click.argument("model", required=False)
+@config_option
+@yes_option
+@json_option
+def rollback(*, model: str | None, config_file: Path, yes: bool, as_json: bool) -> None:
+    """Return MODEL to its previous variant; it stays so until the host wants another one."""
+    settings = settings_for_commands(config_file)
+    chosen = which(site.status(settings), model)
+    click.echo(f"{chosen.model}: {_label(chosen.active_label, chosen.active)}", err=as_json)
+    click.echo(f"     -> {_label(chosen.previous_label, chosen.previous)}", err=as_json)
+    confirm("Roll back?", yes=yes)
+    status = _asked(settings, ControlRequest(command=Command.ROLLBACK, model=chosen.model))
+    _show(status, chosen.model, as_json=as_json)
+
+
+def plan_of(manifest: Manifest, digest: str, status: AgentStatus) -> Iterator[tuple[str, str]]:
+    """Yield what an installation would do."""
+    current = _state(status, manifest.model)
+    yield "model", manifest.model
+    yield "version", f"{manifest.version}   variant {manifest.variant}   ({short(digest)})"
+    yield "size", size(manifest.size)
+    yield "for", ", ".join(manifest.profiles)
+    yield "epoch", f"{manifest.security_epoch} (this device accepts {status.security_epoch} and above)"
+    yield "replaces", _label(current.active_label, current.active) if current and current.active else "nothing"
+    yield "signature", "valid"
+
+
+def which(status: AgentStatus, model: str | None) -> ModelState:
+    """Return the model to roll back.
+
+    Raises:
+        AgentError: Unknown, ambiguous, or without a previous variant.
+    """
+    names = [state.model for state in status.models]
+    if model is None and len(names) != 1:
+        raise AgentError(
+            f"{len(names)} models are on this device" if names else "no model is on this device",
+            hint=f"Name one: {', '.join(names)}" if names else "edgepick-agent status",
+        )
+    chosen = _state(status, model or names[0])
+    if chosen is None:
+        raise AgentError(f"there is no model {model!r}", hint=f"On this device: {', '.join(names) or 'none'}")
+    if chosen.previous is None:
+        raise AgentError(
+            f"{chosen.model} has no previous variant", hint="Install one from a file: edgepick-agent install FILE"
+        )
+    return chosen
+
+
+def already(status: AgentStatus, digest: str) -> bool:
+    """Return whether this variant is active and confirmed."""
+    return any(state.active == digest and state.phase is Phase.CONFIRMED for state in status.models)
+
+
+def _asked(settings: AgentSettings, request: ControlRequest) -> AgentStatus:
+    """Return the status after a request that was carried out.
+
+    Raises:
+        RefusedError: The device said no.
+        AgentError: It failed.
+    """
+    reply: ControlReply = site.request(settings, request)
+    if reply.refusal is not None:
+        raise RefusedError(reply.refusal)
+    if not reply.ok:
+        raise AgentError(reply.error or "the agent could not do it", hint=reply.hint or "edgepick-agent status")
+    return reply.status or site.status(settings)
+
+
+def _wait(settings: AgentSettings, status: AgentStatus, digest: str) -> AgentStatus:
+    """Return the status once the installation has ended.
+
+    Raises:
+        RefusedError: The variant was refused, or failed its trial.
+        AgentError: It takes too long.
+    """
+    deadline = time.monotonic() + WAIT_SECONDS
+    while status.running and (state := _wanting(status, digest)) and state.phase in UNDER_WAY:
+        if time.monotonic() > deadline:
+            raise AgentError(f"{state.model}: still {state.phase.value}", hint="Watch it with: edgepick-agent status")
+        time.sleep(LOOK_SECONDS)
+        status = site.status(settings)
+    ended = _wanting(status, digest)
+    if ended and ended.phase in {Phase.REFUSED, Phase.REVERTED} and ended.refusal:
+        raise RefusedError(ended.refusal)
+    return status
+
+
+def _wanting(status: AgentStatus, digest: str) -> ModelState | None:
+    return next((s for s in status.models if digest in {s.wanted, s.active}), None)
+
+
+def _state(status: AgentStatus, model: str) -> ModelState | None:
+    return next((state for state in status.models if state.model == model), None)
+
+
+def _label(label: str | None, digest: str | None) -> str:
+    return f"{label or '?'} ({short(digest)})"
+
+
+def _show(status: AgentStatus, model: str, *, as_json: bool) -> None:
+    state = _state(status, model)
+    if as_json:
+        click.echo(as_json_text(status))
+    elif state is not None:
+        click.echo(f"{model}: {state.phase.value}, active {_label(state.active_label, state.active)}")

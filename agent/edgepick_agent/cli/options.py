@@ -1,0 +1,73 @@
+"""Options that several commands share."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from edgepick_agent.config import load_settings
+from edgepick_agent.core.settings import DEFAULT_CONFIG, AgentSettings
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def config_option(function: F) -> F:
+    """Add ``--config FILE``."""
+    return click.option(
+        "--config",
+        "-c",
+        "config_file",
+        type=click.Path(path_type=Path, dir_okay=False),
+        default=DEFAULT_CONFIG,
+        envvar="EDGEPICK_AGENT_CONFIG",
+        show_default=True,
+        show_envvar=True,
+        help="The device's configuration.",
+    )(function)
+
+
+def json_option(function: F) -> F:
+    """Add ``--json``."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")(function)
+
+
+def yes_option(function: F) -> F:
+    """Add ``--yes``."""
+    return click.option("--yes", "-y", is_flag=True, help="Do not ask.")(function)
+
+
+def sysfs_option(function: F) -> F:
+    """Add ``--sysfs-root DIR``, for recorded trees of boards."""
+    return click.option(
+        "--sysfs-root",
+        type=click.Path(path_type=Path, file_okay=False, exists=True),
+        default="/",
+        hidden=True,
+        help="Read /sys and /proc/device-tree below this folder.",
+    )(function)
+
+
+def settings_for_commands(path: Path) -> AgentSettings:
+    """Return the settings for a command that needs none of the files that they name.
+
+    Raises:
+        ConfigError: Lists every problem.
+    """
+    return load_settings(path, os.environ, files=False)
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Return if the person agrees; without a terminal to ask on, ``--yes`` is needed.
+
+    Raises:
+        UsageError: Nobody can be asked.
+        Abort: The person said no.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise click.UsageError("Nobody can be asked here; add --yes to do it.")
+    click.confirm(question, abort=True)

@@ -1,0 +1,64 @@
+"""Runs the agent in the foreground: configuration, log, signals and systemd around ``app.run_agent``.
+
+Loads no command line library, as this is what a device keeps in memory.
+"""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+from edgepick_agent import app
+from edgepick_agent.cli.failures import render
+from edgepick_agent.cli.journal import Log, log_to
+from edgepick_agent.config import read_config, require_settings
+from edgepick_agent.core.settings import AgentSettings
+
+
+def serve(config: str, *, verbose: bool = False) -> int:
+    """Run until SIGTERM or SIGINT; return the exit code, any error already shown."""
+    try:
+        _serve(Path(config))
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last stop before a person
+        return render(error, verbose=verbose)
+    return 0
+
+
+def _serve(config: Path) -> None:
+    log = log_to(sys.stderr, os.environ)
+    loaded = read_config(config, os.environ)
+    settings = require_settings(loaded)
+    for warning in loaded.warnings:
+        log(f"{config}: {warning}", serious=True)
+    stop = threading.Event()
+    _stop_on_signals(stop, log)
+    _run(settings, stop, log)
+
+
+def _run(settings: AgentSettings, stop: threading.Event, log: Log) -> None:
+    notify: Callable[[str], None] = app.adapter(app.TOOLS["notifier"])(os.environ)
+    log(f"agent {settings.device} of fleet {settings.fleet} starts", about={"state_dir": settings.state_dir})
+    try:
+        app.run_agent(settings, stop=stop, on_ready=lambda: notify("READY=1"), log=log)
+    finally:
+        notify("STOPPING=1")
+    log("agent stopped")
+
+
+def _stop_on_signals(stop: threading.Event, log: Log) -> None:
+    """Set ``stop`` at SIGTERM and SIGINT; a second one ends the process at once."""
+
+    def ask_to_stop(number: int, _frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        # Not from here: the interrupted code may hold the event's own lock.
+        threading.Thread(target=_ask, args=(signal.Signals(number).name,)).start()
+
+    def _ask(name: str) -> None:
+        log(f"{name}: stopping")
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, ask_to_stop)

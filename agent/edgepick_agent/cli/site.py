@@ -1,0 +1,103 @@
+"""What the technician's commands ask of this machine, by the names in ``app.TOOLS``; typed here."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import cast
+
+from edgepick_agent import app
+from edgepick_agent.app import TOOLS, adapter
+from edgepick_agent.core.boards import Board
+from edgepick_agent.core.control import AgentStatus, ControlReply, ControlRequest
+from edgepick_agent.core.findings import Finding
+from edgepick_agent.core.runner_spec import GoldenFile
+from edgepick_agent.core.service import ServiceFacts, Step
+from edgepick_agent.core.settings import AgentSettings, BrokerSettings
+from edgepick_wire.manifest import Manifest
+from edgepick_wire.messages import RuntimeAvailable
+from edgepick_wire.metrics import Measurement, MeasurePlan
+from edgepick_wire.trust import RootDocument
+
+
+def detect(sysfs_root: Path) -> Board:
+    """Return what the machine turned out to be."""
+    return cast("Board", adapter(TOOLS["detect"])(sysfs_root))
+
+
+def probe_broker(settings: BrokerSettings, client_id: str) -> Sequence[Finding]:
+    """Return how far a connection to the broker gets: name, TCP, TLS, MQTT."""
+    return cast("Sequence[Finding]", adapter(TOOLS["probe-broker"])(settings, client_id))
+
+
+def inspect_machine(settings: AgentSettings) -> Sequence[Finding]:
+    """Return what there is to say about disk, clock, accelerators and permissions."""
+    return cast("Sequence[Finding]", adapter(TOOLS["inspect"])(settings))
+
+
+def read_root(path: Path) -> RootDocument:
+    """Return the root document in a file, which signs itself."""
+    return cast("RootDocument", adapter(TOOLS["read-root"])(path))
+
+
+def service_facts(
+    *, user: str, config: str, state_dir: str, board: str, secrets: Sequence[str], readable: Sequence[str]
+) -> ServiceFacts:
+    """Return what a plan for the service depends on."""
+    facts = adapter(TOOLS["service-facts"])(
+        user=user, config=config, state_dir=state_dir, board=board, secrets=secrets, readable=readable
+    )
+    return cast("ServiceFacts", facts)
+
+
+def carry_out(steps: Iterable[Step]) -> None:
+    """Do the steps of a plan, in order."""
+    adapter(TOOLS["carry-out"])(steps)
+
+
+def read_bundle(path: Path, root_document: Path) -> tuple[Manifest, str]:
+    """Return the verified manifest of a bundle file, and its digest; the files in it are not yet checked.
+
+    Raises:
+        RefusedError: Not a bundle, or not signed by a release key of the root document.
+    """
+    return cast("tuple[Manifest, str]", adapter(TOOLS["read-bundle"])(path, read_root(root_document)))
+
+
+def status(settings: AgentSettings) -> AgentStatus:
+    """Return what the agent says about itself, or what the state directory says without one."""
+    return app.read_status(settings)
+
+
+def request(settings: AgentSettings, asked: ControlRequest) -> ControlReply:
+    """Return the answer of the agent; without a running one, it is done here and now."""
+    return app.request(settings, asked)
+
+
+def runtimes(settings: AgentSettings) -> Sequence[RuntimeAvailable]:
+    """Return the runtimes that the configured interpreter can start."""
+    return app.available_runtimes(settings)
+
+
+def benchmark(
+    model: Path,
+    *,
+    runtime: str | None,
+    accelerators: tuple[str, ...],
+    plan: MeasurePlan,
+    golden: GoldenFile | None,
+    sensors: tuple[str, ...],
+    sysfs_root: str,
+    python: str | None,
+    stand_in: bool,
+) -> Measurement:
+    """Return the measurement of a model file, taken in a runner process of its own."""
+    return app.benchmark(
+        model,
+        runtime=runtime,
+        accelerators=accelerators,
+        plan=plan,
+        golden=golden,
+        sensors=sensors,
+        sysfs_root=sysfs_root,
+        python=python,
+        stand_in=stand_in,
+    )

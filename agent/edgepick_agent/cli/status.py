@@ -1,0 +1,108 @@
+"""``edgepick-agent status``: one screen of 80 x 24."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from edgepick_agent.cli import site
+from edgepick_agent.cli.options import config_option, json_option, settings_for_commands
+from edgepick_agent.cli.render import as_json_text, clip, pairs, short, size
+from edgepick_agent.core.advice import advise
+from edgepick_agent.core.control import AgentStatus, RunnerStatus
+from edgepick_agent.errors import AgentError
+from edgepick_wire.messages import ModelState, Phase
+
+WIDTH = 80
+MODELS_SHOWN = 4
+ADVICE_SHOWN = 3
+
+
+@click.command()
+@config_option
+@json_option
+def status(*, config_file: Path, as_json: bool) -> None:
+    """Show what this device runs; works with and without a running agent."""
+    settings = settings_for_commands(config_file)
+    found = site.status(settings)
+    if as_json:
+        click.echo(as_json_text({"status": found, "advice": advise(found)}))
+    elif never_ran(found):
+        raise AgentError(
+            f"no agent is running, and none has run with {settings.state_dir}",
+            hint=f"Start it: edgepick-agent run --config {config_file}, or sudo systemctl start edgepick-agent",
+        )
+    else:
+        click.echo(screen(found))
+
+
+def never_ran(status: AgentStatus) -> bool:
+    """Return whether there is neither an agent nor anything that one left behind."""
+    return not status.running and status.session == 0 and not status.models
+
+
+def screen(status: AgentStatus) -> str:
+    """Return the status as at most 24 lines of at most 80 characters."""
+    return "\n".join(clip_right(line) for line in _lines(status))
+
+
+def clip_right(line: str) -> str:
+    """Return a line cut at the screen's width, its indentation kept."""
+    return line if len(line) <= WIDTH else f"{line[: WIDTH - 3]}..."
+
+
+def _lines(status: AgentStatus) -> Iterator[str]:
+    yield f"{status.device}   fleet {status.fleet}   profile {status.profile}"
+    yield from pairs(_facts(status)).splitlines()
+    yield ""
+    for model in status.models[:MODELS_SHOWN]:
+        yield from _model(model, {runner.model: runner for runner in status.runners}.get(model.model))
+    if len(status.models) > MODELS_SHOWN:
+        yield f"... and {len(status.models) - MODELS_SHOWN} more: edgepick-agent status --json"
+    if not status.models:
+        yield "no model"
+    yield ""
+    yield f"last error {clip(status.last_error or '-', WIDTH - 11)}"
+    for advice in advise(status)[:ADVICE_SHOWN]:
+        yield f"do         {clip(advice, WIDTH - 11)}"
+
+
+def _facts(status: AgentStatus) -> Iterator[tuple[str, str]]:
+    memory = f", {size(status.rss_bytes)}" if status.rss_bytes is not None else ""
+    yield "agent", f"running, session {status.session}{memory}" if status.running else "not running"
+    yield "broker", status.broker
+    yield "follows", f"sequence {status.sequence}, security epoch {status.security_epoch}"
+    yield "reports", f"{status.outbox} not yet confirmed by the host" if status.outbox else "all confirmed by the host"
+    yield "disk", f"{size(status.disk_free_bytes)} free"
+
+
+def _model(model: ModelState, runner: RunnerStatus | None) -> Iterator[str]:
+    yield f"{model.model}: {model.phase.value}{_progress(model)}{', pinned' if model.pinned else ''}"
+    yield f"  active   {_variant(model.active, model.active_label)}"
+    yield f"  previous {_variant(model.previous, model.previous_label)}"
+    if runner:
+        yield f"  runner   {_runner(runner)}"
+    if model.refusal:
+        yield f"  refused  {model.refusal.code.value}: {clip(model.refusal.detail, WIDTH - 13)}"
+
+
+def _progress(model: ModelState) -> str:
+    if model.phase is not Phase.FETCHING or not model.chunks_total:
+        return ""
+    percent = 100 * model.chunks_done // model.chunks_total
+    return f" {model.chunks_done} of {model.chunks_total} chunks ({percent} %)"
+
+
+def _variant(digest: str | None, label: str | None) -> str:
+    return f"{label or '?'}  ({short(digest)})" if digest else "-"
+
+
+def _runner(runner: RunnerStatus) -> str:
+    parts = [runner.state]
+    if runner.pid is not None:
+        parts.append(f"pid {runner.pid}")
+    if runner.rss_bytes is not None:
+        parts.append(size(runner.rss_bytes))
+    if runner.failures:
+        parts.append(f"{runner.failures} failures in a row")
+    return ", ".join(parts) + (f": {clip(runner.detail, 40)}" if runner.detail else "")

@@ -1,0 +1,37 @@
+"""What a technician should do next, from what the agent says about itself. Pure."""
+
+from collections.abc import Iterator
+
+from edgepick_agent.core.control import AgentStatus
+from edgepick_wire.messages import ModelState, Phase
+
+CONNECTED = "connected"
+LITTLE_SPACE_BYTES = 64 * 1024**2
+NOTHING = "nothing: all is well"
+
+
+def advise(status: AgentStatus) -> tuple[str, ...]:
+    """Return what to do, most urgent first; never empty."""
+    return tuple(_advice(status)) or (NOTHING,)
+
+
+def _advice(status: AgentStatus) -> Iterator[str]:
+    if not status.running:
+        yield "start the agent: sudo systemctl start edgepick-agent"
+    elif status.broker != CONNECTED:
+        yield "edgepick-agent doctor shows where the way to the broker ends; what is installed goes on running"
+    if 0 < status.disk_free_bytes < LITTLE_SPACE_BYTES:
+        yield "make room on the disk: du -xh / | sort -h | tail -20"
+    for model in status.models:
+        yield from _about(model)
+    if status.running and status.broker == CONNECTED and not status.models:
+        yield "nothing is assigned to this device yet: start a rollout on the host, or edgepick-agent install FILE"
+
+
+def _about(model: ModelState) -> Iterator[str]:
+    if model.refusal and model.phase in {Phase.REFUSED, Phase.REVERTED}:
+        yield f"{model.model}: {model.refusal.hint}"
+    elif model.phase is Phase.EMPTY:
+        yield f"{model.model}: nothing is installed; wait for the host, or edgepick-agent install FILE"
+    if model.pinned:
+        yield f"{model.model}: was rolled back here and stays so until the host wants another variant"
