@@ -13,6 +13,7 @@ from edgepick_host.core.strata import Stratum
 from edgepick_wire import codec
 from edgepick_wire.enums import StrEnum
 from edgepick_wire.ids import digest_of
+from edgepick_wire.version import __version__
 
 DECISION_SCHEMA = 1
 FIRST = "0" * 64
@@ -143,6 +144,44 @@ class DecisionRecord:
     decided_at: float
     previous: str
     decision: Decision
+
+
+def plain_decision(
+    *, model: str, stratum: Stratum, verdict: Judgement, reasons: Sequence[str], policy: Policy, **named: str | None
+) -> Decision:
+    """Return a decision that was not made by comparing figures: by an operator, by harm, for want of data.
+
+    Args:
+        model: Name of the model.
+        stratum: For which devices.
+        verdict: What follows.
+        reasons: Why.
+        policy: As given.
+        named: ``winner``, ``winner_label``, ``incumbent``, ``incumbent_label``, ``harmful``,
+            ``harmful_label``: a variant that failed on devices is listed as excluded.
+    """
+    harmful = named.get("harmful")
+    reason = reasons[0] if reasons else ""
+    excluded = CandidateResult(
+        manifest=harmful or "", label=named.get("harmful_label") or "", excluded=ExclusionCode.HARM, reason=reason
+    )
+    facts = f"{model}\0{stratum}\0{verdict}\0{sorted(named.items())}\0{tuple(reasons)}"
+    return Decision(
+        model=model,
+        stratum=stratum,
+        verdict=verdict,
+        winner=named.get("winner"),
+        winner_label=named.get("winner_label"),
+        reasons=tuple(reasons),
+        incumbent=named.get("incumbent"),
+        incumbent_label=named.get("incumbent_label"),
+        candidates=(excluded,) if harmful else (),
+        effects=(),
+        objective="none",
+        policy=policy,
+        inputs=digest_of(facts.encode()),
+        code_version=__version__,
+    )
 
 
 def record(decision: Decision, *, rollout: str, decided_at: float, previous: bytes | None) -> bytes:

@@ -1,0 +1,209 @@
+"""What the host makes of what it knows: who still has to measure, what is decided, who is seen how.
+
+Functions from the host's memory to events of the rollout core. They read values and write nothing.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from edgepick_host.core.decision import Decision, Judgement, plain_decision
+from edgepick_host.core.objective import parse_objective
+from edgepick_host.core.records import Device, Release
+from edgepick_host.core.rollout_state import DeviceView, RolloutState
+from edgepick_host.core.select import label, select
+from edgepick_host.core.strata import Results, Stratum, latest_results, stratify
+from edgepick_host.core.waves import Lane, Plan, Seat, seat
+from edgepick_profiles.schema import Budgets
+from edgepick_wire.messages import ModelState, Report
+
+BudgetsOf = Callable[[str], Budgets | None]
+"""Profile name -> its hard limits; ``None`` if the host does not know the profile."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Knowledge:
+    """What the host knows about one model at one moment.
+
+    Attributes:
+        releases: Everything published of the model, oldest first.
+        devices: Every device ever heard.
+        reports: Every report about the model, in order of arrival.
+    """
+
+    releases: tuple[Release, ...]
+    devices: tuple[Device, ...]
+    reports: tuple[Report, ...]
+
+    def of_profile(self, profile: str) -> tuple[Device, ...]:
+        """Return the devices of a profile."""
+        return tuple(d for d in self.devices if d.birth is not None and d.birth.profile == profile)
+
+    def release(self, manifest: str | None) -> Release | None:
+        """Return the release of a manifest, if it was published from here."""
+        return next((r for r in self.releases if r.manifest == manifest), None)
+
+
+def state_of(device: Device, model: str) -> ModelState | None:
+    """Return what a device says about a model."""
+    models = device.reported.models if device.reported else ()
+    return next((m for m in models if m.model == model), None)
+
+
+def views(devices: Iterable[Device], model: str) -> tuple[DeviceView, ...]:
+    """Return the devices as the rollout core sees them."""
+    return tuple(DeviceView(device=d.device, online=d.online, state=state_of(d, model)) for d in devices)
+
+
+def profiles_of(plan: Plan, releases: Iterable[Release]) -> tuple[str, ...]:
+    """Return the profiles that a rollout covers: those asked for, of those that the version is for."""
+    offered = dict.fromkeys(p for r in releases if r.version == plan.version for p in r.profiles)
+    return tuple(p for p in sorted(offered) if not plan.profiles or p in plan.profiles)
+
+
+def candidates(plan: Plan, profile: str, releases: Iterable[Release]) -> tuple[Release, ...]:
+    """Return the variants that a profile may choose from."""
+    return tuple(r for r in releases if r.version == plan.version and profile in r.profiles)
+
+
+def to_measure(plan: Plan, model: str, profile: str, known: Knowledge) -> tuple[str, ...]:
+    """Return the manifests that devices of ``profile`` must measure: the candidates and what runs there."""
+    running = (state_of(d, model) for d in known.of_profile(profile))
+    incumbents = {s.active for s in running if s is not None and s.active and known.release(s.active)}
+    wanted = (r.manifest for r in candidates(plan, profile, known.releases))
+    return tuple(dict.fromkeys((*wanted, *sorted(i for i in incumbents if i is not None))))
+
+
+def outstanding(state: RolloutState, known: Knowledge) -> tuple[str, ...]:
+    """Return who still has to measure what, in words; empty when nothing is to be waited for.
+
+    Waited for are the devices that are online. While none of a profile's devices is, the
+    profile itself is waited for, if it has any.
+    """
+    results = latest_results(known.reports)
+    lines = []
+    for profile in profiles_of(state.plan, known.releases):
+        manifests = to_measure(state.plan, state.model, profile, known)
+        devices = known.of_profile(profile)
+        online = [d.device for d in devices if d.online]
+        if devices and not online and not _anyone(devices, manifests, results):
+            lines.append(f"{profile}: none of {len(devices)} device(s) is online")
+        for device in online:
+            missing = sum((device, m) not in results for m in manifests)
+            if missing:
+                lines.append(f"{device}: {missing} of {len(manifests)} variants not measured")
+    return tuple(lines)
+
+
+def _anyone(devices: Sequence[Device], manifests: Sequence[str], results: Results) -> bool:
+    return any((d.device, m) in results for d in devices for m in manifests)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ruling:
+    """A stratum's decision and its lane; the lane names the decision once that is recorded."""
+
+    decision: Decision
+    lane: Lane
+
+
+def rule(state: RolloutState, known: Knowledge, budgets_of: BudgetsOf) -> tuple[Ruling, ...]:
+    """Return the decision for every stratum of every profile that the rollout covers."""
+    return tuple(
+        ruling
+        for profile in profiles_of(state.plan, known.releases)
+        for ruling in _rule_profile(state, profile, known, budgets_of)
+    )
+
+
+def _rule_profile(state: RolloutState, profile: str, known: Knowledge, budgets_of: BudgetsOf) -> list[Ruling]:
+    devices = [d.device for d in known.of_profile(profile)]
+    results = latest_results(known.reports)
+    manifests = to_measure(state.plan, state.model, profile, known)
+    strata = stratify(profile, devices, () if state.plan.variant else manifests, results)
+    strata = strata or (Stratum(profile=profile),)
+    decide = _named if state.plan.variant else _selected
+    return [
+        _ruling(state, decide(state, stratum, known, budgets_of), known, lead=position == 0)
+        for position, stratum in enumerate(strata)
+    ]
+
+
+def _named(state: RolloutState, stratum: Stratum, known: Knowledge, _budgets_of: BudgetsOf) -> Decision:
+    plan = state.plan
+    chosen = next((r for r in candidates(plan, stratum.profile, known.releases) if r.variant == plan.variant), None)
+    if chosen is None or not stratum.devices:
+        what = "no device of this profile was ever heard" if chosen else f"{plan.variant} is not for this profile"
+        return _keep(state, stratum, what)
+    incumbent = _most_common(known, stratum, state.model, lambda s: s.active)
+    return plain_decision(
+        model=state.model,
+        stratum=stratum,
+        verdict=Judgement.PROMOTE,
+        reasons=(f"{label(chosen)} was chosen by the operator, without selection",),
+        policy=plan.policy,
+        winner=chosen.manifest,
+        winner_label=label(chosen),
+        incumbent=incumbent.manifest if incumbent else None,
+        incumbent_label=label(incumbent) if incumbent else None,
+    )
+
+
+def _selected(state: RolloutState, stratum: Stratum, known: Knowledge, budgets_of: BudgetsOf) -> Decision:
+    budgets = budgets_of(stratum.profile)
+    if not stratum.devices:
+        return _keep(state, stratum, "no device of this profile was ever heard")
+    if budgets is None:
+        return _keep(state, stratum, f"the host does not know profile {stratum.profile!r}, so its budgets are missing")
+    return select(
+        stratum=stratum,
+        candidates=candidates(state.plan, stratum.profile, known.releases),
+        reports=known.reports,
+        budgets=budgets,
+        objective=parse_objective(state.plan.objective),
+        incumbent=_most_common(known, stratum, state.model, lambda s: s.active),
+        previous=_most_common(known, stratum, state.model, lambda s: s.previous),
+        policy=state.plan.policy,
+    )
+
+
+def _keep(state: RolloutState, stratum: Stratum, reason: str) -> Decision:
+    return plain_decision(
+        model=state.model,
+        stratum=stratum,
+        verdict=Judgement.INCONCLUSIVE,
+        reasons=(reason,),
+        policy=state.plan.policy,
+    )
+
+
+def _most_common(
+    known: Knowledge, stratum: Stratum, model: str, which: Callable[[ModelState], str | None]
+) -> Release | None:
+    states = (state_of(d, model) for d in known.devices if d.device in stratum.devices)
+    counts = Counter(m for s in states if s is not None and (m := which(s)) is not None)
+    best = min(counts.items(), key=lambda item: (-item[1], item[0]), default=None)
+    return known.release(best[0]) if best else None
+
+
+def _ruling(state: RolloutState, decision: Decision, known: Knowledge, *, lead: bool) -> Ruling:
+    stratum = decision.stratum
+    devices: Mapping[str, Device] = {d.device: d for d in known.devices}
+    seats = (_seat(devices[name], state.model) for name in stratum.devices)
+    lane = Lane(
+        profile=stratum.profile,
+        label=stratum.label,
+        stand_in=stratum.stand_in,
+        verdict=decision.verdict,
+        winner=decision.winner,
+        winner_label=decision.winner_label,
+        reason="; ".join(decision.reasons[:2]),
+        lead=lead,
+        members=seat(state.id, state.plan, seats),
+    )
+    return Ruling(decision=decision, lane=lane)
+
+
+def _seat(device: Device, model: str) -> Seat:
+    said = state_of(device, model)
+    return Seat(device=device.device, online=device.online, previous=said.active if said else None)

@@ -1,0 +1,78 @@
+"""Rollouts as documents in the store, and what operators ask of them from other processes.
+
+A request is a document of its own, so that no process ever overwrites another's: only the
+coordinator writes a rollout's state.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from edgepick_host.core.rollout_state import RequestKind, RolloutState
+from edgepick_host.errors import StateError
+from edgepick_host.ports import Store
+from edgepick_wire import codec
+
+COORDINATOR_LEASE = "coordinator"
+REQUEST_SUFFIX = ".request"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What an operator asked last of a rollout."""
+
+    id: str
+    kind: RequestKind
+
+
+def load_rollouts(store: Store) -> tuple[RolloutState, ...]:
+    """Return every rollout, oldest first."""
+    documents = ((name, document) for name, document in store.rollouts() if not name.endswith(REQUEST_SUFFIX))
+    return tuple(_parse(document) for _, document in documents)
+
+
+@lru_cache(maxsize=64)
+def _parse(document: bytes) -> RolloutState:
+    """Return the state in ``document``; the same few documents are read at every look."""
+    return codec.decode_document(RolloutState, document)
+
+
+def load_requests(store: Store) -> dict[str, Request]:
+    """Return the last request to each rollout that had one."""
+    return {
+        name.removesuffix(REQUEST_SUFFIX): codec.decode_document(Request, document)
+        for name, document in store.rollouts()
+        if name.endswith(REQUEST_SUFFIX)
+    }
+
+
+def save_rollout(store: Store, state: RolloutState) -> None:
+    """Keep a rollout's state."""
+    store.save_rollout(state.id, codec.encode_document(state))
+
+
+def file_request(store: Store, rollout: str, request: Request) -> None:
+    """Keep a request for the coordinator to find."""
+    store.save_rollout(rollout + REQUEST_SUFFIX, codec.encode_document(request))
+
+
+def find_rollout(store: Store, rollout: str | None) -> RolloutState:
+    """Return the rollout of this id (its beginning is enough), or the newest.
+
+    Raises:
+        StateError: There is none, or several begin so.
+    """
+    states = load_rollouts(store)
+    found: Sequence[RolloutState] = states[-1:] if rollout is None else [s for s in states if s.id.startswith(rollout)]
+    if len(found) == 1:
+        return found[0]
+    if rollout is None:
+        raise StateError("no rollout was ever started", hint="Start one: edgepick rollout start MODEL")
+    what = "no rollout has" if not found else "several rollouts have an id that begins with"
+    known = ", ".join(s.id for s in states[-5:]) or "none"
+    raise StateError(f"{what} {rollout!r}; the latest are {known}", hint="edgepick rollout status lists them.")
+
+
+def unfinished(store: Store, model: str) -> RolloutState | None:
+    """Return the rollout of ``model`` that has not ended, if any."""
+    return next((s for s in load_rollouts(store) if s.model == model and not s.stage.terminal), None)
