@@ -6,19 +6,31 @@ function here returns a value; printing is the command line's business.
 """
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from threading import Lock
 from typing import Any, cast
 
+from edgepick_host.core.roster import Roster, by_name, filters
 from edgepick_host.core.settings import HostSettings
-from edgepick_host.core.trust import document_signer
-from edgepick_host.errors import ConfigError, MissingExtraError
+from edgepick_host.core.trust import Keyring, check_signers, document_signer, keyring
+from edgepick_host.errors import ConfigError, HostError, InputFileError, MissingExtraError, VerificationError
 from edgepick_host.ports import Broker, Clock, HostStore, SignDocument, Signer
-from edgepick_wire.envelope import DocumentType
+from edgepick_host.service import bundles, prepare, publisher
+from edgepick_host.service.ledger import OnProgress
+from edgepick_host.service.targets import Targets
+from edgepick_profiles.load import load_profile
+from edgepick_wire import envelope
+from edgepick_wire.envelope import DocumentType, VerifySignature
+from edgepick_wire.errors import WireError
+from edgepick_wire.trust import RootDocument, first_root
 
 BROKER = "edgepick_host.adapters.mqtt:MqttBroker"
 STORE = "edgepick_host.adapters.store_sql:SqlStore"
 CLOCK = "edgepick_host.adapters.clock:SystemClock"
+CREATE_KEYRING = "edgepick_host.adapters.key_files:create_keyring"
+VERIFY = "edgepick_host.core.keypair:verify_signature"
 
 SIGNERS = {
     "file": "edgepick_host.adapters.signer_file:open_signer",
@@ -132,3 +144,215 @@ def sign_document(settings: HostSettings) -> SignDocument:
             DocumentType.DESIRED: lambda: signer(settings.signers.campaign),
         }
     )
+
+
+def verify_signature() -> VerifySignature:
+    """Return the function that checks Ed25519 signatures."""
+    return cast("VerifySignature", load(VERIFY))
+
+
+# Keys and the root document.
+
+
+def create_keys(folder: Path, fleet: str, *, config: Path | None) -> Keyring:
+    """Return three new keys and the root document that names them, all in ``folder``.
+
+    Raises:
+        StateError: Files of these names exist, or cannot be written.
+        BadNameError: The fleet's name is not allowed.
+    """
+    return cast("Keyring", load(CREATE_KEYRING)(folder, fleet, config=config))
+
+
+def read_root(settings: HostSettings) -> tuple[RootDocument, bytes]:
+    """Return the fleet's root document and its signed bytes.
+
+    Raises:
+        InputFileError: There is none.
+        VerificationError: It does not carry its own signatures.
+    """
+    path = Path(settings.root_document)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputFileError(
+            f"{path}: {(error.strerror or 'cannot be read').lower()} (the fleet's root document)",
+            hint="`edgepick keys init` makes keys and a root document.",
+        ) from error
+    try:
+        return first_root(envelope.unpack(data), verify_signature()), data
+    except WireError as error:
+        raise VerificationError(f"{path}: {error}", hint="Restore it from a device or from a copy.") from error
+
+
+def show_keys(settings: HostSettings) -> Keyring:
+    """Return the keys that count in this fleet, and which of them this host holds.
+
+    Raises:
+        InputFileError: No root document.
+        VerificationError: It does not carry its own signatures.
+    """
+    document, _ = read_root(settings)
+    root_key = f"file:{Path(settings.root_document).parent / 'root.pem'}"
+    private = {}
+    for address in (root_key, settings.signers.release, settings.signers.campaign):
+        try:
+            private[signer(address).public_key] = address
+        except HostError:  # noqa: PERF203 - a key that is elsewhere is the normal case
+            continue
+    return keyring(document, settings.root_document, private)
+
+
+# Publishing.
+
+
+def publish(
+    settings: HostSettings,
+    folder: Path,
+    *,
+    selection: prepare.Selection,
+    activation: publisher.Activation,
+    republish: bool = False,
+    dry_run: bool = False,
+    on_progress: OnProgress = lambda _progress: None,
+) -> publisher.Publication:
+    """Return what was published of the variants in ``folder`` (or would be, in a dry run).
+
+    Raises:
+        InputFileError: A file, variant or key is missing or malformed.
+        VerificationError: A digest, key or root document does not fit.
+        ProfileError: A variant is for a profile that is not known.
+        UnreachableError: No broker.
+    """
+    prepared = prepare_folder(settings, folder, selection)
+    if dry_run:
+        with store_of(settings) as store:
+            return publisher.plan_publication(
+                prepared, activation, store, fleet=settings.fleet, place=settings.broker.place
+            )
+    return publish_prepared(settings, prepared, activation, republish=republish, on_progress=on_progress)
+
+
+def prepare_folder(settings: HostSettings, folder: Path, selection: prepare.Selection) -> prepare.Prepared:
+    """Return the variants in ``folder``, read and checked."""
+    folders = [Path(d) for d in settings.profile_dirs]
+    return prepare.prepare(folder, selection, lambda name: load_profile(name, directories=folders), now=clock().now())
+
+
+def publish_prepared(
+    settings: HostSettings,
+    prepared: prepare.Prepared,
+    activation: publisher.Activation,
+    *,
+    republish: bool = False,
+    on_progress: OnProgress = lambda _progress: None,
+) -> publisher.Publication:
+    """Return what was published; also for one file from elsewhere (:func:`edgepick_host.service.prepare.prepare_file`).
+
+    Raises:
+        VerificationError: The root document does not name the keys, or the broker serves another.
+        UnreachableError: No broker.
+    """
+    document, root = read_root(settings)
+    release, campaign = signer(settings.signers.release), signer(settings.signers.campaign)
+    check_signers(document, fleet=settings.fleet, release=release.public_key, campaign=campaign.public_key)
+    sign = document_signer({DocumentType.MANIFEST: lambda: release, DocumentType.DESIRED: lambda: campaign})
+    with broker_of(settings) as broker, store_of(settings) as store:
+        targets = Targets(fleet=settings.fleet, broker=broker, store=store, sign=sign, clock=clock())
+        return publisher.Publisher(
+            fleet=settings.fleet,
+            broker=broker,
+            place=settings.broker.place,
+            store=store,
+            sign=sign,
+            root=root,
+            targets=targets,
+            on_progress=on_progress,
+        ).publish(prepared, activation, republish=republish)
+
+
+# Bundles.
+
+
+def build_bundle(
+    settings: HostSettings, folder: Path, *, selection: prepare.Selection, out: Path
+) -> bundles.BundleContent:
+    """Return what the bundle at ``out`` holds: the one variant that ``selection`` names, signed.
+
+    Raises:
+        InputFileError: A file, variant or key is missing or malformed.
+        VerificationError: A model file is not the one that ``variants.json`` names.
+    """
+    document, root = read_root(settings)
+    release = signer(settings.signers.release)
+    check_signers(document, fleet=settings.fleet, release=release.public_key, campaign=None)
+    (prepared,) = prepare_folder(settings, folder, selection).releases
+    sign = document_signer({DocumentType.MANIFEST: lambda: release})
+    return bundles.write_bundle(prepared, out, sign=sign, root=root)
+
+
+def inspect_bundle(path: Path) -> bundles.BundleContent:
+    """Return what a bundle says it holds; nothing is verified.
+
+    Raises:
+        InputFileError: Not a bundle.
+    """
+    return bundles.read_bundle(path)
+
+
+def verify_bundle(settings: HostSettings, path: Path) -> bundles.BundleContent:
+    """Return what a bundle holds, now known to be signed for this fleet and undamaged.
+
+    Raises:
+        InputFileError: Not a bundle.
+        VerificationError: A signature or digest is wrong.
+    """
+    _, root = read_root(settings)
+    return bundles.verify_bundle(path, root, verify_signature())
+
+
+# Devices.
+
+
+def roster(settings: HostSettings) -> Roster:
+    """Return who is in the fleet, from what the broker retains and what the store remembers.
+
+    Raises:
+        UnreachableError: No broker.
+    """
+    found = _roster(settings)
+    with broker_of(settings) as broker:
+        for topic, payload in broker.retained(filters(settings.fleet)).items():
+            found.hear(topic, payload)
+    return found
+
+
+@contextmanager
+def live_roster(settings: HostSettings, on_change: Callable[[Roster], None]) -> Iterator[None]:
+    """Call ``on_change`` with the roster at every message of a device, until the context ends.
+
+    The calls come from the broker's thread, one at a time.
+
+    Raises:
+        UnreachableError: No broker.
+    """
+    found = _roster(settings)
+    lock = Lock()
+
+    def hear(topic: str, payload: bytes) -> None:
+        with lock:
+            found.hear(topic, payload)
+            on_change(found)
+
+    with broker_of(settings) as broker:
+        on_change(found)
+        broker.subscribe(filters(settings.fleet), hear)
+        yield
+
+
+def _roster(settings: HostSettings) -> Roster:
+    place = settings.database
+    if "://" not in place and not Path(place).exists():
+        return Roster(settings.fleet)
+    with store_of(settings) as store:
+        return Roster(settings.fleet, by_name(store.devices()))
