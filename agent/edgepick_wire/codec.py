@@ -39,16 +39,16 @@ def encode_document(value: object, *, indent: int | None = None) -> bytes:
     """Return ``value`` as JSON for a file or a terminal, without the size limit of the wire.
 
     Raises:
-        MalformedError: A number in it is not finite.
+        MalformedError: A number in it is not finite, or a text is not Unicode (half a surrogate pair).
     """
     separators = (",", ":") if indent is None else (",", ": ")
     try:
         text = json.dumps(
             plain(value), sort_keys=True, separators=separators, ensure_ascii=False, allow_nan=False, indent=indent
         )
+        return text.encode()
     except ValueError as error:
-        raise MalformedError(f"{type(value).__name__} holds a number that JSON cannot carry: {error}") from error
-    return text.encode()
+        raise MalformedError(f"{type(value).__name__} holds a value that JSON cannot carry: {error}") from error
 
 
 def plain(value: object) -> Any:
@@ -145,7 +145,7 @@ def _mapping(item: Any, value: Any, path: str, depth: int) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise MalformedError(f"{path}: expected an object, found {_name(value)}")
     _check_length(value, path)
-    return {k: _convert(item, v, f"{path}.{k[:64]}", depth + 1) for k, v in value.items()}
+    return {_text(k, path): _convert(item, v, f"{path}.{k[:64]}", depth + 1) for k, v in value.items()}
 
 
 def _check_length(value: list[Any] | dict[str, Any], path: str) -> None:
@@ -183,13 +183,30 @@ def _scalar(kind: Any, value: Any, path: str) -> Any:
     if isinstance(kind, type) and issubclass(kind, Enum):
         return _member(kind, value, path)
     if kind is float and type(value) is int:
-        return float(value)
+        return _whole(value, path)
     if type(value) is not kind:
         raise MalformedError(f"{path}: expected {getattr(kind, '__name__', kind)}, found {_name(value)}")
-    if kind is str and len(value) > limits.MAX_TEXT_CHARACTERS:
-        raise LimitError(f"{path}: {len(value)} characters; at most {limits.MAX_TEXT_CHARACTERS} are accepted")
+    if kind is str:
+        return _text(value, path)
     if kind is float and not math.isfinite(value):
         raise MalformedError(f"{path}: {value} is not a finite number")
+    return value
+
+
+def _whole(value: int, path: str) -> float:
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise MalformedError(f"{path}: a number of {value.bit_length()} bits is too large") from error
+
+
+def _text(value: str, path: str) -> str:
+    if len(value) > limits.MAX_TEXT_CHARACTERS:
+        raise LimitError(f"{path}: {len(value)} characters; at most {limits.MAX_TEXT_CHARACTERS} are accepted")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise MalformedError(f"{path}: half a surrogate pair, which is no Unicode text") from error
     return value
 
 

@@ -149,4 +149,6 @@ def _unhex(text: str, length: int, what: str) -> bytes:
         raise MalformedError(f"{what} {text[:16]!r}…: not hexadecimal") from error
     if len(data) != length:
         raise MalformedError(f"{what}: {len(data)} bytes, expected {length}")
+    if text != data.hex():  # one spelling, so that one key cannot be named twice
+        raise MalformedError(f"{what} {text[:16]!r}…: not in lower case")
     return data
