@@ -4,11 +4,12 @@ A port is for an effect; a policy is a function. Adapters are picked in ``app.py
 has one suite of promises in ``tests/contracts``, which every adapter and its fake must pass.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from edgepick_agent.core.board_state import BoardReading
 from edgepick_agent.core.runner_spec import RunnerMode, RunnerObservation, RunnerResult, RunnerSpec, RunnerState
 from edgepick_wire.enums import StrEnum
 from edgepick_wire.manifest import RuntimeChoice
@@ -16,6 +17,7 @@ from edgepick_wire.messages import RuntimeAvailable
 from edgepick_wire.metrics import RuntimeUsed
 
 __all__ = [
+    "BundleReader",
     "Clock",
     "Discover",
     "PowerSensor",
@@ -112,6 +114,18 @@ class Storage(Protocol):
         ...
 
 
+class BundleReader(Protocol):
+    """A bundle that came as a file; raises ``RefusedError`` for anything that is not one."""
+
+    def manifest(self, path: str) -> bytes:
+        """Return the signed manifest, not yet verified."""
+        ...
+
+    def files(self, path: str) -> Iterator[tuple[str, int, Iterator[bytes]]]:
+        """Yield name, size and content in pieces of each file."""
+        ...
+
+
 class Transport(Protocol):
     """The broker: bytes and topics, reconnecting by itself with jittered backoff.
 
@@ -194,13 +208,16 @@ class Session(Protocol):
         inputs: In the model's order.
         outputs: In the model's order.
         used: What executes it.
-        arena_bytes: Exact tensor arena, where the runtime tells.
     """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     used: RuntimeUsed
-    arena_bytes: int | None
+
+    @property
+    def arena_bytes(self) -> int | None:
+        """Exact tensor arena, where the runtime tells; may load the model some more times to find out."""
+        ...
 
     def run(self, feeds: Mapping[str, "Array"]) -> list["Array"]:
         """Run one inference on arrays of exactly the inputs' types; returns raw outputs.
@@ -265,3 +282,22 @@ class PowerSensor(Protocol):
 
 Discover = Callable[[Path], Sequence[PowerSensor]]
 """``sysfs root -> the sensors found there``, in order of preference."""
+
+WhyNot = Callable[[Path], str | None]
+"""``sysfs root -> why a sensor that is there cannot be used``; ``None`` if there is none of the kind."""
+
+
+class Board(Protocol):
+    """The machine itself, as its kernel and firmware describe it."""
+
+    def machine(self) -> str:
+        """Return what the machine really is: its device-tree model or its CPU."""
+        ...
+
+    def memory_bytes(self) -> int | None:
+        """Return the physical memory."""
+        ...
+
+    def read(self) -> BoardReading:
+        """Return temperature, clock, throttling and load as they are now."""
+        ...

@@ -41,6 +41,8 @@ class RunnerSpec:
         stand_in: The machine is not the board that the profile names.
         result_path: Where ``measure`` writes its :class:`RunnerResult`.
         socket_path: Where ``serve`` listens.
+        tcp_port: ``serve`` listens on this loopback port too; ``None`` for the socket only.
+        parent_pid: The process that the runner must not outlive; ``None`` when a person starts it.
     """
 
     model: str
@@ -56,6 +58,8 @@ class RunnerSpec:
     stand_in: bool = False
     result_path: str | None = None
     socket_path: str | None = None
+    tcp_port: int | None = None
+    parent_pid: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +77,15 @@ class RunnerResult:
 
     measurement: Measurement | None = None
     failure: RunnerFailure | None = None
+
+
+def measure_deadline_seconds(spec: RunnerSpec) -> float:
+    """Return after how long a ``measure`` run must have ended, in seconds.
+
+    Loading, then warm-up, timed runs and the energy pass with its two idle windows, each of which
+    the plan bounds; then room for the golden inputs and for one inference that takes its limit.
+    """
+    return spec.limits.start_seconds + 4 * spec.plan.max_seconds + 2 * spec.limits.inference_seconds + 30
 
 
 class RunnerState(StrEnum):

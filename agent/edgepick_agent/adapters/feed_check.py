@@ -1,0 +1,32 @@
+"""Whether arrays are what a model takes; done before every inference, so it is cheap."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from edgepick_agent.errors import InputError
+from edgepick_agent.ports import TensorSpec
+
+if TYPE_CHECKING:
+    from edgepick_agent.ports import Array
+
+
+def check_feeds(inputs: Sequence[TensorSpec], feeds: Mapping[str, "Array"]) -> None:
+    """Raise ``InputError`` unless there is exactly one fitting array per input."""
+    names = [spec.name for spec in inputs]
+    if set(feeds) != set(names):
+        raise InputError(f"the model takes inputs {sorted(names)}, found {sorted(feeds)}")
+    for spec in inputs:
+        _check_one(spec, feeds[spec.name])
+
+
+def _check_one(spec: TensorSpec, array: "Array") -> None:
+    if array.dtype != spec.dtype:
+        raise InputError(f"input {spec.name}: the model takes {spec.dtype}, found {array.dtype}")
+    if not fits(spec.shape, array.shape):
+        raise InputError(f"input {spec.name}: the model takes shape {list(spec.shape)}, found {list(array.shape)}")
+
+
+def fits(wanted: Sequence[int], found: Sequence[int]) -> bool:
+    """Return whether a shape fits, -1 standing for any size but 0."""
+    pairs = zip(wanted, found, strict=False)
+    return len(wanted) == len(found) and all(w == f or (w == -1 and f > 0) for w, f in pairs)

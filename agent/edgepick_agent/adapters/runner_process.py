@@ -1,0 +1,269 @@
+"""Starting runner processes and looking at them from outside; imported by the agent, so it stays light.
+
+A runner gets a folder of its own below the work folder (specification, standard error, result), its
+own session, no standard input, and only the two packages that it needs on its path: the folder that
+holds edgepick may be another interpreter's site-packages.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import edgepick_agent
+import edgepick_wire
+from edgepick_agent.adapters.runner_look import HealthProbe, is_stopped, memory_of
+from edgepick_agent.core.runner_spec import RunnerMode, RunnerResult, RunnerSpec, measure_deadline_seconds
+from edgepick_agent.ports import Clock, RunnerObservation, RunnerState
+from edgepick_wire import codec
+from edgepick_wire.errors import WireError
+from edgepick_wire.messages import RuntimeAvailable
+
+MODULE = "edgepick_agent.runner"
+MAX_LOG_BYTES = 256 * 1024
+LOG_TAIL_BYTES = 4096
+LEAST_SILENCE_SECONDS = 2.0
+PROBE_SECONDS = 60.0
+
+ENVIRONMENT = {"PYTHONUNBUFFERED": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+"""One thread for numpy's own library: each further one costs memory and none is used here."""
+
+
+class Launcher:
+    """Keeps :class:`edgepick_agent.ports.RunnerLauncher`.
+
+    Start runners from a thread that lives as long as the agent: the kernel ends a runner when the
+    thread that started it ends.
+    """
+
+    def __init__(self, python: str | None, work_dir: Path, clock: Clock) -> None:
+        self._python = python or sys.executable
+        self._work_dir = work_dir
+        self._clock = clock
+        self._started = 0
+        shutil.rmtree(work_dir / "runners", ignore_errors=True)
+
+    def start(self, spec: RunnerSpec, mode: RunnerMode) -> "Process":
+        """Start a runner; returns at once.
+
+        Raises:
+            OSError: The interpreter cannot be executed, or the folder cannot be written.
+        """
+        self._started += 1
+        folder = self._work_dir / "runners" / f"{self._started}-{mode}-{spec.model}"
+        folder.mkdir(parents=True)
+        spec = _complete(spec, mode, folder)
+        path = folder / "spec.json"
+        write_atomically(path, codec.encode_document(spec))
+        return Process(self._spawn(mode, path, folder), spec, mode, folder, self._clock)
+
+    def _spawn(self, mode: RunnerMode, path: Path, folder: Path) -> "subprocess.Popen[bytes]":
+        cache = self._work_dir / "engine-cache"
+        cache.mkdir(exist_ok=True)
+        environment = {**runner_environment(self._work_dir), "EDGEPICK_ENGINE_CACHE": str(cache)}
+        with (folder / "stderr.log").open("ab") as log:
+            return subprocess.Popen(
+                [self._python, "-m", MODULE, mode.value, str(path)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=folder,
+                env=environment,
+                close_fds=True,
+                start_new_session=True,
+            )
+
+
+def _complete(spec: RunnerSpec, mode: RunnerMode, folder: Path) -> RunnerSpec:
+    serving = mode is RunnerMode.SERVE
+    return dataclasses.replace(
+        spec,
+        model_path=str(Path(spec.model_path).absolute()),
+        result_path=spec.result_path or str(folder / "result.json"),
+        socket_path=(spec.socket_path or str(folder / "infer.sock")) if serving else None,
+        parent_pid=os.getpid(),
+    )
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a whole file or none."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def runner_environment(work_dir: Path) -> dict[str, str]:
+    """Return the environment of a runner: ours, with only edgepick's two packages on the path."""
+    packages = work_dir / "packages"
+    packages.mkdir(parents=True, exist_ok=True)
+    for package in (edgepick_agent, edgepick_wire):
+        _link(packages / package.__name__, Path(package.__path__[0]).resolve())
+    return {**os.environ, **ENVIRONMENT, "PYTHONPATH": str(packages.absolute())}
+
+
+def _link(link: Path, target: Path) -> None:
+    if link.is_symlink() and link.readlink() == target:
+        return
+    temporary = link.with_name(f".{link.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(target)
+    temporary.replace(link)
+
+
+def probe_runtimes(python: str | None, work_dir: Path) -> tuple[RuntimeAvailable, ...]:
+    """Return the runtimes that ``python`` has; empty if it cannot be asked."""
+    command = [python or sys.executable, "-m", MODULE, "runtimes"]
+    try:
+        answer = subprocess.run(
+            command,
+            env=runner_environment(work_dir),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=PROBE_SECONDS,
+            check=True,
+        ).stdout
+        return tuple(codec.from_plain(RuntimeAvailable, item) for item in json.loads(answer))
+    except (OSError, subprocess.SubprocessError, ValueError, WireError):
+        return ()
+
+
+class Process:
+    """Keeps :class:`edgepick_agent.ports.RunnerProcess`."""
+
+    def __init__(
+        self, popen: "subprocess.Popen[bytes]", spec: RunnerSpec, mode: RunnerMode, folder: Path, clock: Clock
+    ) -> None:
+        self._popen = popen
+        self._spec = spec
+        self._mode = mode
+        self._folder = folder
+        self._clock = clock
+        self._since = clock.monotonic()
+        self._answered = self._since
+        self._ready = False
+        self._probe = HealthProbe(Path(spec.socket_path)) if spec.socket_path else None
+        self._result: RunnerResult | None = None
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._popen.pid
+
+    def observe(self) -> RunnerObservation:
+        """Return what it looks like now."""
+        code = self._popen.poll()
+        if code is not None:
+            return RunnerObservation(state=RunnerState.EXITED, exit_code=code, detail=self._last_words(code))
+        self._bound_log()
+        memory = memory_of(self.pid)
+        cap = self._spec.limits.peak_rss_bytes
+        if memory and cap is not None and memory.peak > cap:
+            detail = f"used {memory.peak} bytes, the cap is {cap}"
+            return RunnerObservation(state=RunnerState.OVER_MEMORY, rss_bytes=memory.now, detail=detail)
+        state, detail = self._measuring() if self._mode is RunnerMode.MEASURE else self._serving()
+        return RunnerObservation(state=state, rss_bytes=memory.now if memory else None, detail=detail)
+
+    def _measuring(self) -> tuple[RunnerState, str]:
+        now = self._clock.monotonic()
+        limit = measure_deadline_seconds(self._spec)
+        if is_stopped(self.pid):
+            return self._silent(now, LEAST_SILENCE_SECONDS, "the process is stopped", RunnerState.READY)
+        self._answered = now
+        if now - self._since > limit:
+            return RunnerState.HUNG, f"measuring did not end within {limit:g} s"
+        return RunnerState.READY, ""
+
+    def _serving(self) -> tuple[RunnerState, str]:
+        now = self._clock.monotonic()
+        health = self._probe.look() if self._probe else None
+        if health is None:
+            return self._unanswered(now)
+        self._answered = now
+        if not health.live:
+            return RunnerState.HUNG, health.detail
+        self._ready = self._ready or health.ready
+        if health.ready:
+            return RunnerState.READY, ""
+        return self._starting(now)
+
+    def _unanswered(self, now: float) -> tuple[RunnerState, str]:
+        if is_stopped(self.pid):
+            return self._silent(now, LEAST_SILENCE_SECONDS, "the process is stopped", self._known())
+        if not self._ready:
+            return self._starting(now)
+        # A runtime that holds the interpreter lock keeps the health check waiting for one inference.
+        silence = max(LEAST_SILENCE_SECONDS, self._spec.limits.inference_seconds)
+        return self._silent(now, silence, f"no answer to its health check for {silence:g} s", RunnerState.READY)
+
+    def _known(self) -> RunnerState:
+        return RunnerState.READY if self._ready else RunnerState.STARTING
+
+    def _silent(self, now: float, limit: float, why: str, meanwhile: RunnerState) -> tuple[RunnerState, str]:
+        return (RunnerState.HUNG, why) if now - self._answered > limit else (meanwhile, "")
+
+    def _starting(self, now: float) -> tuple[RunnerState, str]:
+        limit = self._spec.limits.start_seconds
+        if now - self._since > limit:
+            return RunnerState.HUNG, f"not ready within {limit:g} s of its start"
+        return RunnerState.STARTING, ""
+
+    def result(self) -> RunnerResult | None:
+        """Return what it wrote, once it has ended."""
+        if self._result is None and self._popen.poll() is not None and self._spec.result_path:
+            self._result = _read_result(Path(self._spec.result_path))
+        return self._result
+
+    def stop(self, *, grace_seconds: float = 2.0) -> None:
+        """End it and whatever it started; returns when it is gone."""
+        if self._popen.poll() is None and grace_seconds > 0:
+            self._popen.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._popen.wait(grace_seconds)
+        if self._popen.poll() is None:
+            os.killpg(self._popen.pid, signal.SIGKILL)
+        self._popen.wait()
+        self.result()
+        if self._probe:
+            self._probe.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _bound_log(self) -> None:
+        log = self._folder / "stderr.log"
+        if log.stat().st_size > MAX_LOG_BYTES:
+            os.truncate(log, 0)
+
+    def _last_words(self, code: int) -> str:
+        said = self._last_line()
+        how = f"killed by {_signal_name(-code)}" if code < 0 else f"exited with {code}"
+        return f"{how}: {said}" if said else how
+
+    def _last_line(self) -> str:
+        try:
+            with (self._folder / "stderr.log").open("rb") as log:
+                log.seek(max(0, os.fstat(log.fileno()).st_size - LOG_TAIL_BYTES))
+                lines = log.read().decode("utf-8", "replace").splitlines()
+        except OSError:
+            return ""
+        return next((line.strip()[:500] for line in reversed(lines) if line.strip()), "")
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _read_result(path: Path) -> RunnerResult | None:
+    try:
+        return codec.decode_document(RunnerResult, path.read_bytes())
+    except (OSError, WireError):
+        return None

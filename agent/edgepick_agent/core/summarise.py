@@ -1,0 +1,52 @@
+"""Latency samples to a summary: which statistic is meant, and from how many runs on it may be told."""
+
+import math
+from collections.abc import Sequence
+
+from edgepick_wire.metrics import LatencySummary
+
+CONFIDENCE = 0.95
+
+
+def least_runs(p: float) -> int:
+    """Return from how many runs on any 95 % upper bound for the ``p`` quantile exists.
+
+    The largest of n samples lies above the quantile with probability 1 - p**n, so n must be at
+    least ln(0.05)/ln(p): 5 for p50, 29 for p90, 59 for p95, 299 for p99. It is the exact
+    order-statistic bound, as scipy.stats.quantile_test gives it.
+    """
+    return math.ceil(math.log(1 - CONFIDENCE) / math.log(p))
+
+
+def quantile(ordered: Sequence[int], p: float) -> int | None:
+    """Return the nearest-rank ``p`` quantile of sorted samples, or ``None`` if it is not estimable.
+
+    Nearest rank is the smallest sample with at least a share ``p`` of all samples at or below it:
+    number ceil(p * n), counted from 1; ``numpy.percentile(..., method="inverted_cdf")``. It is
+    always a latency that was really seen.
+    """
+    if len(ordered) < least_runs(p):
+        return None
+    return ordered[max(0, math.ceil(round(p * len(ordered), 9)) - 1)]
+
+
+def summarise(samples_ns: Sequence[int]) -> LatencySummary:
+    """Return the summary of at least one latency sample in nanoseconds.
+
+    The standard deviation is that of a sample (n - 1); 0 for a single run.
+    """
+    ordered = sorted(samples_ns)
+    runs = len(ordered)
+    mean = math.fsum(ordered) / runs
+    variance = math.fsum((s - mean) ** 2 for s in ordered) / (runs - 1) if runs > 1 else 0.0
+    return LatencySummary(
+        runs=runs,
+        mean_ns=round(mean),
+        stdev_ns=round(math.sqrt(variance)),
+        min_ns=ordered[0],
+        max_ns=ordered[-1],
+        p50_ns=quantile(ordered, 0.50),
+        p90_ns=quantile(ordered, 0.90),
+        p95_ns=quantile(ordered, 0.95),
+        p99_ns=quantile(ordered, 0.99),
+    )

@@ -1,0 +1,165 @@
+"""Energy of the timed runs, by one sensor.
+
+A counter is read at both ends of the latency pass: two reads disturb nothing. An instantaneous
+power is sampled by a thread, never faster than the sensor refreshes, and only in a pass of its own:
+sampling a Raspberry Pi 5's PMIC at 50 Hz slowed one workload six times.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import final
+
+from edgepick_agent import app
+from edgepick_agent.core.energy import (
+    EnergyWindow,
+    idle_seconds,
+    not_measured,
+    summarise_energy,
+    trapezoid,
+    window_seconds,
+)
+from edgepick_agent.core.runner_spec import RunnerSpec
+from edgepick_agent.ports import PowerSensor, SensorKind
+from edgepick_wire.metrics import EnergySummary
+
+POLL_NS = 10_000_000_000
+"""A counter is read at least every 10 s, so that it wraps at most once between two reads:
+the smallest range, 2**32 uJ, lasts 15 s at 280 W."""
+
+MOST_FAILED = 0.1
+"""Share of failed reads above which a sampled window is not believed."""
+
+
+class Meter:
+    """The energy side of one measurement; without a usable sensor it only knows the reason."""
+
+    def __init__(self, spec: RunnerSpec) -> None:
+        sensors, self._reason = app.find_sensors(spec.sensors, Path(spec.sysfs_root))
+        self._sensor: PowerSensor | None = sensors[0] if sensors else None
+        self._max_seconds = spec.plan.max_seconds
+        self._idle: list[EnergyWindow | None] = []
+        self._load: EnergyWindow | None = None
+        self._from: tuple[float, float] | None = None
+        if self._sensor and window_seconds(self._sensor.period_seconds) > self._max_seconds:
+            self._reason = (
+                f"{self._sensor.source} needs a window of {window_seconds(self._sensor.period_seconds):.3g} s,"
+                f" the plan allows {self._max_seconds:g} s"
+            )
+            self._sensor = None
+
+    @property
+    def _counter(self) -> PowerSensor | None:
+        return self._sensor if self._sensor and self._sensor.kind is SensorKind.ENERGY else None
+
+    def idle(self) -> None:
+        """Take one idle window; called before and after the runs."""
+        if self._sensor:
+            seconds = idle_seconds(self._sensor.period_seconds)
+            self._idle.append(_window(self._sensor, lambda: _sleep(seconds)))
+
+    def start(self) -> None:
+        """Read the counter at the start of the timed runs."""
+        self._from = _reading(self._counter) if self._counter else None
+
+    def poll(self) -> None:
+        """Read the counter so that it cannot wrap twice unseen."""
+        if self._counter:
+            self._counter.read()
+
+    def stop(self, inferences: int) -> None:
+        """Read the counter at the end of the timed runs."""
+        end = _reading(self._counter) if self._counter else None
+        if self._from and end:
+            self._load = _between(self._from, end, inferences)
+
+    def sample(self, run_for: Callable[[float], int]) -> None:
+        """For a sensor of power, make the pass of its own: ``run_for(seconds)`` returns its inferences."""
+        if self._sensor and not self._counter:
+            seconds = window_seconds(self._sensor.period_seconds)
+            self._load = _window(self._sensor, lambda: run_for(seconds))
+
+    def summary(self) -> EnergySummary:
+        """Return energy per inference, or why there is none."""
+        if self._sensor is None:
+            return not_measured(self._reason)
+        if self._load is None:
+            return not_measured(f"{self._sensor.source} could not be read during the run")
+        return summarise_energy(
+            self._load,
+            [window for window in self._idle if window],
+            source=self._sensor.source,
+            scope=self._sensor.scope,
+            period_seconds=self._sensor.period_seconds,
+        )
+
+
+def _sleep(seconds: float) -> int:
+    time.sleep(seconds)
+    return 0
+
+
+def _reading(sensor: PowerSensor) -> tuple[float, float] | None:
+    value = sensor.read()
+    return None if value is None else (time.monotonic(), value)
+
+
+def _between(first: tuple[float, float], last: tuple[float, float], inferences: int) -> EnergyWindow | None:
+    seconds = last[0] - first[0]
+    return EnergyWindow(energy_uj=last[1] - first[1], seconds=seconds, inferences=inferences) if seconds > 0 else None
+
+
+def _window(sensor: PowerSensor, work: Callable[[], int]) -> EnergyWindow | None:
+    """Return what the sensor saw while ``work``, which returns its inferences, ran."""
+    if sensor.kind is SensorKind.ENERGY:
+        first = _reading(sensor)
+        inferences = work()
+        last = _reading(sensor)
+        return _between(first, last, inferences) if first and last else None
+    with Sampler(sensor) as sampler:
+        inferences = work()
+    return sampler.window(inferences)
+
+
+@final
+class Sampler:
+    """Reads a sensor of power in a thread, from entering the block to leaving it."""
+
+    def __init__(self, sensor: PowerSensor) -> None:
+        self._sensor = sensor
+        self._times: list[float] = []
+        self._powers: list[float] = []
+        self._failed = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="power-sampler", daemon=True)
+
+    def __enter__(self) -> "Sampler":
+        self._take()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._take()
+
+    def _loop(self) -> None:
+        while not self._stop.wait(self._sensor.period_seconds):
+            self._take()
+
+    def _take(self) -> None:
+        value = self._sensor.read()
+        if value is None:
+            self._failed += 1
+            return
+        self._times.append(time.monotonic())
+        self._powers.append(value)
+
+    def window(self, inferences: int) -> EnergyWindow | None:
+        """Return the integral over the block, or ``None`` if too many reads failed."""
+        taken = len(self._times)
+        if taken < 2 or self._failed > MOST_FAILED * (taken + self._failed):
+            return None
+        seconds = self._times[-1] - self._times[0]
+        return EnergyWindow(energy_uj=trapezoid(self._times, self._powers), seconds=seconds, inferences=inferences)

@@ -1,0 +1,71 @@
+"""Between numbers as the float model means them and tensors as a variant's file stores them.
+
+q = round(real / scale) + zero_point, clipped to the type; real = (q - zero_point) x scale
+(TensorFlow Lite 8-bit quantization specification). Tensors without a scale are cast.
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgepick_agent.errors import InputError
+from edgepick_agent.ports import TensorSpec
+
+if TYPE_CHECKING:
+    from edgepick_agent.ports import Array
+
+SEED = 0
+
+
+def to_tensor(real: "Array", spec: TensorSpec) -> "Array":
+    """Return real values as the input tensor ``spec``: quantized if it is, cast otherwise.
+
+    Raises:
+        InputError: A value is not finite, or does not fit an integer input without scale.
+    """
+    if spec.dtype == "str" or real.dtype.kind not in "biuf":
+        raise InputError(f"input {spec.name}: {real.dtype} for {spec.dtype}; only numbers can be given")
+    if not np.all(np.isfinite(real)):
+        raise InputError(f"input {spec.name}: holds NaN or infinity")
+    dtype = np.dtype(spec.dtype)
+    if spec.scale:
+        limits = np.iinfo(spec.dtype)
+        steps = np.rint(real.astype(np.float64) / spec.scale) + spec.zero_point
+        quantized: Array = np.clip(steps, limits.min, limits.max).astype(dtype)
+        return quantized
+    if np.issubdtype(dtype, np.integer):
+        _check_range(real, spec)
+        return np.rint(real).astype(dtype)
+    return real.astype(dtype)
+
+
+def _check_range(real: "Array", spec: TensorSpec) -> None:
+    limits = np.iinfo(spec.dtype)
+    if real.size and (real.min() < limits.min or real.max() > limits.max):
+        raise InputError(
+            f"input {spec.name}: values from {real.min()} to {real.max()} do not fit {spec.dtype},"
+            f" which has {limits.min} to {limits.max}"
+        )
+
+
+def to_real(tensor: "Array", spec: TensorSpec) -> "Array":
+    """Return an output tensor as float32 values in the float model's scale."""
+    if spec.scale:
+        return ((tensor.astype(np.float64) - spec.zero_point) * spec.scale).astype(np.float32)
+    return tensor.astype(np.float32)
+
+
+def random_feed(inputs: tuple[TensorSpec, ...]) -> dict[str, "Array"]:
+    """Return one seeded random feed: uniform 0..1 where real numbers go in, zeros for plain integers.
+
+    Plain integers are indexes more often than not, and a random index is out of range.
+    """
+    random = np.random.default_rng(SEED)
+    return {spec.name: _random(random, spec) for spec in inputs}
+
+
+def _random(random: np.random.Generator, spec: TensorSpec) -> "Array":
+    shape = tuple(size if size > 0 else 1 for size in spec.shape)
+    if spec.scale or not np.issubdtype(np.dtype(spec.dtype), np.integer):
+        return to_tensor(random.random(shape, dtype=np.float32), spec)
+    return np.zeros(shape, np.dtype(spec.dtype))
