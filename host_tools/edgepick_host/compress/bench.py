@@ -1,0 +1,76 @@
+"""The bench that every candidate is measured on: the float model, the data, and the golden samples."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from edgepick_host.compress.dataset import Dataset, FloatArray, check_fits, load_dataset
+from edgepick_host.compress.golden import choose_golden
+from edgepick_host.compress.quality import answers
+from edgepick_host.compress.request import CompressRequest, OnProgress
+from edgepick_host.compress.source import SourceModel, load_sources, reference_outputs
+from edgepick_profiles.schema import Profile
+from edgepick_wire.ids import digest_of
+from edgepick_wire.manifest import ModelFormat
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """Everything that every candidate is measured against.
+
+    Attributes:
+        sources: The float model by format, the one that was given first coming first.
+        reference: The float model's answers on the evaluation set, ``[N, ...]``.
+        golden: Indices of the golden samples in the evaluation set.
+        digests: Of the calibration and the evaluation archive.
+    """
+
+    request: CompressRequest
+    sources: Mapping[ModelFormat, SourceModel]
+    calibration: Dataset
+    evaluation: Dataset
+    reference: FloatArray
+    golden: tuple[int, ...]
+    digests: Mapping[str, str]
+
+    @property
+    def first(self) -> SourceModel:
+        """The float model that was given first: the reference."""
+        return next(iter(self.sources.values()))
+
+    @property
+    def golden_set(self) -> Dataset:
+        """The golden samples."""
+        return self.evaluation.subset(self.golden)
+
+    def profile(self, name: str) -> Profile:
+        """Return the profile of that name."""
+        return next(profile for profile in self.request.profiles if profile.name == name)
+
+
+def open_bench(request: CompressRequest, on_progress: OnProgress) -> Bench:
+    """Return the bench, after every file of the user's has been checked.
+
+    Raises:
+        InputFileError: A model or an archive is not what it should be.
+    """
+    on_progress("reading models and data")
+    sources = load_sources(request.models)
+    calibration, evaluation = load_dataset(request.calibration), load_dataset(request.evaluation)
+    for source in sources.values():
+        for dataset in (calibration, evaluation):
+            check_fits(dataset, source.facts.inputs, source.facts.outputs)
+    on_progress(f"running the float model on {len(evaluation)} evaluation samples")
+    reference = reference_outputs(sources, evaluation)
+    groups = answers(reference) if evaluation.labels is None else evaluation.labels
+    return Bench(
+        request=request,
+        sources=sources,
+        calibration=calibration,
+        evaluation=evaluation,
+        reference=reference,
+        golden=choose_golden(groups, request.seed),
+        digests={
+            "calibration_sha256": digest_of(request.calibration.read_bytes()),
+            "evaluation_sha256": digest_of(request.evaluation.read_bytes()),
+        },
+    )

@@ -1,0 +1,101 @@
+"""The folder that ``edgepick compress`` writes: complete or not there.
+
+Everything is built in a folder beside the target and renamed into place. A folder that holds anything else than an
+earlier result is never touched, unless it is asked for; then it is moved aside, not deleted.
+"""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from edgepick_host.core.variants import VARIANTS_FILE, VariantSet
+from edgepick_host.errors import InputFileError
+from edgepick_wire.codec import decode_document
+from edgepick_wire.errors import WireError
+
+GOLDEN_FILE = "golden.npz"
+RECIPE_FILE = "recipe.json"
+
+
+def check_target(out: Path, *, force: bool) -> None:
+    """Return if a result may be written at ``out``.
+
+    Raises:
+        InputFileError: It is a file, or a folder with something else in it.
+    """
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise InputFileError(f"{out}: is a file; the result is a folder", hint="Give another --out.")
+    if not force and not is_replaceable(out):
+        raise InputFileError(
+            f"{out}: is not empty, and holds something else than an earlier result",
+            hint="Give another --out, or --force to move that folder aside.",
+        )
+
+
+def is_replaceable(out: Path) -> bool:
+    """Return whether a folder is empty or holds nothing but an earlier result."""
+    present = {entry.name for entry in out.iterdir()}
+    return not present or present <= _written_names(out)
+
+
+def _written_names(out: Path) -> set[str]:
+    try:
+        before = decode_document(VariantSet, (out / VARIANTS_FILE).read_bytes())
+    except (OSError, WireError):
+        return set()
+    return {VARIANTS_FILE, before.golden, *(variant.folder for variant in before.variants)}
+
+
+@contextlib.contextmanager
+def staged(out: Path, *, force: bool) -> Iterator[Path]:
+    """Provide an empty folder that takes the place of ``out`` when the block ends without an error.
+
+    Raises:
+        InputFileError: ``out`` may not be replaced, or nothing can be written there.
+    """
+    out = out.absolute()
+    check_target(out, force=force)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    except OSError as error:
+        raise InputFileError(f"{out}: cannot be written: {error.strerror}") from error
+    try:
+        yield folder
+        _put_in_place(folder, out)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _put_in_place(folder: Path, out: Path) -> None:
+    folder.chmod(0o755)
+    for path in (*sorted(folder.rglob("*")), folder):
+        _sync(path)
+    if out.exists():
+        ours = is_replaceable(out)
+        aside = _free_name(out)
+        out.rename(aside)
+        folder.rename(out)
+        if ours:
+            shutil.rmtree(aside, ignore_errors=True)
+    else:
+        folder.rename(out)
+    _sync(out.parent)
+
+
+def _free_name(out: Path) -> Path:
+    names = (out.with_name(f"{out.name}.before-{n}") for n in range(1, 10_000))
+    return next(name for name in names if not name.exists())
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,68 @@
+"""Runs one model in tflite-micro in a process of its own: a crash there is a finding, not the end.
+
+``python -m edgepick_host.compress.tflm_child MODEL INPUTS.npz RESULT.npz``: INPUTS holds ``input_<i>`` of ``[n, ...]``
+in the model's own types. RESULT gets the first output ``[n, ...]`` and ``arena_bytes``. What the recording allocator
+counted goes to standard error, and so do the interpreter's complaints.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+GRANULE_BYTES = 16
+"""The arena's alignment in tflite-micro."""
+
+LARGEST_ARENA_BYTES = 1 << 28
+
+
+def main(model_path: Path, inputs_path: Path, result_path: Path) -> None:
+    """Write the answers and the smallest arena; raises what the interpreter raises."""
+    model = model_path.read_bytes()
+    with np.load(inputs_path) as archive:
+        columns = [archive[f"input_{i}"] for i in range(len(archive.files))]
+    roomy = min(LARGEST_ARENA_BYTES, 10 * len(model) + (1 << 24))
+    interpreter = open_interpreter(model, roomy)
+    outputs = [_answer(interpreter, [column[i : i + 1] for column in columns]) for i in range(len(columns[0]))]
+    interpreter.print_allocations()
+    smallest = smallest_arena(model, [column[:1] for column in columns], roomy)
+    np.savez(result_path, outputs=np.concatenate(outputs), arena_bytes=np.int64(smallest))
+
+
+def open_interpreter(model: bytes, arena_bytes: int) -> Any:
+    """Return tflite-micro's interpreter with an arena of this size."""
+    from tflite_micro import runtime
+
+    return runtime.Interpreter.from_bytes(model, arena_size=arena_bytes)
+
+
+def _answer(interpreter: Any, sample: list[Any]) -> Any:
+    for i, array in enumerate(sample):
+        interpreter.set_input(array, i)
+    interpreter.invoke()
+    return interpreter.get_output(0)
+
+
+def smallest_arena(model: bytes, sample: list[Any], enough: int) -> int:
+    """Return the smallest arena, in steps of its alignment, in which the model loads and runs."""
+    low, high = 0, -(-enough // GRANULE_BYTES)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if _runs(model, sample, middle * GRANULE_BYTES):
+            high = middle
+        else:
+            low = middle
+    return high * GRANULE_BYTES
+
+
+def _runs(model: bytes, sample: list[Any], arena_bytes: int) -> bool:
+    try:
+        _answer(open_interpreter(model, arena_bytes), sample)
+    except RuntimeError:
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    main(*(Path(argument) for argument in sys.argv[1:4]))

@@ -1,0 +1,133 @@
+"""What a compressed model must be, checked on the facts of the finished file. Pure.
+
+The other half of :mod:`edgepick_host.core.plan`: nothing here trusts that an engine did what it was asked.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from edgepick_host.core.model_facts import ModelFacts, OperatorFacts, TensorFacts
+from edgepick_host.core.operator_tables import EDGE_TPU_OPERATORS
+from edgepick_host.core.plan import operator_objection
+from edgepick_host.core.recipes import is_quantized
+from edgepick_host.core.variants import Recipe, RejectionCode
+from edgepick_profiles.schema import Budgets, OperatorSet, Profile, Rules
+from edgepick_wire.manifest import ModelFormat
+
+MAX_TFLM_LSB = 3
+"""tflite-micro and LiteRT's reference kernels differ by up to 3 steps on the deepest published model
+(MLPerf Tiny anomaly detection, ten dense layers)."""
+
+INNERMOST = 3
+"""The Edge TPU takes tensors of a higher rank only if just their three innermost sizes exceed 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArenaFacts:
+    """What tflite-micro found by running a model.
+
+    Attributes:
+        arena_bytes: Smallest arena in which the model loads and runs (64-bit host; a 32-bit device needs no more).
+        recorded_bytes: What its recording allocator counted.
+        max_lsb: Largest difference of a quantized output to LiteRT's reference kernels, in steps.
+        failure: Why it does not run; empty if it does.
+    """
+
+    arena_bytes: int = 0
+    recorded_bytes: int = 0
+    max_lsb: int = 0
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objection:
+    """Why a finished model is not offered to a profile."""
+
+    code: RejectionCode
+    reason: str
+
+
+def engine_objection(recipe: Recipe, facts: ModelFacts) -> str | None:
+    """Return what shows that the engine did not do its work, whatever the profile, or ``None``."""
+    if is_quantized(recipe) and not facts.narrow_constants:
+        return "the quantizer changed nothing: no constant became narrower"
+    if facts.external_buffers:
+        return f"{facts.external_buffers} constants lie outside of the model's own structure"
+    if facts.saturated_biases:
+        return f"the bias of {', '.join(facts.saturated_biases[:3])} does not fit 32 bits at its scale"
+    return None
+
+
+def profile_objection(facts: ModelFacts, profile: Profile, arena: ArenaFacts | None) -> Objection | None:
+    """Return the first reason why ``profile`` cannot take this model, or ``None``."""
+    broken = next(_broken_rules(facts, profile.rules, arena), None)
+    if broken is not None:
+        return Objection(code=RejectionCode.VERIFICATION, reason=broken)
+    over = next(_over_budget(facts, profile.budgets, arena), None)
+    return None if over is None else Objection(code=RejectionCode.BUDGET, reason=over)
+
+
+def _broken_rules(facts: ModelFacts, rules: Rules, arena: ArenaFacts | None) -> Iterator[str]:
+    if rules.integer_only and facts.float_tensors:
+        names = ", ".join(tensor.name for tensor in facts.float_tensors[:3])
+        yield f"{len(facts.float_tensors)} float tensors are left ({names})"
+    if rules.static_shapes and (open_tensor := _open_shape(facts)):
+        yield f"tensor {open_tensor.name} has an open size {list(open_tensor.shape)}"
+    if missing := operator_objection(facts, rules):
+        yield missing
+    if rules.operators is OperatorSet.EDGE_TPU:
+        yield from _edge_tpu(facts)
+    if rules.symmetric_qdq:
+        yield from _asymmetric(facts)
+    if arena is not None:
+        yield from _arena_failures(arena)
+
+
+def _open_shape(facts: ModelFacts) -> TensorFacts | None:
+    return next((tensor for tensor in facts.tensors if -1 in tensor.shape), None)
+
+
+def _edge_tpu(facts: ModelFacts) -> Iterator[str]:
+    for operator in facts.operators:
+        yield from _edge_tpu_operator(operator)
+    for tensor in facts.tensors:
+        if any(size > 1 for size in tensor.shape[:-INNERMOST]) and not tensor.constant:
+            yield f"tensor {tensor.name} {list(tensor.shape)} exceeds the Edge TPU's three innermost dimensions"
+
+
+def _edge_tpu_operator(operator: OperatorFacts) -> Iterator[str]:
+    line = EDGE_TPU_OPERATORS.get(operator.name)
+    if line is None:
+        return
+    if operator.version > line.max_version:
+        yield f"{operator.name} has version {operator.version}; the Edge TPU compiler takes {line.max_version}"
+    if not line.fused_activation and operator.fused_activation != "NONE":
+        yield f"{operator.name} applies {operator.fused_activation} itself, which the Edge TPU does not take"
+    if line.constant_weights and len(operator.inputs) > 1 and not operator.inputs[1].constant:
+        yield f"{operator.name} has weights that are computed; the Edge TPU needs constants"
+
+
+def _asymmetric(facts: ModelFacts) -> Iterator[str]:
+    if facts.format is not ModelFormat.ONNX:
+        return
+    for quantizer in facts.quantizers:
+        if quantizer.dtype != "int8":
+            yield f"{quantizer.name} quantizes to {quantizer.dtype}; TensorRT takes int8 only"
+        if not quantizer.zero_points_are_zero:
+            yield f"{quantizer.name} has a zero point other than 0, which TensorRT refuses"
+    if facts.quantizers and facts.unquantized_residuals:
+        yield f"{facts.unquantized_residuals[0]} adds a tensor that is not quantized"
+
+
+def _arena_failures(arena: ArenaFacts) -> Iterator[str]:
+    if arena.failure:
+        yield f"tflite-micro does not run it: {arena.failure}"
+    if arena.max_lsb > MAX_TFLM_LSB:
+        yield f"tflite-micro answers up to {arena.max_lsb} steps off LiteRT's; at most {MAX_TFLM_LSB} are accepted"
+
+
+def _over_budget(facts: ModelFacts, budgets: Budgets, arena: ArenaFacts | None) -> Iterator[str]:
+    if budgets.model_bytes is not None and facts.size_bytes > budgets.model_bytes:
+        yield f"{facts.size_bytes:,} bytes; the profile's budget is {budgets.model_bytes:,}"
+    if arena is not None and budgets.arena_bytes is not None and arena.arena_bytes > budgets.arena_bytes:
+        yield f"needs an arena of {arena.arena_bytes:,} bytes; the profile's budget is {budgets.arena_bytes:,}"
