@@ -266,6 +266,10 @@ def _next(state: RolloutState, now: float, *, late: bool) -> RolloutState:
         return state
     if state.stage is Stage.CANARY and (without := _without_canary(state)):
         return _another_canary(state, without, now)
+    if state.soak_until is None and _anyone_in_wave(state):
+        return dataclasses.replace(state, soak_until=now + state.plan.soak_seconds)
+    if state.soak_until is not None and now < state.soak_until:
+        return state
     if state.wave >= state.waves:
         return _end(state, Stage.DONE, now, "confirmed on every device that answered")
     return _offer(dataclasses.replace(state, stage=Stage.WAVE), state.wave + 1, now)
@@ -280,6 +284,10 @@ def _complete(state: RolloutState, *, late: bool) -> bool:
     counted = [m for m in members if m.wave == state.wave and m.counts]
     confirmed = sum(m.status is MemberStatus.CONFIRMED for m in counted)
     return state.plan.min_confirmed < 1 and confirmed >= state.plan.min_confirmed * max(len(counted), 1)
+
+
+def _anyone_in_wave(state: RolloutState) -> bool:
+    return any(m.wave == state.wave and m.counts for lane in state.lanes if lane.active for m in lane.members)
 
 
 def _without_canary(state: RolloutState) -> list[Lane]:
@@ -317,7 +325,9 @@ def _offer(state: RolloutState, wave: int, now: float) -> RolloutState:
             return changed(member, status=MemberStatus.OFFERED, reached=member.online)
         return member
 
-    after = dataclasses.replace(_each_member(state, offered, now), wave=wave, deadline=now + state.plan.wave_seconds)
+    after = dataclasses.replace(
+        _each_member(state, offered, now), wave=wave, deadline=now + state.plan.wave_seconds, soak_until=None
+    )
     devices = sum(m.status is MemberStatus.OFFERED for m in after.members)
     return _say(after, now, f"{_where(after)}: offered to {devices} device(s)") if devices else after
 

@@ -61,6 +61,7 @@ class RolloutState:
         waves: Number of the last wave.
         started_at: Seconds since the epoch.
         deadline: When the present stage ends at the latest.
+        soak_until: The present wave has confirmed and must stay healthy until then.
         lanes: One per stratum, once decided.
         reason: Why it ended, or why it is returning.
         paused_from: Stage to resume.
@@ -81,6 +82,7 @@ class RolloutState:
     waves: int
     started_at: float
     deadline: float | None
+    soak_until: float | None = None
     lanes: tuple[Lane, ...] = ()
     reason: str = ""
     paused_from: Stage | None = None

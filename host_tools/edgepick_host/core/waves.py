@@ -31,6 +31,7 @@ class Plan:
         min_confirmed: Share of a wave that must have confirmed before the next; the rest has the
             deadline's time.
         wave_seconds: Deadline of the canary, of each wave and of a return.
+        soak_seconds: How long a wave must stay healthy after it has confirmed, before the next.
         measure_seconds: Longest wait for measurements.
         objective: As a person writes it.
         policy: How strict the selection is.
@@ -44,6 +45,7 @@ class Plan:
     max_failures: float = 0.10
     min_confirmed: float = 1.0
     wave_seconds: float = 600.0
+    soak_seconds: float = 5.0
     measure_seconds: float = 600.0
     objective: str = str(DEFAULT_OBJECTIVE)
     policy: Policy = field(default_factory=Policy)
@@ -57,7 +59,7 @@ class Plan:
             raise MalformedError("waves: rising shares are needed, the last one 100%")
         if not (0 <= self.max_failures < 1 and 0 < self.min_confirmed <= 1):
             raise MalformedError("max_failures must be 0 to below 1, min_confirmed above 0 to 1")
-        if self.wave_seconds <= 0 or self.measure_seconds < 0:
+        if self.wave_seconds <= 0 or self.measure_seconds < 0 or self.soak_seconds < 0:
             raise MalformedError("deadlines must be positive")
 
 
