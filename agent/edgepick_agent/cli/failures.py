@@ -27,6 +27,8 @@ def explain(error: BaseException) -> tuple[str, str, int]:
         return str(error), error.hint, error.exit_code
     if isinstance(error, WireError):
         return str(error), error.hint, 4 if isinstance(error, SignatureError) else 1
+    if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("edgepick"):
+        return f"the package {error.name!r} is not installed", "pip install 'edgepick[agent]'", 2
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", "", INTERRUPTED
     return f"unexpected {type(error).__name__}: {error}", DEFECT, 1

@@ -6,16 +6,19 @@ from typing import cast
 
 from edgepick_agent import app
 from edgepick_agent.app import TOOLS, adapter
+from edgepick_agent.core.admission import Trust, verified_manifest
 from edgepick_agent.core.boards import Board
 from edgepick_agent.core.control import AgentStatus, ControlReply, ControlRequest
 from edgepick_agent.core.findings import Finding
 from edgepick_agent.core.runner_spec import GoldenFile
 from edgepick_agent.core.service import ServiceFacts, Step
 from edgepick_agent.core.settings import AgentSettings, BrokerSettings
-from edgepick_wire.manifest import Manifest
-from edgepick_wire.messages import RuntimeAvailable
+from edgepick_agent.errors import RefusedError, StorageError
+from edgepick_wire import envelope
+from edgepick_wire.manifest import Manifest, manifest_digest
+from edgepick_wire.messages import Refusal, RuntimeAvailable
 from edgepick_wire.metrics import Measurement, MeasurePlan
-from edgepick_wire.trust import RootDocument
+from edgepick_wire.trust import RootDocument, first_root
 
 
 def detect(sysfs_root: Path) -> Board:
@@ -34,8 +37,18 @@ def inspect_machine(settings: AgentSettings) -> Sequence[Finding]:
 
 
 def read_root(path: Path) -> RootDocument:
-    """Return the root document in a file, which signs itself."""
-    return cast("RootDocument", adapter(TOOLS["read-root"])(path))
+    """Return the root document in a file, which signs itself.
+
+    Raises:
+        StorageError: The file cannot be read.
+        WireError: Not a root document, or not signed by its own root role.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        hint = "Copy the fleet's root document from the host; `edgepick keys show` names it."
+        raise StorageError(f"{path}: {(error.strerror or 'cannot be read').lower()}", hint=hint) from error
+    return first_root(envelope.unpack(data), adapter(TOOLS["verify"]))
 
 
 def service_facts(
@@ -59,7 +72,13 @@ def read_bundle(path: Path, root_document: Path) -> tuple[Manifest, str]:
     Raises:
         RefusedError: Not a bundle, or not signed by a release key of the root document.
     """
-    return cast("tuple[Manifest, str]", adapter(TOOLS["read-bundle"])(path, read_root(root_document)))
+    trust = Trust(root=read_root(root_document), check=adapter(TOOLS["verify"]))
+    raw: bytes = adapter(TOOLS["bundle-file"])().manifest(str(path))
+    digest = manifest_digest(envelope.unpack(raw).payload)
+    manifest = verified_manifest(raw, digest, trust)
+    if isinstance(manifest, Refusal):
+        raise RefusedError(manifest)
+    return manifest, digest
 
 
 def status(settings: AgentSettings) -> AgentStatus:
