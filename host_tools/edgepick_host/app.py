@@ -10,21 +10,26 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
+from edgepick_host.compress.request import CompressRequest, Say
 from edgepick_host.core.roster import Roster, by_name, filters
 from edgepick_host.core.settings import HostSettings
 from edgepick_host.core.trust import Keyring, check_signers, document_signer, keyring
+from edgepick_host.core.variants import VariantSet
 from edgepick_host.errors import ConfigError, HostError, InputFileError, MissingExtraError, VerificationError
 from edgepick_host.ports import Broker, Clock, HostStore, SignDocument, Signer
 from edgepick_host.service import bundles, prepare, publisher
-from edgepick_host.service.ledger import OnProgress
+from edgepick_host.service.ledger import OnTransfer
 from edgepick_host.service.targets import Targets
 from edgepick_profiles.load import load_profile
 from edgepick_wire import envelope
 from edgepick_wire.envelope import DocumentType, VerifySignature
 from edgepick_wire.errors import WireError
 from edgepick_wire.trust import RootDocument, first_root
+
+if TYPE_CHECKING:
+    from edgepick_host.compress.step import Pass
 
 BROKER = "edgepick_host.adapters.mqtt:MqttBroker"
 STORE = "edgepick_host.adapters.store_sql:SqlStore"
@@ -214,7 +219,7 @@ def publish(
     activation: publisher.Activation,
     republish: bool = False,
     dry_run: bool = False,
-    on_progress: OnProgress = lambda _progress: None,
+    on_progress: OnTransfer = lambda _progress: None,
 ) -> publisher.Publication:
     """Return what was published of the variants in ``folder`` (or would be, in a dry run).
 
@@ -245,7 +250,7 @@ def publish_prepared(
     activation: publisher.Activation,
     *,
     republish: bool = False,
-    on_progress: OnProgress = lambda _progress: None,
+    on_progress: OnTransfer = lambda _progress: None,
 ) -> publisher.Publication:
     """Return what was published; also for one file from elsewhere (:func:`edgepick_host.service.prepare.prepare_file`).
 
@@ -356,3 +361,45 @@ def _roster(settings: HostSettings) -> Roster:
         return Roster(settings.fleet)
     with store_of(settings) as store:
         return Roster(settings.fleet, by_name(store.devices()))
+
+
+# Compression.
+
+COMPRESS = "edgepick_host.compress.pipeline:compress"
+
+PASSES = {
+    "identity": "edgepick_host.compress.passes.identity:build",
+    "tflite_dynamic_int8": "edgepick_host.compress.passes.tflite_dynamic_int8:build",
+    "tflite_float16": "edgepick_host.compress.passes.tflite_float16:build",
+    "tflite_prune": "edgepick_host.compress.passes.tflite_prune:build",
+    "tflite_static_int8": "edgepick_host.compress.passes.tflite_static_int8:build",
+    "onnx_dynamic_int8": "edgepick_host.compress.passes.onnx_dynamic_int8:build",
+    "onnx_float16": "edgepick_host.compress.passes.onnx_float16:build",
+    "onnx_prune": "edgepick_host.compress.passes.onnx_prune:build",
+    "onnx_static_qdq": "edgepick_host.compress.passes.onnx_static_qdq:build",
+}
+"""Name of a pass in a recipe -> ``() -> Pass``."""
+
+
+def compression_pass(name: str) -> "Pass":
+    """Return the pass of that name.
+
+    Raises:
+        MissingExtraError: What it is built on is not installed.
+    """
+    return cast("Pass", load(PASSES[name], extra="compress")())
+
+
+def compress_model(request: CompressRequest, *, say: Say) -> VariantSet:
+    """Return the variants of a float model for the profiles asked for, written to ``request.out``.
+
+    Args:
+        request: What to compress, for whom, and how good it must stay.
+        say: Called with one line for a person, before each piece of work.
+
+    Raises:
+        InputFileError: A model or an archive is not what it should be; nothing was written.
+        MissingExtraError: A package that compresses is not installed.
+    """
+    compress = load(COMPRESS, extra="compress")
+    return cast("VariantSet", compress(request, passes=compression_pass, say=say))

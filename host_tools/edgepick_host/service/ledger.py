@@ -19,13 +19,13 @@ class Progress:
     total_bytes: int
 
 
-OnProgress = Callable[[Progress], None]
+OnTransfer = Callable[[Progress], None]
 
 
 class Ledger:
     """Counts acknowledgements, which come in the order of sending, and remembers them in batches."""
 
-    def __init__(self, store: ChunkLedger, place: str, on_progress: OnProgress, total_bytes: int) -> None:
+    def __init__(self, store: ChunkLedger, place: str, on_progress: OnTransfer, total_bytes: int) -> None:
         self._store = store
         self._place = place
         self._on_progress = on_progress

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from edgepick_host.core.release import AUTO, NONE, Wish, assign, assignment_of
 from edgepick_host.errors import InputFileError, StateError, VerificationError
 from edgepick_host.ports import Broker, HostStore, SignDocument
-from edgepick_host.service.ledger import Ledger, OnProgress
+from edgepick_host.service.ledger import Ledger, OnTransfer
 from edgepick_host.service.prepare import Prepared, PreparedRelease, read_chunks
 from edgepick_host.service.targets import Target, Targets, ToldTarget, told
 from edgepick_wire import codec, envelope, topics
@@ -111,7 +111,7 @@ class Publisher:
     sign: SignDocument
     root: bytes
     targets: Targets
-    on_progress: OnProgress
+    on_progress: OnTransfer
 
     def publish(self, prepared: Prepared, activation: Activation, *, republish: bool = False) -> Publication:
         """Return what was published, every message of it acknowledged by the broker.

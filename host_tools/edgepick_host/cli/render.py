@@ -1,0 +1,82 @@
+"""How values look on a terminal: tables, sizes, progress. Results go to stdout, progress to stderr."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.table import Table
+from rich.text import Text
+
+from edgepick_host.service.ledger import OnTransfer
+from edgepick_host.service.ledger import Progress as Done
+from edgepick_wire.codec import encode_document
+
+_UNITS = (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024))
+DIGEST_DIGITS = 12
+NOTHING = "-"
+
+
+def print_json(value: object) -> None:
+    """Write a value of ours to stdout as indented JSON."""
+    click.echo(encode_document(value, indent=2).decode())
+
+
+def print_json_line(value: object) -> None:
+    """Write a value of ours to stdout as JSON on one line."""
+    click.echo(encode_document(value).decode())
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Write a table to stdout; cells are taken literally and fold instead of being cut off."""
+    console().print(table(columns, rows))
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """Return a table without a frame; its first column never breaks."""
+    result = Table(box=None, header_style="bold", pad_edge=False)
+    for number, column in enumerate(columns):
+        result.add_column(column, overflow="fold", no_wrap=number == 0)
+    for row in rows:
+        result.add_row(*(Text(cell) for cell in row))
+    return result
+
+
+def print_facts(facts: Sequence[tuple[str, str]]) -> None:
+    """Write ``name  value`` lines to stdout."""
+    result = Table(box=None, show_header=False, pad_edge=False)
+    result.add_column(style="bold", no_wrap=True)
+    result.add_column(overflow="fold")
+    for name, value in facts:
+        result.add_row(name, Text(value))
+    console().print(result)
+
+
+def console() -> Console:
+    """Return a console on stdout that colours nothing by guessing."""
+    return Console(highlight=False)
+
+
+def size_text(count: int) -> str:
+    """Return a number of bytes as a person reads it: ``1.5 MiB``."""
+    return next((f"{count / unit:.3g} {name}" for name, unit in _UNITS if count >= unit), f"{count} B")
+
+
+def digest_text(digest: str | None) -> str:
+    """Return the beginning of a digest."""
+    return digest[:DIGEST_DIGITS] if digest else NOTHING
+
+
+@contextmanager
+def transfer_progress(*, quiet: bool) -> Iterator[OnTransfer]:
+    """Provide a callback that draws a transfer on stderr; ``quiet`` draws nothing."""
+    stderr = Console(stderr=True, quiet=quiet)
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn())
+    with Progress(*columns, console=stderr, transient=True) as progress:
+        task = progress.add_task("publishing", total=None)
+
+        def show(done: Done) -> None:
+            progress.update(task, completed=done.done_bytes, total=done.total_bytes, description=done.variant)
+
+        yield show
