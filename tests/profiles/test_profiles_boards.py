@@ -1,12 +1,16 @@
 """The shipped profiles: complete, sourced, and within the words the other parts know."""
 
+import dataclasses
+import textwrap
+from pathlib import Path
+
 import pytest
 
 from edgepick_agent import app
 from edgepick_profiles import schema
-from edgepick_profiles.load import load_all
+from edgepick_profiles.load import load_all, load_profile
 from edgepick_profiles.schema import NumberType, OperatorSet, Profile
-from edgepick_wire.manifest import ModelFormat, RuntimeName
+from edgepick_wire.manifest import ModelFormat, RuntimeChoice, RuntimeName
 
 PROFILES = load_all()
 REQUIRED = {
@@ -140,3 +144,26 @@ def test_raspberry_pi_3_is_the_32_bit_class():
     assert profile.hardware.isa == "armv7-a"
     assert profile.rules.formats == (ModelFormat.TFLITE,)
     assert [r.name for r in profile.runtimes] == [RuntimeName.TFLITE_RUNTIME, RuntimeName.LITERT]
+
+
+def test_the_guide_explains_every_key_and_word():
+    """docs/profiles.md names each key, recipe, sensor, runtime and accelerator that a profile may use."""
+    text = (Path(__file__).parents[2] / "docs" / "profiles.md").read_text(encoding="utf-8")
+    parts = (schema.Profile, schema.Hardware, schema.Rules, schema.Budgets, schema.Source, RuntimeChoice)
+    keys = {field.name for part in parts for field in dataclasses.fields(part)} - {"hardware", "rules", "budgets"}
+    words = {*schema.KNOWN_RECIPES, *schema.KNOWN_SENSORS, *schema.KNOWN_THROTTLING, *RuntimeName, *NumberType}
+    words |= {word for names in schema.RUNTIME_ACCELERATORS.values() for word in names} | set(OperatorSet)
+
+    assert {word for word in keys | words if f"`{word}`" not in text} == set()
+
+
+def test_the_guides_example_is_a_profile(tmp_path: Path):
+    """The example of docs/profiles.md passes the check."""
+    text = (Path(__file__).parents[2] / "docs" / "profiles.md").read_text(encoding="utf-8")
+    example = textwrap.dedent(text.partition("```toml\n")[2].partition("```")[0])
+    (tmp_path / "gate-camera.toml").write_text(example)
+
+    profile = load_profile("gate-camera", directories=[tmp_path])
+
+    assert profile.budgets.latency_p95_ms == 40.0
+    assert profile.hardware.cores == 4
