@@ -57,17 +57,6 @@ def test_every_test_states_its_promise():
     assert silent == []
 
 
-def test_promises_are_sentences():
-    """The first line of a test's docstring begins like a sentence and ends with a full stop."""
-    found = [(name, f, ast.get_docstring(f) or "") for name in sources("tests/") for f in functions(name)]
-    lines = [(f"{name}:{f.lineno}", d.splitlines()[0]) for name, f, d in found if f.name.startswith("test_") and d]
-
-    wrong = [f"{where} {line}" for where, line in lines if not line.endswith(".") or line[0].islower()]
-
-    assert lines
-    assert wrong == []
-
-
 def test_test_files_have_different_names():
     """No two test files share a name, as pytest imports them by it."""
     names = [Path(name).name for name in sources("tests/") if not name.endswith(("__init__.py", "conftest.py"))]

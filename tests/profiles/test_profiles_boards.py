@@ -147,7 +147,7 @@ def test_raspberry_pi_3_is_the_32_bit_class():
 
 
 def test_the_guide_explains_every_key_and_word():
-    """docs/profiles.md names each key, recipe, sensor, runtime and accelerator that a profile may use."""
+    """The guide names each key, recipe, sensor, runtime and accelerator that a profile may use."""
     text = (Path(__file__).parents[2] / "docs" / "profiles.md").read_text(encoding="utf-8")
     parts = (schema.Profile, schema.Hardware, schema.Rules, schema.Budgets, schema.Source, RuntimeChoice)
     keys = {field.name for part in parts for field in dataclasses.fields(part)} - {"hardware", "rules", "budgets"}
