@@ -52,10 +52,10 @@ def _steps(settings: BrokerSettings, client_id: str) -> Iterator[Finding]:
     yield _good("broker name", f"{settings.host} is {addresses}" if addresses != settings.host else settings.host)
     with _connect(settings) as plain:
         yield _good("broker port", f"{where} accepts connections")
-        channel = _encrypt(plain, settings) if settings.tls else plain
-        if isinstance(channel, ssl.SSLSocket):
-            yield _certificate(channel)
-        _log_in(channel, settings, client_id)
+        with _encrypt(plain, settings) if settings.tls else plain as channel:
+            if isinstance(channel, ssl.SSLSocket):
+                yield _certificate(channel)
+            _log_in(channel, settings, client_id)
     yield _good("broker login", f"{where} speaks MQTT and lets {settings.username or 'anyone'} in")
 
 
