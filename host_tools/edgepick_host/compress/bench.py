@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from edgepick_host.compress.dataset import Dataset, FloatArray, check_fits, load_dataset
 from edgepick_host.compress.golden import choose_golden
 from edgepick_host.compress.quality import answers
-from edgepick_host.compress.request import CompressRequest, OnProgress
+from edgepick_host.compress.request import CompressRequest, Say
 from edgepick_host.compress.source import SourceModel, load_sources, reference_outputs
 from edgepick_profiles.schema import Profile
 from edgepick_wire.ids import digest_of
@@ -47,19 +47,19 @@ class Bench:
         return next(profile for profile in self.request.profiles if profile.name == name)
 
 
-def open_bench(request: CompressRequest, on_progress: OnProgress) -> Bench:
+def open_bench(request: CompressRequest, say: Say) -> Bench:
     """Return the bench, after every file of the user's has been checked.
 
     Raises:
         InputFileError: A model or an archive is not what it should be.
     """
-    on_progress("reading models and data")
+    say("reading models and data")
     sources = load_sources(request.models)
     calibration, evaluation = load_dataset(request.calibration), load_dataset(request.evaluation)
     for source in sources.values():
         for dataset in (calibration, evaluation):
             check_fits(dataset, source.facts.inputs, source.facts.outputs)
-    on_progress(f"running the float model on {len(evaluation)} evaluation samples")
+    say(f"running the float model on {len(evaluation)} evaluation samples")
     reference = reference_outputs(sources, evaluation)
     groups = answers(reference) if evaluation.labels is None else evaluation.labels
     return Bench(

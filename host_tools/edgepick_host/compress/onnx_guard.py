@@ -98,9 +98,13 @@ def to_float16(model: bytes) -> bytes:
         CompressionError: The converter cannot do it.
     """
     from onnxruntime.transformers.float16 import convert_float_to_float16
+    from onnxruntime.transformers.onnx_model import OnnxModel
 
     def work(source: Path, target: Path) -> None:
-        onnx.save_model(convert_float_to_float16(onnx.load_model(source), keep_io_types=True), target)
+        converted = convert_float_to_float16(onnx.load_model(source), keep_io_types=True)
+        # The converter appends the casts of the inputs at the end; the format wants producers first.
+        OnnxModel.graph_topological_sort(converted.graph, is_deterministic=True)
+        onnx.save_model(converted, target)
 
     return _in_folder(model, work, prepare=False)
 
@@ -114,10 +118,10 @@ def _in_folder(model: bytes, work: Callable[[Path, Path], None], *, prepare: boo
             if prepare:
                 quant_pre_process(source, prepared, skip_symbolic_shape=True)
             work(prepared if prepare else source, target)
+            return onnx_file.write(_cleaned(onnx_file.read(target.read_bytes(), _WHERE)))
         except Exception as error:  # the engine has no error type of its own, and raises whatever comes up inside
             first = str(error).strip().partition("\n")[0]
             raise CompressionError(f"onnxruntime.quantization cannot do this model: {first}") from error
-        return onnx_file.write(_cleaned(onnx_file.read(target.read_bytes(), _WHERE)))
 
 
 def _cleaned(model: Any) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 from edgepick_host.compress.bench import Bench, open_bench
 from edgepick_host.compress.dataset import Array
 from edgepick_host.compress.quality import accuracy, loss
-from edgepick_host.compress.request import CompressRequest, OnProgress
+from edgepick_host.compress.request import CompressRequest, Say
 from edgepick_host.compress.result_folder import GOLDEN_FILE, RECIPE_FILE, check_target, staged
 from edgepick_host.compress.step import PassLoader
 from edgepick_host.compress.trial import Outcome, try_candidate
@@ -26,7 +26,7 @@ from edgepick_wire.errors import BadNameError
 from edgepick_wire.ids import check_name
 
 
-def compress(request: CompressRequest, *, passes: PassLoader, on_progress: OnProgress) -> VariantSet:
+def compress(request: CompressRequest, *, passes: PassLoader, say: Say) -> VariantSet:
     """Return what was found, after writing it to ``request.out``.
 
     Raises:
@@ -35,11 +35,11 @@ def compress(request: CompressRequest, *, passes: PassLoader, on_progress: OnPro
     """
     name = model_name(request)
     check_target(request.out, force=request.force)
-    bench = open_bench(request, on_progress)
+    bench = open_bench(request, say)
     facts = {model_format: source.facts for model_format, source in bench.sources.items()}
     plan = make_plan(facts, request.profiles, recipes=request.recipes)
     with staged(request.out, force=request.force) as folder:
-        outcome = _run_plan(plan, bench, passes, on_progress)
+        outcome = _run_plan(plan, bench, passes, say)
         found = _variant_set(name, bench, outcome)
         _write(folder, found, outcome, bench)
     return found
@@ -61,10 +61,10 @@ def model_name(request: CompressRequest) -> str:
         raise InputFileError(str(error), hint="Give another --name.") from error
 
 
-def _run_plan(plan: Plan, bench: Bench, passes: PassLoader, on_progress: OnProgress) -> Outcome:
+def _run_plan(plan: Plan, bench: Bench, passes: PassLoader, say: Say) -> Outcome:
     outcome = Outcome(rejections=list(plan.rejections))
     for number, candidate in enumerate(plan.candidates, 1):
-        on_progress(f"[{number}/{len(plan.candidates)}] {candidate.name} for {', '.join(candidate.profiles)}")
+        say(f"[{number}/{len(plan.candidates)}] {candidate.name} for {', '.join(candidate.profiles)}")
         try_candidate(candidate, bench, passes, outcome)
     return outcome
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from edgepick_profiles.schema import Profile
 
-OnProgress = Callable[[str], None]
+Say = Callable[[str], None]
 """Called with one line for a person, before each piece of work."""
 
 

@@ -10,7 +10,7 @@ from edgepick_host.compress import onnx_file
 from edgepick_host.compress.magnitude import pruned, share_of
 from edgepick_host.compress.step import Pass, StepContext
 
-MATRIX_OPERATORS = frozenset({"Gemm", "MatMul"})
+PRUNED_OPERATORS = frozenset({"Conv", "Gemm", "MatMul"})
 
 
 def build() -> Pass:
@@ -22,15 +22,15 @@ def _prune(model: bytes, parameters: Mapping[str, str], context: StepContext) ->
     del context
     share = share_of(parameters.get("share", ""))
     parsed = onnx_file.read(model, Path("model.onnx"))
-    weights = {node.input[1] for node in parsed.graph.node if _is_pruned(node)}
+    weights = {node.input[1] for node in parsed.graph.node if node.op_type in PRUNED_OPERATORS}
     for tensor in parsed.graph.initializer:
-        if tensor.name in weights and tensor.data_type == TensorProto.FLOAT:
+        if tensor.name in weights and _is_pruned(tensor):
             array = pruned(numpy_helper.to_array(tensor), share)
             tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
     return onnx_file.write(parsed)
 
 
-def _is_pruned(node: Any) -> bool:
-    """Depthwise convolutions are left alone: a few weights per channel, each of them needed."""
-    groups = next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)
-    return node.op_type in MATRIX_OPERATORS or (node.op_type == "Conv" and groups == 1)
+def _is_pruned(weights: Any) -> bool:
+    """Filters of one channel (depthwise, a first layer on grey images) are left alone: a handful of weights each, all
+    of them needed."""
+    return weights.data_type == TensorProto.FLOAT and len(weights.dims) > 1 and weights.dims[1] > 1

@@ -11,7 +11,6 @@ from edgepick_host.compress.magnitude import pruned, share_of
 from edgepick_host.compress.step import Pass, StepContext
 
 PRUNED_OPERATORS = frozenset({"CONV_2D", "FULLY_CONNECTED"})
-"""Depthwise layers are left alone: a few weights per channel, each of them needed."""
 
 
 def build() -> Pass:
@@ -30,10 +29,12 @@ def _prune(model: bytes, parameters: Mapping[str, str], context: StepContext) ->
 
 
 def _weight_buffers(model: Any) -> Iterator[int]:
+    """Yield the layers' buffers. Filters of one channel (depthwise, a first layer on grey images) are left alone: a
+    handful of weights each, all of them needed."""
     for graph in model.subgraphs:
         for operator in graph.operators:
             if tflite_file.operator_name(model, operator) not in PRUNED_OPERATORS:
                 continue
             weights = graph.tensors[operator.inputs[1]]
-            if tflite_file.constant_bytes(model, weights) is not None:
+            if tflite_file.constant_bytes(model, weights) is not None and weights.shape[-1] > 1:
                 yield int(weights.buffer)
