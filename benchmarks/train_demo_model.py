@@ -84,13 +84,24 @@ class DigitNet(nn.Module):
         self.stem = nn.Conv2d(1, a, 3, padding=1, bias=False)
         self.stem_norm = nn.BatchNorm2d(a)
         self.blocks = nn.Sequential(Residual(a, a, 1), Residual(a, a, 1), Residual(a, b, 2), Residual(b, c, 2))
-        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.pool: nn.Module = nn.AdaptiveAvgPool2d(1)
         self.head = nn.Linear(c, CLASSES)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return logits."""
         y = self.blocks(torch.relu(self.stem_norm(self.stem(x))))
         return self.head(torch.flatten(self.pool(y), 1))
+
+
+class SpatialMean(nn.Module):
+    """``AdaptiveAvgPool2d(1)`` in other words: the ONNX exporter makes one node of this and five of that.
+
+    The other way round, the ``.tflite`` exporter puts a transpose before this and none before that.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return ``[N, C]`` of ``[N, C, H, W]``."""
+        return x.mean(dim=(2, 3))
 
 
 class Shipped(nn.Module):
@@ -108,9 +119,10 @@ class Shipped(nn.Module):
 class ChannelsLast(nn.Module):
     """The same for ``[N, 32, 32, 1]``; for ONNX, whose convolutions want channels first."""
 
-    def __init__(self, inner: nn.Module) -> None:
+    def __init__(self, inner: Shipped) -> None:
         super().__init__()
-        self.inner = inner
+        self.inner = copy.deepcopy(inner)
+        self.inner.net.pool = SpatialMean()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return probabilities ``[N, 10]``."""
