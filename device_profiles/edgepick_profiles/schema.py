@@ -63,7 +63,7 @@ RUNTIME_FORMATS: Mapping[RuntimeName, ModelFormat] = {
 RUNTIME_ACCELERATORS: Mapping[RuntimeName, tuple[str, ...]] = {
     RuntimeName.LITERT: ("edgetpu", "xnnpack", "cpu"),
     RuntimeName.TFLITE_RUNTIME: ("edgetpu", "xnnpack", "cpu"),
-    RuntimeName.ONNXRUNTIME: ("tensorrt", "cuda", "xnnpack", "cpu"),
+    RuntimeName.ONNXRUNTIME: ("tensorrt", "cuda", "cpu"),
     RuntimeName.TFLM: ("cpu",),
 }
 """Runtime -> delegates or execution providers that may be asked of it."""

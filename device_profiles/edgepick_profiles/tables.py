@@ -62,7 +62,9 @@ class Problems:
 
 def closest(word: str, words: Iterable[str]) -> str:
     """Return the word that was probably meant, or nothing."""
-    return next(iter(get_close_matches(word, list(words), n=1)), "")
+    known = list(words)
+    close = get_close_matches(word, known, n=1) or [each for each in known if word and each.startswith(word)]
+    return next(iter(close), "")
 
 
 def shown(value: object) -> str:

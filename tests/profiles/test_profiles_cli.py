@@ -17,10 +17,15 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(profiles, arguments, env={"COLUMNS": "120"})
 
 
-@pytest.fixture
-def own(tmp_path: Path) -> Path:
-    (tmp_path / "pi-8gb.toml").write_text(CHILD)
-    return tmp_path
+@pytest.fixture(autouse=True)
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Provide a directory of own profiles, in a home without any configuration."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    folder = tmp_path / "own"
+    folder.mkdir()
+    (folder / "pi-8gb.toml").write_text(CHILD)
+    return folder
 
 
 def test_list_names_every_profile(own: Path):
@@ -55,6 +60,18 @@ def test_show_as_json(own: Path):
 
     assert found["hardware"]["ram_bytes"] == 8 * 1024**3
     assert found["rules"]["formats"] == ["tflite", "onnx"]
+
+
+def test_directories_of_the_configuration(own: Path, monkeypatch: pytest.MonkeyPatch):
+    """Without the option, the directories of the host's configuration are used."""
+    (own.parent / "host.toml").write_text('profiles = ["own"]\n')
+    assert isinstance(run("show", "pi-8gb").exception, ProfileError)
+    monkeypatch.setenv("EDGEPICK_CONFIG", str(own.parent / "host.toml"))
+
+    result = run("show", "pi-8gb")
+
+    assert result.exit_code == 0
+    assert "8 GiB" in result.output
 
 
 def test_show_unknown_profile():

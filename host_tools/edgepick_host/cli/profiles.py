@@ -1,38 +1,21 @@
 """``edgepick profiles``: what is known about boards."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 from rich.console import Console
 from rich.table import Table
 
+from edgepick_host.cli.options import as_json, profile_dirs, settings_of
 from edgepick_profiles.errors import Problem, ProfileError
 from edgepick_profiles.load import SUFFIX, check_file, load_all, load_profile, profile_files
 from edgepick_profiles.schema import Profile
 from edgepick_wire.codec import encode_document
 from edgepick_wire.manifest import RuntimeChoice
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
 _UNITS = (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024))
 _NOTHING = "-"
-
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
-
-
-def directories_option(command: Command) -> Command:
-    """Return ``command`` with ``--profiles DIR``, which may be given several times."""
-    option = click.option(
-        "--profiles",
-        "directories",
-        metavar="DIR",
-        type=click.Path(path_type=Path),
-        multiple=True,
-        help="A directory of your own profiles; may be given several times.",
-    )
-    return option(command)
 
 
 @click.group()
@@ -41,11 +24,12 @@ def profiles() -> None:
 
 
 @profiles.command("list")
-@directories_option
+@profile_dirs
 @as_json
-def list_command(directories: tuple[Path, ...], as_json: bool) -> None:
+@click.pass_context
+def list_command(context: click.Context, profile_dirs: tuple[str, ...], as_json: bool) -> None:
     """List every profile."""
-    found = load_all(directories)
+    found = load_all(_folders(context, profile_dirs))
     if as_json:
         _print_json(tuple(found.values()))
     else:
@@ -54,11 +38,12 @@ def list_command(directories: tuple[Path, ...], as_json: bool) -> None:
 
 @profiles.command("show")
 @click.argument("name")
-@directories_option
+@profile_dirs
 @as_json
-def show_command(name: str, directories: tuple[Path, ...], as_json: bool) -> None:
+@click.pass_context
+def show_command(context: click.Context, name: str, profile_dirs: tuple[str, ...], as_json: bool) -> None:
     """Show one profile: facts, rules, budgets, recipes and where they come from."""
-    profile = load_profile(name, directories=directories)
+    profile = load_profile(name, directories=_folders(context, profile_dirs))
     if as_json:
         _print_json(profile)
     else:
@@ -67,16 +52,17 @@ def show_command(name: str, directories: tuple[Path, ...], as_json: bool) -> Non
 
 @profiles.command("check")
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
-@directories_option
+@profile_dirs
 @as_json
 @click.pass_context
 def check_command(
-    context: click.Context, paths: tuple[Path, ...], directories: tuple[Path, ...], as_json: bool
+    context: click.Context, paths: tuple[Path, ...], profile_dirs: tuple[str, ...], as_json: bool
 ) -> None:
     """Check profile files, or all files of a directory; without PATHS every known profile.
 
     Every mistake is named, not only the first.
     """
+    directories = _folders(context, profile_dirs)
     results = {path: _problems(path, directories) for path in _files(paths, directories)}
     problems = [problem for found in results.values() for problem in found]
     if as_json:
@@ -86,6 +72,12 @@ def check_command(
         click.echo(f"{path}: ok")
     if problems:
         raise ProfileError.of(problems)
+
+
+def _folders(context: click.Context, flags: tuple[str, ...]) -> tuple[Path, ...]:
+    """Return the directories that the flags name, else those of the configuration."""
+    found = settings_of(context, profile_dirs=flags or None).profile_dirs
+    return tuple(Path(folder) for folder in found)
 
 
 def _files(paths: Sequence[Path], directories: Sequence[Path]) -> list[Path]:
