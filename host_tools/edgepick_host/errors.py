@@ -8,6 +8,7 @@ HostError                      code                 exit
 ├── BrokerRefusedError         broker-refused       3
 ├── VerificationError          verification         4
 ├── StateError                 state                1
+│   └── BusyError              busy                 1
 └── CompressionError           compression          1
 """
 
@@ -71,6 +72,12 @@ class StateError(HostError):
     """The store does not allow this now (unknown rollout, wrong phase, ...)."""
 
     code = "state"
+
+
+class BusyError(StateError):
+    """Another coordinator is at work for this fleet."""
+
+    code = "busy"
 
 
 class CompressionError(HostError):

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from edgepick_host.core.records import Release
+from edgepick_host.core.release import measure_request
+from edgepick_host.core.rollout import begin
 from edgepick_host.core.rollout_state import RolloutState
 from edgepick_host.core.waves import Plan
 from edgepick_host.service.coordinator import LEASE_SECONDS, Coordinator
 from edgepick_host.service.requests import find_rollout, save_rollout
-from edgepick_host.core.rollout import begin
-from edgepick_host.core.release import measure_request
 from edgepick_profiles.schema import Budgets
 from edgepick_wire import codec, topics
 from edgepick_wire.envelope import DocumentType, Envelope, pack, unpack
@@ -77,6 +77,14 @@ class Air:
     pending: dict[str, list[bytes]] = field(default_factory=dict)
     listeners: list[tuple[tuple[str, ...], Callable[[str, bytes], None]]] = field(default_factory=list)
 
+    def listen(self, patterns: tuple[str, ...], deliver: Callable[[str, bytes], None]) -> None:
+        """Deliver these topics from now on, beginning with what is retained."""
+        self.listeners = [entry for entry in self.listeners if entry[1] != deliver]
+        self.listeners.append((patterns, deliver))
+        for topic, payload in list(self.retained.items()):
+            if any(matches(p, topic) for p in patterns):
+                deliver(topic, payload)
+
     def publish(self, topic: str, payload: bytes, *, retain: bool) -> None:
         if retain:
             self.retained[topic] = payload
@@ -115,9 +123,7 @@ class HostBroker:
             on_done(count)
 
     def subscribe(self, topics_: Sequence[str], on_message: Callable[[str, bytes], None]) -> None:
-        self.air.listeners.append((tuple(topics_), on_message))
-        for topic, payload in self.retained(topics_).items():
-            on_message(topic, payload)
+        self.air.listen(tuple(topics_), on_message)
 
     def retained(self, topics_: Sequence[str], *, quiet_seconds: float = 0.5) -> dict[str, bytes]:
         return {t: p for t, p in self.air.retained.items() if any(matches(f, t) for f in topics_)}
@@ -150,7 +156,6 @@ class SimDevice:
     gave_up: set[tuple[str, str | None]] = field(default_factory=set)
     started: list[str] = field(default_factory=list)
     crash_in: int | None = None
-    host_session: int = -1
     counter: int = 0
 
     def boot(self) -> None:
@@ -164,14 +169,10 @@ class SimDevice:
             topics.device(FLEET, self.name, DeviceTopic.ACK),
             topics.host(FLEET),
         )
-        self.air.listeners = [entry for entry in self.air.listeners if entry[1] != self._hear]
-        self.air.listeners.append((patterns, self._hear))
         self._send(DeviceTopic.BIRTH, birth(self.name, self.profile, session=self.session))
         self._send(DeviceTopic.PRESENCE, Presence(session=self.session, online=True))
         self._report_state()
-        for topic, payload in list(self.air.retained.items()):
-            if any(matches(p, topic) for p in patterns):
-                self._hear(topic, payload)
+        self.air.listen(patterns, self._hear)
 
     def vanish(self) -> None:
         """Lose the network; the broker sends the last will."""
@@ -261,9 +262,7 @@ class SimDevice:
     def _report_state(self) -> None:
         sequence = max((d.sequence for d in (self.own, self.common) if d), default=0)
         models = () if self.state.phase is Phase.EMPTY else (self.state,)
-        reported = Reported(
-            device=self.name, session=self.session, sequence=sequence, security_epoch=0, models=models
-        )
+        reported = Reported(device=self.name, session=self.session, sequence=sequence, security_epoch=0, models=models)
         self._send(DeviceTopic.REPORTED, reported)
 
     def _file(self, report: Report) -> None:

@@ -122,9 +122,7 @@ def measured(
         session=session,
         recorded_at=float(number),
         kind=ReportKind.MEASUREMENT,
-        measurement=MeasuredVariant(
-            request=f"m-{number}", model=release_.model, manifest=release_.manifest, **answer
-        ),
+        measurement=MeasuredVariant(request=f"m-{number}", model=release_.model, manifest=release_.manifest, **answer),
     )
 
 

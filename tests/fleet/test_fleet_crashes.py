@@ -62,14 +62,19 @@ def outcome(behaviour: str, blows_at: int | None) -> tuple[World, Fuse, int]:
     store = FusedStore(fleet.store, fuse.burn)
     fleet.start(PLAN)
     for _ in range(120):
-        try:
-            if fleet.host is None:
-                fleet.host_up(store, fuse.burn)
-            fleet.turn()
-        except PowerCut:
-            deaths += 1
-            fleet.host = None
+        deaths += not lives_through_turn(fleet, store, fuse)
     return fleet, fuse, deaths
+
+
+def lives_through_turn(fleet: World, store: FusedStore, fuse: Fuse) -> bool:
+    try:
+        if fleet.host is None:
+            fleet.host_up(store, fuse.burn)
+        fleet.turn()
+    except PowerCut:
+        fleet.host = None
+        return False
+    return True
 
 
 ENDS = {"good": (Stage.DONE, {GOOD.manifest: 4}), "crash": (Stage.REVERTED, {OLD.manifest: 4})}

@@ -102,6 +102,7 @@ class Decision:
         reasons: Sentences for a person, the most important first.
         incumbent: Manifest digest of what runs there, if anything.
         incumbent_label: The same for people.
+        keeps_best: Nothing changes because what runs is what would be chosen.
         candidates: Each with its gates and figures, best first.
         effects: Against the incumbent.
         objective: As text.
@@ -119,6 +120,7 @@ class Decision:
     reasons: tuple[str, ...]
     incumbent: str | None
     incumbent_label: str | None
+    keeps_best: bool = False
     candidates: tuple[CandidateResult, ...]
     effects: tuple[Effect, ...]
     objective: str

@@ -137,6 +137,9 @@ def _on_decided(state: RolloutState, event: Decided) -> RolloutState:
     state = dataclasses.replace(state, lanes=event.lanes)
     for lane in event.lanes:
         state = _say(state, event.now, f"{lane.label}: {lane.verdict}: {lane.reason}")
+    peopled = [lane for lane in event.lanes if lane.members]
+    if peopled and all(lane.keeps_best for lane in peopled):
+        return _end(state, Stage.DONE, event.now, "every stratum runs its best variant already")
     if not any(lane.active for lane in event.lanes):
         return _end(state, Stage.INCONCLUSIVE, event.now, "no stratum has a variant to roll out")
     return _offer(dataclasses.replace(state, stage=Stage.CANARY), CANARY, event.now)

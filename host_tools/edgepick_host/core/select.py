@@ -93,6 +93,7 @@ class _Outcome:
     verdict: Judgement
     winner: Release | None
     reasons: tuple[str, ...]
+    keeps_best: bool = False
     excluded: tuple[str, ExclusionCode, str] | None = None
 
 
@@ -113,6 +114,7 @@ def _decide(race: _Race) -> Decision:
         reasons=(*outcome.reasons, *_notes(race, results)),
         incumbent=race.incumbent.manifest if race.incumbent else None,
         incumbent_label=label(race.incumbent) if race.incumbent else None,
+        keeps_best=outcome.keeps_best,
         candidates=results,
         effects=_effects(race),
         objective=str(race.objective),
@@ -280,7 +282,7 @@ def _verdict(race: _Race, results: Sequence[CandidateResult]) -> _Outcome:
         return _Outcome(verdict=Judgement.PROMOTE, winner=winner, reasons=(reason,))
     if race.incumbent.manifest == winner.manifest:
         reason = f"{best.label} runs there already and is best by: {race.objective}"
-        return _Outcome(verdict=Judgement.INCONCLUSIVE, winner=None, reasons=(reason,))
+        return _Outcome(verdict=Judgement.INCONCLUSIVE, winner=None, reasons=(reason,), keeps_best=True)
     return _against_incumbent(race, winner, race.incumbent)
 
 

@@ -134,6 +134,7 @@ class Lane:
         reason: Why, as a sentence.
         decision: Id of the decision record.
         lead: Its winner becomes what every device of the profile should run.
+        keeps_best: It has no winner because its devices run the best already.
         held: Taken out of the rollout, and why.
         members: Its devices.
     """
@@ -147,6 +148,7 @@ class Lane:
     reason: str
     decision: str | None = None
     lead: bool = True
+    keeps_best: bool = False
     held: str = ""
     members: tuple[Member, ...] = ()
 

@@ -7,6 +7,7 @@ Rules:
   every look, so a coordinator killed at any moment goes on where it was.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 
@@ -27,7 +28,7 @@ from edgepick_host.core.rollout_state import (
 )
 from edgepick_host.core.strata import Stratum
 from edgepick_host.core.waves import Lane
-from edgepick_host.errors import StateError, UnreachableError
+from edgepick_host.errors import BusyError, UnreachableError
 from edgepick_host.ports import Broker, Clock, SignDocument, Store
 from edgepick_host.service import reactions
 from edgepick_host.service.desk import Desk
@@ -40,6 +41,34 @@ from edgepick_wire.metrics import MeasurePlan
 
 LEASE_SECONDS = 10.0
 """A killed coordinator is replaced after this long."""
+
+
+LOOK_SECONDS = 0.5
+"""Pause between two looks at the store when no device says anything."""
+
+
+def take_lease(store: Store, holder: str, *, now: float) -> None:
+    """Take or extend the lease of the fleet's one coordinator.
+
+    Raises:
+        BusyError: Another one has it.
+    """
+    found = store.lease(COORDINATOR_LEASE, holder, now=now, seconds=LEASE_SECONDS)
+    if found != holder:
+        raise BusyError(
+            f"another coordinator is at work: {found}",
+            hint="Only one may run for a fleet; `edgepick serve` and a waiting `rollout start` both are one.",
+        )
+
+
+def free_lease(store: Store, holder: str, *, now: float) -> bool:
+    """Give the lease back; ``False`` if another has it already."""
+    return store.lease(COORDINATOR_LEASE, holder, now=now, seconds=0.0) == holder
+
+
+def host_presence(fleet: str, session: int, *, online: bool) -> tuple[str, bytes]:
+    """Return the topic and payload that tell devices whether session ``session`` of the host is there."""
+    return topics.host(fleet), codec.encode(Presence(session=session, online=online))
 
 
 class Coordinator:
@@ -88,7 +117,7 @@ class Coordinator:
         """Take the lease, hear the fleet, and send again everything that is wanted.
 
         Raises:
-            StateError: Another coordinator is at work.
+            BusyError: Another coordinator is at work.
         """
         self._renew()
         self._announce(online=True)
@@ -101,7 +130,7 @@ class Coordinator:
         A broker that does not answer is no error: everything is stored, and sent again once it does.
 
         Raises:
-            StateError: The lease was lost to another coordinator.
+            BusyError: The lease was lost to another coordinator.
         """
         self._renew()
         try:
@@ -120,25 +149,22 @@ class Coordinator:
         self._desk.read()
 
     def stop(self) -> None:
-        """Say goodbye and free the lease."""
-        self._announce(online=False)
-        self._store.lease(COORDINATOR_LEASE, self._holder, now=self._clock.now(), seconds=0.0)
+        """Say goodbye and free the lease, if this coordinator still has it."""
+        if not free_lease(self._store, self._holder, now=self._clock.now()):
+            return
+        with contextlib.suppress(UnreachableError):
+            self._announce(online=False)
 
     def _renew(self) -> None:
         now = self._clock.now()
         if now < self._lease_until - LEASE_SECONDS * 2 / 3:
             return
-        holder = self._store.lease(COORDINATOR_LEASE, self._holder, now=now, seconds=LEASE_SECONDS)
-        if holder != self._holder:
-            raise StateError(
-                f"another coordinator is at work: {holder}",
-                hint="Only one may run for a fleet; `edgepick serve` and a waiting `rollout start` both are one.",
-            )
+        take_lease(self._store, self._holder, now=now)
         self._lease_until = now + LEASE_SECONDS
 
     def _announce(self, *, online: bool) -> None:
-        presence = Presence(session=self._session, online=online)
-        self._broker.publish(topics.host(self._fleet), codec.encode(presence), retain=True)
+        topic, payload = host_presence(self._fleet, self._session, online=online)
+        self._broker.publish(topic, payload, retain=True)
 
     # Rollouts.
 

@@ -199,6 +199,7 @@ def _ruling(state: RolloutState, decision: Decision, known: Knowledge, *, lead: 
         winner_label=decision.winner_label,
         reason="; ".join(decision.reasons[:2]),
         lead=lead,
+        keeps_best=decision.keeps_best,
         members=seat(state.id, state.plan, seats),
     )
     return Ruling(decision=decision, lane=lane)

@@ -76,3 +76,10 @@ def find_rollout(store: Store, rollout: str | None) -> RolloutState:
 def unfinished(store: Store, model: str) -> RolloutState | None:
     """Return the rollout of ``model`` that has not ended, if any."""
     return next((s for s in load_rollouts(store) if s.model == model and not s.stage.terminal), None)
+
+
+def lease_holder(store: Store, *, now: float) -> str | None:
+    """Return who is the fleet's coordinator; ``None`` if nobody is."""
+    probe = "nobody"
+    holder = store.lease(COORDINATOR_LEASE, probe, now=now, seconds=0.0)
+    return None if holder == probe else holder

@@ -1,0 +1,316 @@
+"""``edgepick rollout``: start, look at, pause, resume and abort rollouts."""
+
+import re
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from edgepick_host import app
+from edgepick_host.cli import options, render
+from edgepick_host.core.gates import Policy
+from edgepick_host.core.objective import DEFAULT_OBJECTIVE, parse_objective
+from edgepick_host.core.rollout_state import RequestKind, RolloutState, Stage
+from edgepick_host.core.settings import HostSettings
+from edgepick_host.core.waves import Lane, MemberStatus, Plan, count, parse_waves
+from edgepick_host.errors import ConfigError
+from edgepick_host.service.campaigns import Preview
+from edgepick_wire.errors import MalformedError
+
+LOOK_SECONDS = 0.5
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def _duration(_context: click.Context, _parameter: click.Parameter, value: str) -> float:
+    """Return ``90s``, ``10m``, ``1h`` or plain seconds as seconds."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", value)
+    if match is None:
+        raise click.BadParameter(f"{value!r} is not a duration such as 90s, 10m or 1h")
+    return float(match[1]) * _UNITS[match[2] or "s"]
+
+
+def _share(_context: click.Context, _parameter: click.Parameter, value: str) -> float:
+    """Return ``5%`` or ``0.05`` as a share."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(%?)", value)
+    if match is None:
+        raise click.BadParameter(f"{value!r} is not a share such as 5% or 0.05")
+    return float(match[1]) / (100 if match[2] else 1)
+
+
+@click.group()
+def rollout() -> None:
+    """Roll out what wins: a canary, then waves, each confirmed on the devices."""
+
+
+@rollout.command("start")
+@click.argument("model")
+@options.host_options
+@options.profile_dirs
+@click.option("--version", "version", default="", metavar="LABEL", help="Version to roll out. [the newest]")
+@click.option("--profile", "kinds", metavar="NAME", multiple=True, help="Only this kind of device; repeatable.")
+@click.option("--variant", metavar="NAME", help="Roll this one out, without selection.")
+@click.option("--canary", type=click.IntRange(min=1), default=1, show_default=True, help="Devices per stratum first.")
+@click.option("--waves", default="25%,50%,100%", show_default=True, help="Share of each stratum after each wave.")
+@click.option("--objective", default=str(DEFAULT_OBJECTIVE), show_default=True, help="What is best.")
+@click.option(
+    "--deadline",
+    callback=_duration,
+    metavar="TIME",
+    default="10m",
+    show_default=True,
+    help="For the canary and each wave.",
+)
+@click.option(
+    "--measure-deadline", callback=_duration, metavar="TIME", default="10m", show_default=True, help="For measurements."
+)
+@click.option(
+    "--soak", callback=_duration, metavar="TIME", default="5s", show_default=True, help="Stay healthy between waves."
+)
+@click.option(
+    "--max-failures",
+    callback=_share,
+    metavar="SHARE",
+    default="10%",
+    show_default=True,
+    help="Of a stratum in one wave.",
+)
+@click.option("--min-devices", type=click.IntRange(min=1), default=1, show_default=True, help="That measured.")
+@click.option(
+    "--min-gain", callback=_share, metavar="SHARE", default="0%", show_default=True, help="Over the same version."
+)
+@click.option(
+    "--max-accuracy-drop",
+    callback=_share,
+    metavar="SHARE",
+    default="1%",
+    show_default=True,
+    help="Against the float model.",
+)
+@click.option("--wait/--no-wait", default=True, help="Follow it to its end. [wait]")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--dry-run", is_flag=True, help="Show what would happen; change nothing.")
+@options.as_json
+@click.pass_context
+def start_command(context: click.Context, /, *, model: str, wait: bool, yes: bool, **flags: Any) -> None:
+    """Start a rollout of MODEL.
+
+    The devices' own measurements decide, per kind of device, which variant it runs. Devices of a
+    kind for which that cannot be decided stay as they are. When a device fails, every device of
+    the rollout returns to what it ran before.
+
+    Without a host service (`edgepick serve`) this command does its work while it waits.
+    """
+    settings = options.settings_of(context, **flags)
+    plan = _plan(flags)
+    as_json = bool(flags["as_json"])
+    if flags["dry_run"]:
+        _print_preview(app.preview_rollout(settings, model, plan), as_json=as_json)
+        return
+    if not (yes or as_json) and sys.stdin.isatty():
+        _print_preview(app.preview_rollout(settings, model, plan), as_json=False)
+        click.confirm("Start?", abort=True)
+    state = app.start_rollout(settings, model, plan)
+    if wait:
+        state = _follow(settings, state.id, quiet=as_json)
+    elif not as_json and app.coordinator_at_work(settings) is None:
+        click.echo("note: no host service is at work; `edgepick serve` or `edgepick rollout status --watch`", err=True)
+    _print_state(state, as_json=as_json)
+    context.exit(0 if not wait or state.stage is Stage.DONE else 1)
+
+
+@rollout.command("status")
+@click.argument("name", metavar="[ID]", required=False)
+@options.host_options
+@click.option("--watch", is_flag=True, help="Follow it to its end.")
+@click.option("--all", "everything", is_flag=True, help="List every rollout.")
+@options.as_json
+@click.pass_context
+def status_command(
+    context: click.Context, /, *, name: str | None, watch: bool, everything: bool, as_json: bool, **places: str | None
+) -> None:
+    """Show a rollout: where it stands, what was decided, and every device; without ID the newest."""
+    settings = options.settings_of(context, **places)
+    if everything:
+        _print_all(app.rollouts(settings), as_json=as_json)
+        return
+    state = app.rollout(settings, name)
+    if watch and not state.settled:
+        state = _watch(settings, state.id, quiet=as_json)
+    _print_state(state, as_json=as_json)
+
+
+@rollout.command("pause")
+@click.argument("name", metavar="ID")
+@options.host_options
+@options.as_json
+@click.pass_context
+def pause_command(context: click.Context, /, *, name: str, as_json: bool, **places: str | None) -> None:
+    """Hold a rollout: no further device is touched; harm still sends devices back."""
+    _ask(context, name, RequestKind.PAUSE, as_json=as_json, places=places)
+
+
+@rollout.command("resume")
+@click.argument("name", metavar="ID")
+@options.host_options
+@options.as_json
+@click.pass_context
+def resume_command(context: click.Context, /, *, name: str, as_json: bool, **places: str | None) -> None:
+    """Go on with a paused rollout."""
+    _ask(context, name, RequestKind.RESUME, as_json=as_json, places=places)
+
+
+@rollout.command("abort")
+@click.argument("name", metavar="ID")
+@options.host_options
+@options.as_json
+@click.pass_context
+def abort_command(context: click.Context, /, *, name: str, as_json: bool, **places: str | None) -> None:
+    """End a rollout: every touched device returns to what it ran before."""
+    _ask(context, name, RequestKind.ABORT, as_json=as_json, places=places)
+
+
+def _ask(context: click.Context, name: str, kind: RequestKind, *, as_json: bool, places: dict[str, str | None]) -> None:
+    settings = options.settings_of(context, **places)
+    state = app.ask_rollout(settings, name, kind)
+    if as_json:
+        render.print_json(state)
+        return
+    click.echo(f"asked rollout {state.id} to {kind}")
+    if app.coordinator_at_work(settings) is None:
+        click.echo("note: no host service is at work; it will happen when `edgepick serve` runs", err=True)
+
+
+def _plan(flags: dict[str, Any]) -> Plan:
+    try:
+        return _unchecked_plan(flags)
+    except MalformedError as error:
+        raise ConfigError(str(error), hint="`edgepick rollout start --help` names what is allowed.") from error
+
+
+def _unchecked_plan(flags: dict[str, Any]) -> Plan:
+    parse_objective(flags["objective"])
+    policy = Policy(
+        min_devices=flags["min_devices"], max_accuracy_drop=flags["max_accuracy_drop"], min_gain=flags["min_gain"]
+    )
+    return Plan(
+        version=flags["version"],
+        variant=flags["variant"],
+        profiles=flags["kinds"],
+        canary=flags["canary"],
+        waves=parse_waves(flags["waves"]),
+        max_failures=flags["max_failures"],
+        wave_seconds=flags["deadline"],
+        soak_seconds=flags["soak"],
+        measure_seconds=flags["measure_deadline"],
+        objective=flags["objective"],
+        policy=policy,
+    )
+
+
+def _follow(settings: HostSettings, name: str, *, quiet: bool) -> RolloutState:
+    say = _nothing if quiet else _waiting_line
+    return app.follow_rollout(settings, name, say=say, show=_nothing if quiet else _history_printer())
+
+
+def _watch(settings: HostSettings, name: str, *, quiet: bool) -> RolloutState:
+    """Return the rollout once it has ended, looking at the store only: watching never does the work."""
+    show = _nothing if quiet else _history_printer()
+    while not (state := app.rollout(settings, name)).settled:
+        show(state)
+        time.sleep(LOOK_SECONDS)
+    show(state)
+    return state
+
+
+def _nothing(_: object) -> None:
+    return
+
+
+def _waiting_line(text: str) -> None:
+    """Write what is not in the rollout's history: who is being waited for, and trouble."""
+    if " waiting for " in text or not text.startswith("r-"):
+        click.echo(f"         {text}", err=True)
+
+
+def _history_printer() -> Callable[[RolloutState], None]:
+    printed = 0
+
+    def show(state: RolloutState) -> None:
+        nonlocal printed
+        for line in state.history[printed:]:
+            click.echo(f"{time.strftime('%H:%M:%S', time.localtime(line.at))} {line.text}", err=True)
+        printed = len(state.history)
+
+    return show
+
+
+def _print_state(state: RolloutState, *, as_json: bool) -> None:
+    if as_json:
+        render.print_json(state)
+        return
+    render.print_facts(_facts(state))
+    if state.lanes:
+        click.echo()
+        render.print_table(("devices", "verdict", "variant", "confirmed", "why"), [_lane_row(x) for x in state.lanes])
+    rows = [_member_row(lane, m.device) for lane in state.lanes if lane.winner for m in lane.members]
+    if rows:
+        click.echo()
+        render.print_table(("device", "profile", "wave", "status", "why"), rows)
+
+
+def _facts(state: RolloutState) -> list[tuple[str, str]]:
+    where = f"{state.stage}, wave {state.wave} of {state.waves}" if state.stage is Stage.WAVE else state.stage.value
+    facts = [
+        ("rollout", state.id),
+        ("model", f"{state.model} {state.plan.version}"),
+        ("state", where),
+        ("started", time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(state.started_at))),
+    ]
+    return [*facts, ("because", state.reason)] if state.reason else facts
+
+
+def _lane_row(lane: Lane) -> tuple[str, ...]:
+    confirmed = count(lane.members, MemberStatus.CONFIRMED)
+    verdict = lane.verdict.value + (" (held)" if lane.held else "")
+    progress = f"{confirmed}/{len(lane.members)}" if lane.winner else render.NOTHING
+    return (lane.label, verdict, lane.winner_label or render.NOTHING, progress, lane.held or lane.reason)
+
+
+def _member_row(lane: Lane, device: str) -> tuple[str, ...]:
+    member = next(m for m in lane.members if m.device == device)
+    wave = "canary" if member.wave == 0 else str(member.wave)
+    returned = ", returned" if member.returned else ""
+    return (device, lane.profile, wave, f"{member.status}{returned}", member.reason)
+
+
+def _print_all(states: tuple[RolloutState, ...], *, as_json: bool) -> None:
+    if as_json:
+        render.print_json(states)
+        return
+    rows = [(s.id, f"{s.model} {s.plan.version}", s.stage.value, s.reason) for s in states]
+    render.print_table(("rollout", "model", "state", "because"), rows)
+
+
+def _print_preview(preview: Preview, *, as_json: bool) -> None:
+    if as_json:
+        render.print_json(preview)
+        return
+    plan = preview.plan
+    waves = ", ".join(f"{share * 100:g}%" for share in plan.waves)
+    render.print_facts(
+        [
+            ("model", f"{preview.model} {plan.version}"),
+            ("candidates", ", ".join(preview.variants)),
+            ("objective", "none: chosen by the operator" if plan.variant else plan.objective),
+            ("plan", f"canary of {plan.canary} per stratum, then {waves}; {plan.wave_seconds:g} s each"),
+            ("waiting for", "; ".join(preview.waiting_for) or "nothing"),
+        ]
+    )
+    click.echo()
+    rows = [
+        (x.label, x.verdict.value, x.winner_label or render.NOTHING, str(len(x.members)), x.reason)
+        for x in preview.lanes
+    ]
+    render.print_table(("devices", "verdict now", "variant", "number", "why"), rows)

@@ -1,0 +1,127 @@
+"""What an operator does with rollouts: prepare, preview, start, ask. Works on the store alone."""
+
+from dataclasses import dataclass, replace
+
+from edgepick_host.core import rollout as core
+from edgepick_host.core.records import Release
+from edgepick_host.core.rollout_state import RequestKind, RolloutState
+from edgepick_host.core.waves import Lane, Plan
+from edgepick_host.errors import StateError
+from edgepick_host.ports import Store
+from edgepick_host.service import reactions
+from edgepick_host.service.reactions import BudgetsOf, Knowledge
+from edgepick_host.service.requests import Request, file_request, find_rollout, save_rollout, unfinished
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """What a rollout would do, by what the store knows now.
+
+    Attributes:
+        model: The model.
+        plan: How it would proceed.
+        variants: The candidates, "version variant".
+        waiting_for: Who would still have to measure what.
+        lanes: What would be decided now, and who would be in which wave.
+    """
+
+    model: str
+    plan: Plan
+    variants: tuple[str, ...]
+    waiting_for: tuple[str, ...]
+    lanes: tuple[Lane, ...]
+
+
+def knowledge(store: Store, model: str) -> Knowledge:
+    """Return what the store knows about a model."""
+    return Knowledge(
+        releases=tuple(store.releases(model)),
+        devices=tuple(store.devices()),
+        reports=tuple(store.reports(model=model)),
+    )
+
+
+def checked_plan(store: Store, model: str, plan: Plan) -> Plan:
+    """Return the plan with its version filled in: the newest published, if none was named.
+
+    Raises:
+        StateError: Nothing of this model, version, profile or variant was published.
+    """
+    releases = store.releases(model)
+    if not releases:
+        models = ", ".join(sorted({r.model for r in store.releases()})) or "none"
+        raise StateError(
+            f"no variant of model {model!r} was ever published; published are: {models}",
+            hint="`edgepick publish DIR` publishes the variants of `edgepick compress`.",
+        )
+    plan = replace(plan, version=plan.version or releases[-1].version)
+    of_version = _of("version", model, plan.version, releases, [r for r in releases if r.version == plan.version])
+    for profile in plan.profiles:
+        _of("profile", model, profile, of_version, [r for r in of_version if profile in r.profiles])
+    if plan.variant is not None:
+        _of("variant", model, plan.variant, of_version, [r for r in of_version if r.variant == plan.variant])
+    return plan
+
+
+def _of(
+    what: str, model: str, name: str, among: list[Release] | tuple[Release, ...], found: list[Release]
+) -> list[Release]:
+    if found:
+        return found
+    known = {
+        "version": {r.version for r in among},
+        "profile": {p for r in among for p in r.profiles},
+        "variant": {r.variant for r in among},
+    }[what]
+    raise StateError(
+        f"model {model!r} has no {what} {name!r}; it has: {', '.join(sorted(known))}",
+        hint=f"Name one of these with --{what}.",
+    )
+
+
+def preview(store: Store, model: str, plan: Plan, *, rollout: str, now: float, budgets_of: BudgetsOf) -> Preview:
+    """Return what a rollout of this plan would do now; nothing is changed."""
+    known = knowledge(store, model)
+    state = core.begin(rollout, model, plan, now=now)
+    rulings = reactions.rule(state, known, budgets_of)
+    releases = [r for r in known.releases if r.version == plan.version]
+    return Preview(
+        model=model,
+        plan=plan,
+        variants=tuple(f"{r.version} {r.variant}" for r in releases if plan.variant in (None, r.variant)),
+        waiting_for=() if plan.variant else reactions.outstanding(state, known),
+        lanes=tuple(r.lane for r in rulings),
+    )
+
+
+def start(store: Store, model: str, plan: Plan, *, rollout: str, now: float) -> RolloutState:
+    """Return the new rollout, stored for the coordinator to find.
+
+    Raises:
+        StateError: Another rollout of the model has not ended.
+    """
+    running = unfinished(store, model)
+    if running is not None:
+        raise StateError(
+            f"rollout {running.id} of {model} is {running.stage}; only one at a time",
+            hint=f"Wait for it, or end it: edgepick rollout abort {running.id}",
+        )
+    state = core.begin(rollout, model, plan, now=now, reports_seen=len(store.reports(model=model)))
+    save_rollout(store, state)
+    return state
+
+
+def ask(store: Store, rollout: str, kind: RequestKind, *, request: str) -> RolloutState:
+    """Return the rollout that was asked; the coordinator will find the request.
+
+    Raises:
+        StateError: There is no such rollout, or it has ended.
+    """
+    state = find_rollout(store, rollout)
+    if state.stage.terminal:
+        raise StateError(
+            f"rollout {state.id} is {state.stage} and cannot be asked to {kind}",
+            hint="A new rollout starts with: edgepick rollout start MODEL",
+        )
+    file_request(store, state.id, Request(id=request, kind=kind))
+    return state
