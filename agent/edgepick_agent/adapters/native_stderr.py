@@ -15,12 +15,6 @@ class CapturedText:
         self.text = ""
 
     @property
-    def last_line(self) -> str:
-        """The last line that says something, or nothing."""
-        lines = [line.strip() for line in self.text.splitlines() if line.strip()]
-        return lines[-1] if lines else ""
-
-    @property
     def errors(self) -> str:
         """The lines that are not merely informational, joined; at most the last four."""
         lines = [line.strip() for line in self.text.splitlines()]

@@ -95,8 +95,10 @@ def observe(
     """Return the state after a look at the runner and what to do.
 
     Args:
+        state: What this function returned last, or a new one.
         look: What was seen; ``None`` while there is no process.
         now: Monotonic seconds.
+        settings: Limits of failures, pauses and the healthy time.
         jitter: 0 to 1, drawn by the caller; lengthens the pause after a failure.
         can_fall_back: There is another variant. Without one, the restarts go on, at the longest pause.
     """

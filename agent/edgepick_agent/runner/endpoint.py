@@ -147,8 +147,6 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = "edgepick"
     sys_version = ""
-    error_content_type = "application/json"
-    error_message_format = '{"error": "%(message)s"}'
     timeout = IDLE_CONNECTION_SECONDS
     # Headers and body leave in one packet; in two, Nagle and delayed ACK would cost 40 ms on TCP.
     wbufsize = -1
@@ -261,6 +259,11 @@ class Handler(BaseHTTPRequestHandler):
         if len(body) < int(length):
             raise Refused(400, f"the body ended after {len(body)} of {length} bytes")
         return body
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Answer what is not HTTP, or a method that nothing here has."""
+        self.close_connection = True
+        self._send(code, {"error": message or explain or "not understood"})
 
     def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - the base class's name
         """Say nothing: the agent reports what matters."""

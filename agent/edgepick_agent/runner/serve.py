@@ -91,7 +91,7 @@ def _listening(spec: RunnerSpec, service: Service) -> Iterator[None]:
     except OSError as error:
         raise RunError(f"cannot listen on {spec.socket_path} or port {spec.tcp_port}: {error}") from error
     for server in servers:
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True).start()
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.25}, daemon=True).start()
     try:
         yield
     finally:

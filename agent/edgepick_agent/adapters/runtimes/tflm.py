@@ -32,7 +32,7 @@ ALIGNMENT = 16
 TOO_SMALL = re.compile(r"Failed to (resize|allocate)|missing: \d+|arena size", re.IGNORECASE)
 RECORDED_TOTAL = re.compile(r"Arena allocation total (\d+) bytes")
 
-# struct.error and IndexError come from its generated FlatBuffers reader, the rest from the native layer.
+# What its native layer raises.
 NATIVE_ERRORS = (ValueError, RuntimeError, IndexError, TypeError, AttributeError, MemoryError)
 
 
@@ -56,15 +56,17 @@ class Tflm:
                 f"tflm runs on the CPU only, not on {list(choice.accelerators)}",
                 hint='name "cpu" among the accelerators',
             )
+        content = model.read_bytes()
+        graph = _graph(runtime, model, content)
         first = choice.accelerators[0]
         used = RuntimeUsed(
             name=NAME,
             version=version,
             accelerator="cpu",
-            nodes=_node_count(runtime, model),
+            nodes=len(graph.operators or ()),
             fallback_reason=None if first == "cpu" else f"tflm has no {first}",
         )
-        return TflmSession(runtime, model, used)
+        return TflmSession(runtime, model, content, graph, used)
 
 
 def _module() -> tuple[Any, str]:
@@ -77,14 +79,11 @@ def _module() -> tuple[Any, str]:
     return runtime, str(getattr(tflite_micro, "__version__", "unknown"))
 
 
-def _graph(runtime: Any, content: bytes) -> Any:
-    return runtime.schema_fb.Model.GetRootAsModel(content, 0).Subgraphs(0)
-
-
-def _node_count(runtime: Any, model: Path) -> int:
+def _graph(runtime: Any, model: Path, content: bytes) -> Any:
+    """Return the first subgraph, after reading the whole file: the native layer does not verify it."""
     try:
-        return int(_graph(runtime, model.read_bytes()).OperatorsLength())
-    # The generated reader runs off the end of a truncated file in as many ways as struct has errors.
+        return runtime.convert_bytearray_to_object(content).subgraphs[0]
+    # The generated reader runs off the end of a truncated file in as many ways as there are fields.
     except Exception as error:
         raise unloadable(model, NAME, one_line(error)) from error
 
@@ -92,18 +91,17 @@ def _node_count(runtime: Any, model: Path) -> int:
 class TflmSession:
     """A loaded micro interpreter; keeps :class:`edgepick_agent.ports.Session`."""
 
-    def __init__(self, runtime: Any, model: Path, used: RuntimeUsed) -> None:
+    def __init__(self, runtime: Any, model: Path, content: bytes, graph: Any, used: RuntimeUsed) -> None:
         self._runtime = runtime
-        self._content = model.read_bytes()
-        self._interpreter = _load(runtime, model, self._content)
-        graph = _graph(runtime, self._content)
+        self._content = content
+        self._interpreter = _load(runtime, model, content)
         self.inputs = tuple(
-            _tensor_spec(graph.Tensors(graph.Inputs(i)).Name(), self._interpreter.get_input_details(i))
-            for i in range(graph.InputsLength())
+            _tensor_spec(graph.tensors[tensor].name, self._interpreter.get_input_details(i))
+            for i, tensor in enumerate(graph.inputs)
         )
         self.outputs = tuple(
-            _tensor_spec(graph.Tensors(graph.Outputs(i)).Name(), self._interpreter.get_output_details(i))
-            for i in range(graph.OutputsLength())
+            _tensor_spec(graph.tensors[tensor].name, self._interpreter.get_output_details(i))
+            for i, tensor in enumerate(graph.outputs)
         )
         self.used = used
 
