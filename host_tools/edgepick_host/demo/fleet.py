@@ -2,9 +2,12 @@
 
 import json
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from edgepick_host.demo.processes import Child
 
 FLEET = "demo"
 CONFIRM_SECONDS = 1.0
@@ -128,3 +131,13 @@ def _table(name: str, values: Mapping[str, object]) -> str:
     """Return a TOML table; JSON's strings, numbers, booleans and lists of strings are TOML's too."""
     head = [f"[{name}]"] if name else []
     return "\n".join([*head, *(f"{key} = {json.dumps(value)}" for key, value in values.items())]) + "\n"
+
+
+def install(member: Member, site: Site, *, port: int | None = None) -> Child:
+    """Return an agent whose configuration is written; it is not started."""
+    home = site.home(member)
+    home.mkdir(parents=True, exist_ok=True)
+    config = home / "agent.toml"
+    config.write_text(agent_toml(member, site, port=port), encoding="utf-8")
+    command = (sys.executable, "-m", "edgepick_agent", "run", "--config", str(config))
+    return Child(name=member.device, command=command, log=home / "agent.log")

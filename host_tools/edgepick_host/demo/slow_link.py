@@ -1,13 +1,15 @@
 """A slow link to the broker: bytes towards the device pass at a bounded rate, are counted, and can set a trap.
 
 On loopback a model of some hundred kilobytes is there before anybody could pull the plug. Over this link it
-takes as long as over a mobile connection, and the count of what passed is a witness that is not the agent's own.
+takes as long as over a mobile connection, and what passed is known from a witness that is not the agent.
 """
 
 import contextlib
 import socket
 import threading
 import time
+
+from edgepick_host.demo.witness import ChunkWitness
 
 PIECE_BYTES = 2048
 """Passed at a time; small, so that the rate is even and a trap is precise."""
@@ -29,6 +31,7 @@ class SlowLink:
         self._lock = threading.Lock()
         self._carried = 0
         self._links: list[socket.socket] = []
+        self._witnesses: list[ChunkWitness] = []
         self._door = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._door.getsockname()[1])
         threading.Thread(target=self._accept, name="slow-link", daemon=True).start()
@@ -38,6 +41,11 @@ class SlowLink:
         """Bytes that have passed towards the device, over all connections, MQTT's own included."""
         with self._lock:
             return self._carried
+
+    def chunks(self) -> tuple[str, ...]:
+        """Return the digests of the chunks that have passed whole, over all connections, in order."""
+        with self._lock:
+            return tuple(digest for witness in self._witnesses for digest in witness.chunks)
 
     def set_rate(self, bytes_per_second: float) -> None:
         """Change the rate from now on."""
@@ -90,19 +98,23 @@ class SlowLink:
 
     def _pass_slowly(self, source: socket.socket, sink: socket.socket) -> None:
         """Pass what comes from the broker until either side ends or the trap springs."""
-        with contextlib.suppress(OSError):
+        witness = ChunkWitness()
+        with self._lock:
+            self._witnesses.append(witness)
+        with contextlib.suppress(OSError, ValueError):
             while piece := source.recv(PIECE_BYTES):
                 if self._sprung.is_set():
                     return
                 sink.sendall(piece)
-                self._count(len(piece))
+                self._passed(piece, witness)
                 time.sleep(len(piece) / self._rate)
         _shut(source)
         _shut(sink)
 
-    def _count(self, size: int) -> None:
+    def _passed(self, piece: bytes, witness: ChunkWitness) -> None:
         with self._lock:
-            self._carried += size
+            witness.feed(piece)
+            self._carried += len(piece)
             if self._trap_at is not None and self._carried >= self._trap_at:
                 self._sprung.set()
 

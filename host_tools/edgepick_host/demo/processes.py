@@ -1,14 +1,12 @@
-"""The demo's agents as operating-system processes: written, started, killed and ended by their handles."""
+"""The demo's other programs as operating-system processes: started, killed and ended by their handles only."""
 
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgepick_host.demo.fleet import Member, Site, agent_toml
 from edgepick_host.errors import StateError
 
 STOP_SECONDS = 10.0
@@ -16,30 +14,22 @@ LOG_LINES = 12
 
 
 @dataclass(slots=True, kw_only=True)
-class Agent:
-    """One agent, which may or may not be running.
+class Child:
+    """A program that may or may not be running.
 
     Attributes:
-        member: Who it is.
-        home: Its folder: configuration, log and state.
-        process: Its process, once started; a session of its own, so that its runners end with it.
+        name: For people.
+        command: How it is started.
+        log: Where what it says goes; every start appends.
+        process: Its process, once started; a session of its own, so that its children end with it.
         starts: How often it was started.
     """
 
-    member: Member
-    home: Path
+    name: str
+    command: tuple[str, ...]
+    log: Path
     process: "subprocess.Popen[bytes] | None" = field(default=None, repr=False)
     starts: int = 0
-
-    @property
-    def config(self) -> Path:
-        """Its configuration file."""
-        return self.home / "agent.toml"
-
-    @property
-    def log(self) -> Path:
-        """What it says; every start appends."""
-        return self.home / "agent.log"
 
     @property
     def running(self) -> bool:
@@ -50,15 +40,14 @@ class Agent:
         """Leave it running; does not wait for it."""
         if self.running:
             return
-        command = [sys.executable, "-m", "edgepick_agent", "run", "--config", str(self.config)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
         self.starts += 1
 
     def kill(self) -> None:
-        """End it and its runners with SIGKILL, as a power cut would; returns when it is gone."""
+        """End it and its children with SIGKILL, as a power cut would; returns when it is gone."""
         if self.process is None:
             return
         if self.process.poll() is None:
@@ -83,8 +72,7 @@ class Agent:
         """
         if self.process is not None and self.process.poll() is not None:
             raise StateError(
-                f"agent {self.member.device} ended with code {self.process.returncode}:\n{self.last_words()}",
-                hint=f"see {self.log}",
+                f"{self.name} ended with code {self.process.returncode}:\n{self.last_words()}", hint=f"see {self.log}"
             )
 
     def last_words(self) -> str:
@@ -95,7 +83,7 @@ class Agent:
             return ""
 
     def rss_bytes(self) -> int | None:
-        """Return the resident memory of the agent process alone; ``None`` if it cannot be read."""
+        """Return the resident memory of the process alone, without its children; ``None`` if it cannot be read."""
         if self.process is None:
             return None
         try:
@@ -105,18 +93,10 @@ class Agent:
         return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def install(member: Member, site: Site, *, port: int | None = None) -> Agent:
-    """Return an agent whose configuration is written; it is not started."""
-    agent = Agent(member=member, home=site.home(member))
-    agent.home.mkdir(parents=True, exist_ok=True)
-    agent.config.write_text(agent_toml(member, site, port=port), encoding="utf-8")
-    return agent
-
-
-def stop_all(agents: Sequence[Agent]) -> None:
+def stop_all(children: Sequence[Child]) -> None:
     """Leave none of them running: all are told first, then waited for."""
-    for agent in agents:
-        if agent.process is not None and agent.running:
-            agent.process.terminate()
-    for agent in agents:
-        agent.stop()
+    for child in children:
+        if child.process is not None and child.running:
+            child.process.terminate()
+    for child in children:
+        child.stop()
