@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from edgepick_wire.enums import StrEnum
 from edgepick_wire.manifest import ModelFormat, RunLimits, RuntimeChoice
+from edgepick_wire.messages import RuntimeAvailable
 from edgepick_wire.metrics import Measurement, MeasurePlan
 
 
@@ -86,6 +87,14 @@ def measure_deadline_seconds(spec: RunnerSpec) -> float:
     the plan bounds; then room for the golden inputs and for one inference that takes its limit.
     """
     return spec.limits.start_seconds + 4 * spec.plan.max_seconds + 2 * spec.limits.inference_seconds + 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimesMemo:
+    """What an interpreter could start when it was last asked."""
+
+    interpreter: str
+    runtimes: tuple[RuntimeAvailable, ...]
 
 
 class RunnerState(StrEnum):

@@ -1,0 +1,78 @@
+"""Reading an ``.edgepick`` bundle from a stick: a tar of the manifest and its files, nothing trusted.
+
+Only members with an expected name are read, only as far as the manifest says, and nothing is
+written under a name from the archive.
+"""
+
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from edgepick_agent.core.admission import refuse
+from edgepick_agent.errors import RefusedError
+from edgepick_wire import limits
+from edgepick_wire.bundle import FILES_PREFIX, MANIFEST_MEMBER
+from edgepick_wire.messages import RefusalCode
+
+READ_BYTES = 256 * 1024
+MEMBERS_MAX = limits.MAX_ITEMS + 2
+HINT = "Write the bundle again with `edgepick bundle`, and copy it once more."
+
+
+class BundleFile:
+    """Keeps :class:`edgepick_agent.ports.BundleReader`."""
+
+    def manifest(self, path: str) -> bytes:
+        """Return the signed manifest, not yet verified.
+
+        Raises:
+            RefusedError: Not a bundle, or its manifest is too large.
+        """
+        with _opened(path) as archive:
+            for member in _members(archive, path):
+                if member.name == MANIFEST_MEMBER and member.size <= limits.MAX_PAYLOAD_BYTES:
+                    return b"".join(_content(archive, member))
+        raise _malformed(path, f"no {MANIFEST_MEMBER} in it")
+
+    def files(self, path: str) -> Iterator[tuple[str, int, Iterator[bytes]]]:
+        """Yield name, size and content in pieces of each file, in the archive's order.
+
+        Raises:
+            RefusedError: Not a bundle, or damaged.
+        """
+        with _opened(path) as archive:
+            for member in _members(archive, path):
+                if member.name.startswith(FILES_PREFIX):
+                    yield member.name[len(FILES_PREFIX) :], member.size, _content(archive, member)
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[tarfile.TarFile]:
+    try:
+        with tarfile.open(Path(path), "r:") as archive:
+            yield archive
+    except (tarfile.TarError, EOFError) as error:
+        raise _malformed(path, f"it is not a bundle ({error})") from error
+    except OSError as error:
+        raise _malformed(path, error.strerror or str(error)) from error
+
+
+def _members(archive: tarfile.TarFile, path: str) -> Iterator[tarfile.TarInfo]:
+    for count, member in enumerate(archive):
+        if count >= MEMBERS_MAX:
+            raise _malformed(path, f"more than {MEMBERS_MAX} members")
+        if not member.isreg():
+            raise _malformed(path, f"{member.name[:80]!r} is not a regular file")
+        yield member
+
+
+def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Iterator[bytes]:
+    stream = archive.extractfile(member)
+    assert stream is not None
+    while piece := stream.read(READ_BYTES):
+        yield piece
+
+
+def _malformed(path: str, detail: str) -> RefusedError:
+    return RefusedError(refuse(RefusalCode.MALFORMED, f"{path}: {detail}", HINT))

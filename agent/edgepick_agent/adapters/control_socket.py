@@ -1,0 +1,121 @@
+"""The technician's door: one JSON line each way over a Unix socket that only this user may open."""
+
+import contextlib
+import os
+import queue
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from edgepick_agent.core.control import ControlReply, ControlRequest
+from edgepick_agent.core.places import SOCKET_PATH_BYTES
+from edgepick_agent.errors import ConfigError, UnreachableError
+from edgepick_wire import codec
+from edgepick_wire.errors import WireError
+
+LINE_BYTES = 64 * 1024
+REPLY_BYTES = 4 * 1024 * 1024
+REQUEST_SECONDS = 5.0
+ANSWER_SECONDS = 3600.0
+"""A local installation may have to copy and try a large model on a slow board."""
+WAITING_MAX = 16
+
+Ask = Callable[[ControlRequest, Callable[[ControlReply], None]], None]
+
+
+class ControlServer:
+    """Listens while the agent runs; every request goes to ``ask``, its answer back to who asked."""
+
+    def __init__(self, path: Path, ask: Ask) -> None:
+        self._path = path
+        self._ask = ask
+        self._slots = threading.BoundedSemaphore(WAITING_MAX)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+
+    def start(self) -> None:
+        """Begin to listen; a name left behind by a killed agent is replaced.
+
+        Raises:
+            ConfigError: The path is too long for a socket, or cannot be bound.
+        """
+        self._path.unlink(missing_ok=True)
+        before = os.umask(0o177)
+        try:
+            self._socket.bind(str(self._path))
+        except OSError as error:
+            hint = f"Choose a shorter `state_dir`; a socket's path may have {SOCKET_PATH_BYTES} bytes."
+            raise ConfigError(f"{self._path}: {error}", hint=hint) from error
+        finally:
+            os.umask(before)
+        self._socket.listen(WAITING_MAX)
+        threading.Thread(target=self._accept, name="control", daemon=True).start()
+
+    def stop(self) -> None:
+        """Stop listening and remove the name."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        self._path.unlink(missing_ok=True)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return
+            if self._slots.acquire(blocking=False):
+                threading.Thread(target=self._serve, args=(connection,), name="control", daemon=True).start()
+            else:
+                connection.close()
+
+    def _serve(self, connection: socket.socket) -> None:
+        try:
+            with connection, contextlib.suppress(OSError):
+                connection.settimeout(REQUEST_SECONDS)
+                reply = self._answer(_read_line(connection, LINE_BYTES))
+                connection.sendall(codec.encode_document(reply) + b"\n")
+        finally:
+            self._slots.release()
+
+    def _answer(self, line: bytes) -> ControlReply:
+        try:
+            request = codec.decode(ControlRequest, line)
+        except WireError as error:
+            return ControlReply(ok=False, error=str(error), hint=error.hint)
+        replies: queue.SimpleQueue[ControlReply] = queue.SimpleQueue()
+        self._ask(request, replies.put)
+        try:
+            return replies.get(timeout=ANSWER_SECONDS)
+        except queue.Empty:
+            return ControlReply(ok=False, error="the agent did not answer", hint="Look at its log.")
+
+
+def ask_agent(path: Path, request: ControlRequest) -> ControlReply:
+    """Return the running agent's answer.
+
+    Raises:
+        UnreachableError: No agent listens there, or it went away before it answered.
+    """
+    hint = "Is edgepick-agent running with this configuration?"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(ANSWER_SECONDS)
+        try:
+            connection.connect(str(path))
+            connection.sendall(codec.encode_document(request) + b"\n")
+            line = _read_line(connection, REPLY_BYTES)
+        except OSError as error:
+            raise UnreachableError(f"{path}: {error.strerror or error}", hint=hint) from error
+    if not line:
+        raise UnreachableError(f"{path}: the agent went away before it answered", hint=hint)
+    return codec.decode_document(ControlReply, line)
+
+
+def _read_line(connection: socket.socket, limit: int) -> bytes:
+    data = bytearray()
+    while not data.endswith(b"\n") and len(data) < limit:
+        piece = connection.recv(min(65536, limit - len(data)))
+        if not piece:
+            break
+        data += piece
+    return bytes(data).rstrip(b"\n")

@@ -1,0 +1,197 @@
+"""The broker by paho-mqtt: MQTT 3.1.1, clean sessions, reconnecting with jittered backoff.
+
+Every loss of the connection is told in words, because "not connected" helps nobody.
+"""
+
+import contextlib
+import random
+import socket
+import ssl
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.reasoncodes import ReasonCode
+
+from edgepick_agent.core.events import Connected, Delivered, Disconnected, Oversized, TransportEvent
+from edgepick_agent.core.fetch import TOPICS_PER_PACKET
+from edgepick_agent.core.settings import BrokerSettings
+from edgepick_agent.errors import ConfigError
+from edgepick_wire.limits import MAX_PAYLOAD_BYTES
+
+FIRST_PAUSE_SECONDS = 1.0
+FAREWELL_SECONDS = 2.0
+REFUSALS = {
+    "Unsupported protocol version": "refused: the broker does not speak MQTT 3.1.1",
+    "Client identifier not valid": "refused: the broker does not accept this client id",
+    "Server unavailable": "refused: the broker says that it is unavailable",
+    "Bad user name or password": "refused: bad user name or password",
+    "Not authorized": "refused: not authorised (user name, password, or the broker's access list)",
+}
+"""What paho calls the return codes of MQTT 3.1.1's CONNACK (section 3.2.2.3), in our words."""
+CERTIFICATES = {
+    9: "the broker's certificate is not yet valid by this device's clock; set the clock",
+    10: "the broker's certificate has expired, or this device's clock is wrong",
+    18: "the broker's certificate is self-signed; give its authority as `ca_file`",
+    19: "the broker's certificate chain ends in an unknown authority; give it as `ca_file`",
+    20: "the broker's certificate is by an unknown authority; give it as `ca_file`",
+    62: "the broker's certificate is for another host name",
+    64: "the broker's certificate is for another address",
+}
+"""OpenSSL's X509_V_ERR_* codes (openssl/x509_vfy.h), in words."""
+
+
+class MqttTransport:
+    """Keeps :class:`edgepick_agent.ports.Transport`."""
+
+    def __init__(
+        self,
+        settings: BrokerSettings,
+        client_id: str,
+        will: tuple[str, bytes],
+        sink: Callable[[TransportEvent], None],
+    ) -> None:
+        self._settings = settings
+        self._sink = sink
+        self._up = threading.Event()
+        self._refusal: str | None = None
+        self._client = self._make_client(client_id, will)
+
+    def _make_client(self, client_id: str, will: tuple[str, bytes]) -> paho.Client:
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=True, protocol=MQTTProtocolVersion.MQTTv311
+        )
+        client.will_set(will[0], will[1], qos=1, retain=True)
+        client.on_connect = self._on_connect
+        client.on_connect_fail = self._on_connect_fail
+        client.on_disconnect = self._on_disconnect
+        client.on_message = self._on_message
+        _log_in(client, self._settings)
+        if self._settings.tls:
+            client.tls_set_context(_tls_context(self._settings))
+        self._spread(client)
+        return client
+
+    def _spread(self, client: paho.Client) -> None:
+        """Draw fresh pauses, so that a fleet does not return in step."""
+        first = FIRST_PAUSE_SECONDS * random.uniform(0.5, 1.5)
+        longest = max(first, self._settings.reconnect_max_seconds * random.uniform(0.5, 1.0))
+        client.reconnect_delay_set(min_delay=cast("int", first), max_delay=cast("int", longest))
+
+    # --- the port ---
+
+    def start(self) -> None:
+        """Begin to connect, and keep at it."""
+        self._client.connect_async(self._settings.host, self._settings.port, self._settings.keepalive_seconds)
+        self._client.loop_start()
+
+    def subscribe(self, topics: Iterable[tuple[str, int]]) -> None:
+        """Subscribe, eight topics per packet."""
+        for packet in _packets(topics):
+            self._client.subscribe(list(packet))
+
+    def unsubscribe(self, topics: Iterable[str]) -> None:
+        """Unsubscribe, eight topics per packet."""
+        for packet in _packets(topics):
+            self._client.unsubscribe(list(packet))
+
+    def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool) -> None:
+        """Hand a message to the broker; without a connection it is dropped."""
+        if self._up.is_set():
+            self._client.publish(topic, payload, qos=qos, retain=retain)
+
+    def stop(self, farewell: tuple[str, bytes] | None = None) -> None:
+        """Say goodbye if that is possible, and disconnect."""
+        if farewell is not None and self._up.is_set():
+            sent = self._client.publish(farewell[0], farewell[1], qos=1, retain=True)
+            with contextlib.suppress(ValueError, RuntimeError):
+                sent.wait_for_publish(FAREWELL_SECONDS)
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    # --- from paho's thread ---
+
+    def _on_connect(self, _client: object, _data: object, _flags: object, reason: ReasonCode, _props: object) -> None:
+        if reason.is_failure:
+            self._refusal = REFUSALS.get(reason.getName(), f"refused: {reason.getName().lower()}")
+            self._sink(Disconnected(self._refusal))
+            return
+        self._refusal = None
+        self._up.set()
+        self._sink(Connected())
+
+    def _on_connect_fail(self, _client: object, _data: object) -> None:
+        self._sink(Disconnected(in_words(sys.exc_info()[1], self._settings)))
+
+    def _on_disconnect(
+        self, client: paho.Client, _data: object, _flags: object, reason: ReasonCode, _props: object
+    ) -> None:
+        was_up = self._up.is_set()
+        self._up.clear()
+        if was_up:
+            self._spread(client)
+        lost = "disconnected" if not reason.is_failure else f"connection lost ({reason.getName().lower()})"
+        self._sink(Disconnected(self._refusal or lost))
+
+    def _on_message(self, _client: object, _data: object, message: paho.MQTTMessage) -> None:
+        if len(message.payload) > MAX_PAYLOAD_BYTES:
+            self._sink(Oversized(message.topic, len(message.payload)))
+        else:
+            self._sink(Delivered(message.topic, bytes(message.payload)))
+
+
+def in_words(error: BaseException | None, settings: BrokerSettings) -> str:
+    """Return what went wrong while connecting, as a person would say it."""
+    where = f"{settings.host}:{settings.port}"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"{where}: {CERTIFICATES.get(error.verify_code, f'TLS: {error.verify_message}')}"
+    if isinstance(error, ssl.SSLError):
+        return f"{where}: TLS failed ({(error.reason or str(error)).replace('_', ' ').lower()})"
+    if isinstance(error, socket.gaierror):
+        return f"{where}: name not found"
+    if isinstance(error, ConnectionRefusedError):
+        return f"{where}: connection refused; does the broker run there?"
+    if isinstance(error, TimeoutError):
+        return f"{where}: no answer"
+    return f"{where}: {getattr(error, 'strerror', None) or error or 'cannot connect'}"
+
+
+def _log_in(client: paho.Client, settings: BrokerSettings) -> None:
+    if settings.username is not None:
+        client.username_pw_set(settings.username, _password(settings.password_file))
+
+
+def _password(path: str | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        return Path(path).read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        hint = "Put the password alone into that file, readable by the agent's user."
+        raise ConfigError(f"broker.password_file {path}: {error}", hint=hint) from error
+
+
+def _tls_context(settings: BrokerSettings) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=settings.ca_file)
+        if settings.cert_file is not None:
+            context.load_cert_chain(settings.cert_file, settings.key_file)
+    except (OSError, ssl.SSLError) as error:
+        hint = "`ca_file`, `cert_file` and `key_file` are PEM files, readable by the agent's user."
+        raise ConfigError(f"broker TLS files: {error}", hint=hint) from error
+    return context
+
+
+def _packets(topics: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
+    packet: tuple[Any, ...] = ()
+    for topic in topics:
+        packet = (*packet, topic)
+        if len(packet) == TOPICS_PER_PACKET:
+            yield packet
+            packet = ()
+    if packet:
+        yield packet

@@ -1,0 +1,101 @@
+"""Whether a desired state or a root document may be followed, and which of two desired states holds."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from edgepick_agent.core.admission import Trust, refuse
+from edgepick_agent.core.state import Seen
+from edgepick_wire import codec, envelope
+from edgepick_wire.envelope import DocumentType
+from edgepick_wire.errors import SignatureError, WireError
+from edgepick_wire.ids import digest_of
+from edgepick_wire.messages import Desired, Refusal, RefusalCode, TargetKind
+from edgepick_wire.trust import RootDocument, next_root
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addressee:
+    """Whom a desired state must address to concern this device."""
+
+    fleet: str
+    device: str
+    profile: str
+
+    def name(self, kind: TargetKind) -> str:
+        """Return this device's name, or its profile's."""
+        return self.device if kind is TargetKind.DEVICE else self.profile
+
+
+def verified_desired(
+    raw: bytes, kind: TargetKind, addressee: Addressee, trust: Trust, seen: Seen | None
+) -> Desired | Refusal:
+    """Return the desired state in a signed document that arrived on the topic of ``kind``, or why not.
+
+    The same document again is accepted again: it holds. An older one is a replay.
+    """
+    try:
+        document = envelope.unpack(raw)
+        payload = envelope.verify(document, DocumentType.DESIRED, trust.root.campaign, trust.check)
+        desired = codec.decode(Desired, payload)
+    except SignatureError as error:
+        return refuse(RefusalCode.BAD_SIGNATURE, f"desired state: {error}", error.hint)
+    except WireError as error:
+        return refuse(RefusalCode.MALFORMED, f"desired state: {error}", error.hint)
+    return _addressed(desired, kind, addressee) or _newer(desired, digest_of(payload), seen) or desired
+
+
+def _addressed(desired: Desired, kind: TargetKind, addressee: Addressee) -> Refusal | None:
+    if desired.fleet != addressee.fleet:
+        return refuse(
+            RefusalCode.WRONG_FLEET,
+            f"desired state of fleet {desired.fleet!r}; this device belongs to {addressee.fleet!r}",
+            "Somebody copied a message from another fleet; look at who may publish.",
+        )
+    if desired.target_kind is kind and desired.target == addressee.name(kind):
+        return None
+    code = RefusalCode.WRONG_DEVICE if kind is TargetKind.DEVICE else RefusalCode.WRONG_PROFILE
+    return refuse(
+        code,
+        f"desired state for {desired.target_kind} {desired.target!r} on the topic of {addressee.name(kind)!r}",
+        "Somebody copied a message to another address; look at who may publish.",
+    )
+
+
+def _newer(desired: Desired, digest: str, seen: Seen | None) -> Refusal | None:
+    if seen is None or desired.sequence > seen.sequence or (desired.sequence, digest) == (seen.sequence, seen.digest):
+        return None
+    return refuse(
+        RefusalCode.OLDER_SEQUENCE,
+        f"desired state has sequence {desired.sequence}; sequence {seen.sequence} was already followed",
+        "A replay of an old message, or a host that lost its state; let the host publish a higher sequence.",
+    )
+
+
+def payload_digest(raw: bytes) -> str:
+    """Return the digest of a signed document's payload, once it is known to be one."""
+    return digest_of(envelope.unpack(raw).payload)
+
+
+def holding(documents: Mapping[TargetKind, Desired], seen: Mapping[str, Seen]) -> Desired | None:
+    """Return the desired state that holds: the highest sequence of both addresses.
+
+    ``None`` while the one with the highest sequence ever seen has not arrived again in this
+    session: acting on the other would undo it for a moment.
+    """
+    newest = max(documents.values(), key=lambda d: d.sequence, default=None)
+    highest = max((s.sequence for s in seen.values()), default=0)
+    return newest if newest is not None and newest.sequence >= highest else None
+
+
+def verified_root(raw: bytes, trust: Trust) -> RootDocument | Refusal | None:
+    """Return the root document to follow from now on, why it is refused, or ``None`` if it is not newer."""
+    try:
+        document = envelope.unpack(raw)
+        offered = codec.decode(RootDocument, document.payload)
+        if offered.fleet == trust.root.fleet and offered.version <= trust.root.version:
+            return None
+        return next_root(trust.root, document, trust.check)
+    except SignatureError as error:
+        return refuse(RefusalCode.BAD_SIGNATURE, f"root document: {error}", error.hint)
+    except WireError as error:
+        return refuse(RefusalCode.MALFORMED, f"root document: {error}", error.hint)

@@ -1,0 +1,331 @@
+"""From a wanted digest to a complete bundle in the store: manifest, survey, chunks, whole files.
+
+Every stage can be entered again: what is on disk decides what is left to do.
+"""
+
+from dataclasses import replace
+
+from edgepick_agent.core import fetch as window
+from edgepick_agent.core import places
+from edgepick_agent.core.admission import (
+    SPACE_MARGIN_BYTES,
+    Admitted,
+    admit,
+    label_of,
+    no_space,
+    refuse,
+    verified_manifest,
+)
+from edgepick_agent.core.endings import park_job, refuse_job
+from edgepick_agent.core.events import (
+    BundleExtracted,
+    BundleStored,
+    CollectGarbage,
+    DiscardDownload,
+    ExtractBundle,
+    FileSurvey,
+    Holding,
+    Link,
+    ManifestRead,
+    ReadManifest,
+    Reserve,
+    StoreBundle,
+    StoreFailed,
+    Subscribe,
+    Survey,
+    Surveyed,
+    TakeSurvey,
+    Unsubscribe,
+    WriteChunk,
+)
+from edgepick_agent.core.fetch import Asks, Target
+from edgepick_agent.core.garbage import bundles_in_use
+from edgepick_agent.core.outbox import report_incident
+from edgepick_agent.core.trial import start_run
+from edgepick_agent.core.turn import Job, Stage, Turn
+from edgepick_wire import topics
+from edgepick_wire.manifest import FileEntry, Manifest, split_index
+from edgepick_wire.messages import Incident, IncidentCode, Refusal, RefusalCode
+
+STORE_PAUSE_SECONDS = 60.0
+"""Pause after a storage failure that is not a want of space."""
+
+
+def begin(turn: Turn, job: Job) -> None:
+    """Take up a job: look for its manifest in the store first."""
+    turn.change(job=job)
+    turn.set_job(began_at=turn.now)
+    if job.raw is None:
+        turn.do(ReadManifest(job.manifest))
+    else:
+        _judge(turn, job, job.raw)
+
+
+def _at(turn: Turn, manifest: str, stage: Stage) -> Job | None:
+    """Return the job if the news is about it and what it waits for; anything else is late."""
+    job = turn.agent.job
+    return job if job is not None and job.manifest == manifest and job.stage is stage else None
+
+
+# --- the manifest ---------------------------------------------------------------------------------
+
+
+def on_manifest_read(turn: Turn, event: ManifestRead) -> None:
+    """Go on with a stored manifest that still verifies; ask the broker for any other."""
+    job = _at(turn, event.manifest, Stage.MANIFEST)
+    if job is None:
+        return
+    stored = event.raw is not None and isinstance(verified_manifest(event.raw, job.manifest, turn.trust), Manifest)
+    if event.raw is not None and stored:
+        _judge(turn, job, event.raw)
+        return
+    job = turn.set_job(listening=True)
+    if turn.agent.connected:
+        turn.do(Subscribe((topics.manifest(turn.settings.fleet, job.manifest),), 1))
+
+
+def on_manifest_delivered(turn: Turn, digest: str, raw: bytes) -> None:
+    """Judge a manifest that the job waits for."""
+    job = _at(turn, digest, Stage.MANIFEST)
+    if job is not None and raw:
+        _judge(turn, job, raw)
+
+
+def _judge(turn: Turn, job: Job, raw: bytes) -> None:
+    content = verified_manifest(raw, job.manifest, turn.trust)
+    if isinstance(content, Refusal):
+        refuse_job(turn, content)
+        return
+    verdict = _same_model(content, job) or admit(content, turn.facts())
+    if isinstance(verdict, Refusal):
+        refuse_job(turn, verdict)
+        return
+    turn.set_job(raw=raw, content=content, runtimes=verdict.runtimes, stage=Stage.SURVEY)
+    turn.do(TakeSurvey(job.manifest, content))
+
+
+def _same_model(content: Manifest, job: Job) -> Refusal | None:
+    if content.model == job.model:
+        return None
+    detail = f"{label_of(content)} was assigned to model {job.model!r}"
+    return refuse(RefusalCode.MALFORMED, detail, "Assign it to the model that its manifest names.")
+
+
+# --- the survey -----------------------------------------------------------------------------------
+
+
+def on_surveyed(turn: Turn, event: Surveyed) -> None:
+    """Go on with whatever the device lacks of the bundle, if there is room for it."""
+    job = _at(turn, event.survey.manifest, Stage.SURVEY)
+    if job is None or job.content is None:
+        return
+    missing = _missing_bytes(job.content, event.survey)
+    verdict = admit(job.content, turn.facts(missing_bytes=missing, free_bytes=event.survey.free_bytes))
+    if isinstance(verdict, Admitted):
+        _supply(turn, job, job.content, event.survey)
+    elif verdict.code is RefusalCode.NO_SPACE and not job.sweeps:
+        _make_room(turn, job, job.content)
+    else:
+        refuse_job(turn, verdict)
+
+
+def _missing_bytes(content: Manifest, survey: Survey) -> int:
+    return sum(
+        (0 if held.reserved else entry.size) + (entry.index_size if held.index is None else 0)
+        for entry, held in _pairs(content, survey)
+        if held.holding is Holding.PARTIAL
+    )
+
+
+def _pairs(content: Manifest, survey: Survey) -> list[tuple[FileEntry, FileSurvey]]:
+    held = {file.name: file for file in survey.files}
+    return [(entry, held[entry.name]) for entry in content.files]
+
+
+def _make_room(turn: Turn, job: Job, content: Manifest) -> None:
+    turn.set_job(sweeps=job.sweeps + 1)
+    turn.do(
+        CollectGarbage(bundles_in_use(turn.agent), frozenset(entry.sha256 for entry in content.files)),
+        TakeSurvey(job.manifest, content),
+    )
+
+
+def _supply(turn: Turn, job: Job, content: Manifest, survey: Survey) -> None:
+    pairs = _pairs(content, survey)
+    reused = sum(_present(entry, held) for entry, held in pairs)
+    job = turn.set_job(reused=max(job.reused, reused), done=reused)
+    for entry, held in pairs:
+        if held.holding is Holding.ELSEWHERE and held.source is not None:
+            turn.do(Link(job.manifest, held.source, places.bundle_file(job.manifest, entry.name)))
+    partial = [(entry, held) for entry, held in pairs if held.holding is Holding.PARTIAL]
+    if not partial:
+        _store(turn, job)
+    elif job.path is not None:
+        turn.set_job(stage=Stage.EXTRACT)
+        turn.do(ExtractBundle(job.manifest, content, job.path))
+    else:
+        _begin_fetch(turn, job, partial)
+
+
+def _present(entry: FileEntry, held: FileSurvey) -> int:
+    if held.holding is not Holding.PARTIAL:
+        return entry.chunks
+    return sum(digest in held.present for digest in split_index(held.index)) if held.index else 0
+
+
+def _store(turn: Turn, job: Job) -> None:
+    assert job.content is not None
+    assert job.raw is not None
+    turn.set_job(stage=Stage.STORE, fetch=None)
+    turn.do(StoreBundle(job.manifest, job.content, job.raw))
+
+
+# --- the chunks -----------------------------------------------------------------------------------
+
+
+def _begin_fetch(turn: Turn, job: Job, partial: list[tuple[FileEntry, FileSurvey]]) -> None:
+    targets = [_target(entry, held) for entry, held in partial]
+    present = {target.name: _here(held) for target, (_, held) in zip(targets, partial, strict=True)}
+    turn.set_job(stage=Stage.FETCH, fetch=window.begin(targets, present, turn.settings.fetch))
+    turn.do(*(Reserve(job.manifest, target.name, target.size) for target in targets))
+    if turn.agent.connected:
+        resume(turn)
+    _go_on_if_finished(turn)
+
+
+def _target(entry: FileEntry, held: FileSurvey) -> Target:
+    if held.index is None:
+        name, size, digests = places.index(entry.sha256), entry.index_size, entry.index
+    else:
+        name, size, digests = places.part(entry.sha256), entry.size, split_index(held.index)
+    return Target(name=name, size=size, chunk_size=entry.chunk_size, digests=digests)
+
+
+def _here(held: FileSurvey) -> frozenset[str]:
+    return held.index_present if held.index is None else held.present
+
+
+def resume(turn: Turn) -> None:
+    """Take the job up again in a fresh session at the broker."""
+    job = turn.agent.job
+    if job is None:
+        return
+    if job.listening and job.stage is Stage.MANIFEST:
+        turn.do(Subscribe((topics.manifest(turn.settings.fleet, job.manifest),), 1))
+    if job.fetch is not None:
+        fetch, asks = window.connected(job.fetch, turn.now)
+        turn.set_job(fetch=fetch)
+        _tell(turn, asks)
+
+
+def interrupt(turn: Turn) -> None:
+    """Take note that the broker forgot the job's subscriptions."""
+    job = turn.agent.job
+    if job is not None and job.fetch is not None:
+        turn.set_job(fetch=window.disconnected(job.fetch, turn.now))
+
+
+def on_chunk(turn: Turn, digest: str, data: bytes) -> None:
+    """Write a good chunk to every place that it fills, and ask for more; report a corrupt one."""
+    job = turn.agent.job
+    if job is None or job.fetch is None:
+        return
+    fetch, arrival = window.accept(job.fetch, digest, data, turn.now)
+    if arrival.corrupt:
+        _report_chunk(turn, job, IncidentCode.CHUNK_CORRUPT, f"chunk {digest[:12]} does not hash to its name")
+    elif arrival.pieces:
+        turn.do(*(WriteChunk(job.manifest, p.name, p.offset, data[: p.size]) for p in arrival.pieces))
+        filled = sum(piece.name.endswith(".part") for piece in arrival.pieces)
+        job = turn.set_job(done=job.done + filled, fetched=job.fetched + 1, bytes_fetched=job.bytes_fetched + len(data))
+    fetch, asks = window.pump(fetch, turn.now)
+    turn.set_job(fetch=fetch)
+    _tell(turn, asks)
+    _go_on_if_finished(turn)
+
+
+def _report_chunk(turn: Turn, job: Job, code: IncidentCode, detail: str) -> None:
+    report_incident(turn, Incident(code=code, detail=detail, model=job.model, manifest=job.manifest))
+
+
+def _tell(turn: Turn, asks: Asks) -> None:
+    fleet = turn.settings.fleet
+    if asks.subscribe:
+        turn.do(Subscribe(tuple(topics.chunk(fleet, digest) for digest in asks.subscribe), 0))
+    if asks.unsubscribe:
+        turn.do(Unsubscribe(tuple(topics.chunk(fleet, digest) for digest in asks.unsubscribe)))
+
+
+def _go_on_if_finished(turn: Turn) -> None:
+    job = turn.agent.job
+    if job is None or job.fetch is None or not job.fetch.finished or job.content is None:
+        return
+    if _fetched_an_index(job.fetch):
+        turn.set_job(stage=Stage.SURVEY, fetch=None)
+        turn.do(TakeSurvey(job.manifest, job.content))
+    else:
+        _store(turn, job)
+
+
+def _fetched_an_index(fetch: window.Fetch) -> bool:
+    return any(piece.name.endswith(".index") for pieces in fetch.pieces.values() for piece in pieces)
+
+
+def on_tick(turn: Turn) -> None:
+    """Ask again for what did not come; report chunks that seem to be nowhere."""
+    job = turn.agent.job
+    if job is None or job.fetch is None:
+        return
+    fetch, asks, missing = window.tick(job.fetch, turn.now)
+    turn.change(job=replace(job, fetch=fetch))
+    _tell(turn, asks)
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        detail = f"chunk {missing[0][:12]}{more}: the broker does not have it; asked {job.fetch.settings.retries} times"
+        _report_chunk(turn, job, IncidentCode.CHUNK_MISSING, detail)
+
+
+# --- the whole ------------------------------------------------------------------------------------
+
+
+def on_extracted(turn: Turn, event: BundleExtracted) -> None:
+    """Go on with the files of a bundle file, or refuse it."""
+    job = _at(turn, event.manifest, Stage.EXTRACT)
+    if job is None:
+        return
+    if event.refusal is not None:
+        refuse_job(turn, event.refusal)
+    else:
+        _store(turn, job)
+
+
+def on_stored(turn: Turn, event: BundleStored) -> None:
+    """Try or measure the variant; refuse a bundle whose files are not what the manifest says."""
+    job = _at(turn, event.manifest, Stage.STORE)
+    if job is None or job.content is None:
+        return
+    if not event.bad:
+        _leave_topic(turn, job)
+        start_run(turn)
+        return
+    turn.do(DiscardDownload(job.content))
+    detail = f"{label_of(job.content)}: the digest of {', '.join(event.bad)} is not what the manifest says"
+    refuse_job(turn, refuse(RefusalCode.DIGEST_MISMATCH, detail, "Bundle and publish the variant again."))
+
+
+def _leave_topic(turn: Turn, job: Job) -> None:
+    if job.listening and turn.agent.connected:
+        turn.do(Unsubscribe((topics.manifest(turn.settings.fleet, job.manifest),)))
+    turn.set_job(listening=False)
+
+
+def on_store_failed(turn: Turn, event: StoreFailed) -> None:
+    """Refuse what does not fit; put off what the disk would not take for another reason."""
+    job = turn.agent.job
+    if job is None or job.manifest != event.manifest:
+        return
+    if event.full and job.content is not None:
+        report_incident(turn, Incident(code=IncidentCode.STORAGE_FULL, detail=event.detail, model=job.model))
+        refuse_job(turn, no_space(label_of(job.content), job.content.size + SPACE_MARGIN_BYTES))
+        return
+    turn.fail(event.detail)
+    park_job(turn, STORE_PAUSE_SECONDS)

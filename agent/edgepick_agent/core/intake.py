@@ -1,0 +1,186 @@
+"""What arrives from the broker: who may say it, and what it changes."""
+
+from dataclasses import replace
+
+from edgepick_agent.core import assignments
+from edgepick_agent.core.admission import refuse
+from edgepick_agent.core.delivery import interrupt, on_chunk, on_manifest_delivered, resume
+from edgepick_agent.core.events import (
+    Connected,
+    Delivered,
+    Disconnected,
+    Oversized,
+    Publish,
+    PublishBirth,
+    ResendReports,
+    Say,
+    Subscribe,
+    TransportEvent,
+)
+from edgepick_agent.core.exhaustive import assert_never
+from edgepick_agent.core.outbox import acknowledge, report_incident
+from edgepick_agent.core.planning import forgive
+from edgepick_agent.core.state import Seen, with_seen
+from edgepick_agent.core.turn import Turn
+from edgepick_wire import codec, limits, topics
+from edgepick_wire.errors import WireError
+from edgepick_wire.ids import digest_of
+from edgepick_wire.messages import (
+    Ack,
+    Desired,
+    Incident,
+    IncidentCode,
+    Presence,
+    Refusal,
+    RefusalCode,
+    TargetKind,
+)
+from edgepick_wire.topics import DeviceTopic
+
+REFUSED_KEPT = 64
+
+
+def on_transport(turn: Turn, event: TransportEvent) -> None:
+    """Take note of the broker's news."""
+    match event:
+        case Connected():
+            _connected(turn)
+        case Disconnected():
+            turn.change(connected=False, broker=event.reason, host_session=None)
+            interrupt(turn)
+        case Delivered():
+            _delivered(turn, event.topic, event.payload)
+        case Oversized():
+            _oversized(turn, event)
+        case _:
+            assert_never(event)
+
+
+def _connected(turn: Turn) -> None:
+    if not turn.agent.connected:
+        turn.do(Say("connected to the broker"))
+    turn.change(connected=True, broker="connected", reported=None)
+    device, fleet = turn.settings.device, turn.settings.fleet
+    ack = topics.device(fleet, device, DeviceTopic.ACK)
+    # The root document first, in a packet of its own: desired states may be signed by its newest keys.
+    turn.do(Subscribe((topics.root(fleet), topics.host(fleet), ack), 1))
+    _ask_for_desired(turn)
+    presence = Presence(session=turn.agent.durable.session, online=True)
+    turn.do(Publish(topics.device(fleet, device, DeviceTopic.PRESENCE), codec.encode(presence)))
+    say_birth(turn)
+    _resend(turn)
+    resume(turn)
+
+
+def say_birth(turn: Turn) -> None:
+    """Tell the host who this is, as soon as it is known what can be run here."""
+    if turn.agent.connected and turn.agent.runtimes is not None:
+        turn.do(PublishBirth(turn.agent.durable.session, turn.agent.runtimes))
+
+
+def _ask_for_desired(turn: Turn) -> None:
+    turn.do(Subscribe((_desired_topic(turn, TargetKind.DEVICE), _desired_topic(turn, TargetKind.PROFILE)), 1))
+
+
+def _desired_topic(turn: Turn, kind: TargetKind) -> str:
+    settings = turn.settings
+    if kind is TargetKind.DEVICE:
+        return topics.device(settings.fleet, settings.device, DeviceTopic.DESIRED)
+    return topics.profile_desired(settings.fleet, settings.profile)
+
+
+def _resend(turn: Turn) -> None:
+    if turn.agent.outbox:
+        turn.do(ResendReports(turn.agent.outbox))
+
+
+def is_chunk(topic: str) -> bool:
+    """Return whether a topic is a chunk's."""
+    return topic.startswith(topics.PREFIX) and topic[-66:-64] == "c/"
+
+
+def _delivered(turn: Turn, topic: str, payload: bytes) -> None:
+    fleet = turn.settings.fleet
+    if is_chunk(topic):
+        on_chunk(turn, topic[-64:], payload)
+    elif topic == topics.root(fleet):
+        _on_root(turn, payload)
+    elif topic == topics.host(fleet):
+        _on_host(turn, payload)
+    elif topic == topics.device(fleet, turn.settings.device, DeviceTopic.ACK):
+        _on_ack(turn, payload)
+    elif topic in {_desired_topic(turn, kind) for kind in TargetKind}:
+        kind = next(kind for kind in TargetKind if topic == _desired_topic(turn, kind))
+        _on_desired(turn, kind, payload)
+    elif topic[-66:-64] == "m/":
+        on_manifest_delivered(turn, topic[-64:], payload)
+
+
+def _on_root(turn: Turn, payload: bytes) -> None:
+    if not payload or digest_of(payload) in turn.agent.refused:
+        return
+    root = assignments.verified_root(payload, turn.trust)
+    if isinstance(root, Refusal):
+        _refuse_document(turn, payload, root)
+    elif root is not None:
+        turn.keep(replace(turn.agent.durable, root=root))
+        turn.change(refused=())
+        forgive(turn)
+        turn.do(Say(f"follows root document version {root.version}"))
+        _ask_for_desired(turn)
+
+
+def _on_host(turn: Turn, payload: bytes) -> None:
+    try:
+        presence = codec.decode(Presence, payload)
+    except WireError:
+        return  # A cleared or foreign presence says nothing that the device depends on.
+    if presence.online and presence.session != turn.agent.host_session:
+        turn.change(host_session=presence.session)
+        _resend(turn)
+
+
+def _on_ack(turn: Turn, payload: bytes) -> None:
+    try:
+        acknowledge(turn, codec.decode(Ack, payload).ids)
+    except WireError as error:
+        turn.fail(f"acknowledgement: {error}")
+
+
+def _on_desired(turn: Turn, kind: TargetKind, payload: bytes) -> None:
+    if not payload or digest_of(payload) in turn.agent.refused:
+        return
+    seen = turn.agent.durable.seen.get(kind.value)
+    desired = assignments.verified_desired(payload, kind, turn.context.addressee, turn.trust, seen)
+    if isinstance(desired, Refusal):
+        _refuse_document(turn, payload, desired)
+    else:
+        _follow(turn, kind, desired, assignments.payload_digest(payload))
+
+
+def _follow(turn: Turn, kind: TargetKind, desired: Desired, digest: str) -> None:
+    seen = Seen(sequence=desired.sequence, digest=digest)
+    if turn.agent.durable.seen.get(kind.value) != seen:
+        turn.keep(with_seen(turn.agent.durable, kind, seen))
+        turn.do(Say(f"desired state of {kind} {desired.target}: sequence {desired.sequence}"))
+        forgive(turn)
+    turn.change(documents={**turn.agent.documents, kind: desired})
+
+
+def _refuse_document(turn: Turn, payload: bytes, refusal: Refusal) -> None:
+    """Report a refused document once; the broker delivers it again at every connection."""
+    turn.change(refused=(*turn.agent.refused, digest_of(payload))[-REFUSED_KEPT:])
+    _report(turn, refusal)
+
+
+def _report(turn: Turn, refusal: Refusal) -> None:
+    detail = f"{refusal.code}: {refusal.detail}"
+    report_incident(turn, Incident(code=IncidentCode.DESIRED_REFUSED, detail=detail))
+
+
+def _oversized(turn: Turn, event: Oversized) -> None:
+    detail = f"{event.size} bytes on {event.topic[-120:]}; at most {limits.MAX_PAYLOAD_BYTES} are accepted"
+    if is_chunk(event.topic):
+        report_incident(turn, Incident(code=IncidentCode.CHUNK_CORRUPT, detail=detail))
+    else:
+        _report(turn, refuse(RefusalCode.MALFORMED, detail, ""))

@@ -1,0 +1,104 @@
+"""What the agent tells the host for keeps: reports, bounded, and not in floods.
+
+A report is written before it is sent and stays until the host acknowledges it. When the outbox is
+full, the oldest incidents go first, because outcomes and measurements decide rollouts.
+"""
+
+import hashlib
+from dataclasses import replace
+
+from edgepick_agent.core.events import DropReports, SaveReport, Say
+from edgepick_agent.core.turn import Turn
+from edgepick_wire import codec
+from edgepick_wire.messages import (
+    Incident,
+    IncidentCode,
+    InstallOutcome,
+    MeasuredVariant,
+    Report,
+    ReportKind,
+)
+
+OUTBOX_LIMIT = 512
+QUIET_SECONDS = 30.0
+"""Within this time an incident that comes in floods is counted instead of said again."""
+FLOODING = frozenset({IncidentCode.CHUNK_CORRUPT, IncidentCode.CHUNK_MISSING, IncidentCode.STORAGE_FULL})
+
+
+def report_install(turn: Turn, outcome: InstallOutcome) -> None:
+    """Have the end of an installation reported."""
+    _save(turn, ReportKind.INSTALL, install=outcome)
+
+
+def report_measurement(turn: Turn, measured: MeasuredVariant) -> None:
+    """Have the result of a measure request reported."""
+    _save(turn, ReportKind.MEASUREMENT, measurement=measured)
+
+
+def report_incident(turn: Turn, incident: Incident) -> None:
+    """Have an incident reported, and shown as the latest error; repetitions are counted, not sent."""
+    turn.change(last_error=incident.detail)
+    key = f"{incident.code}/{incident.model}/{incident.manifest}"
+    said_at, swallowed = turn.agent.quiet.get(key, (None, 0))
+    if said_at is not None and turn.now - said_at < QUIET_SECONDS and incident.code in FLOODING:
+        turn.change(quiet={**turn.agent.quiet, key: (said_at, swallowed + 1)})
+        return
+    turn.change(quiet={**_recent(turn), key: (turn.now, 0)})
+    turn.do(Say(f"{incident.code}: {incident.detail}", serious=True))
+    lost = f" ({turn.agent.lost} older reports were dropped from the full outbox)" if turn.agent.lost else ""
+    said = replace(incident, detail=(incident.detail + lost)[:2000], count=max(incident.count, swallowed + 1))
+    turn.change(lost=0)
+    _save(turn, ReportKind.INCIDENT, incident=said)
+
+
+def _recent(turn: Turn) -> dict[str, tuple[float, int]]:
+    return {key: entry for key, entry in turn.agent.quiet.items() if turn.now - entry[0] < 100 * QUIET_SECONDS}
+
+
+def _save(
+    turn: Turn,
+    kind: ReportKind,
+    *,
+    measurement: MeasuredVariant | None = None,
+    install: InstallOutcome | None = None,
+    incident: Incident | None = None,
+) -> None:
+    turn.change(counter=turn.agent.counter + 1)
+    report = Report(
+        id=_new_id(turn, kind),
+        device=turn.settings.device,
+        session=turn.agent.durable.session,
+        recorded_at=turn.wall,
+        kind=kind,
+        measurement=measurement,
+        install=install,
+        incident=incident,
+    )
+    kept = (*turn.agent.outbox, report.id)
+    surplus = _surplus(kept)
+    turn.change(outbox=tuple(i for i in kept if i not in surplus), lost=turn.agent.lost + len(surplus))
+    turn.do(SaveReport(report.id, codec.encode(report)))
+    if surplus:
+        turn.do(DropReports(surplus))
+
+
+def _new_id(turn: Turn, kind: ReportKind) -> str:
+    """Return an id that is unique even on a device that lost its state, and sorts by age."""
+    device, session, counter = turn.settings.device, turn.agent.durable.session, turn.agent.counter
+    unique = hashlib.sha256(f"{device} {session} {counter} {turn.wall!r}".encode()).hexdigest()[:12]
+    return f"{session:06d}-{counter:06d}-{kind}-{unique}"
+
+
+def _surplus(ids: tuple[str, ...]) -> tuple[str, ...]:
+    if len(ids) <= OUTBOX_LIMIT:
+        return ()
+    incidents = [i for i in ids if f"-{ReportKind.INCIDENT}-" in i]
+    return (*incidents, *ids)[: len(ids) - OUTBOX_LIMIT]
+
+
+def acknowledge(turn: Turn, ids: tuple[str, ...]) -> None:
+    """Drop the reports that the host has stored; ids that are not ours are ignored."""
+    known = tuple(i for i in turn.agent.outbox if i in ids)
+    if known:
+        turn.change(outbox=tuple(i for i in turn.agent.outbox if i not in known))
+        turn.do(DropReports(known))

@@ -1,0 +1,112 @@
+"""What to work on next: the difference between the desired state and the device, one job at a time.
+
+Level-triggered: asked after every event, it answers from what is, never from what happened.
+"""
+
+from edgepick_agent.core.delivery import begin
+from edgepick_agent.core.endings import close_job, park_job
+from edgepick_agent.core.events import CollectGarbage
+from edgepick_agent.core.garbage import downloads_in_use
+from edgepick_agent.core.standing import desired_of
+from edgepick_agent.core.state import ModelRecord
+from edgepick_agent.core.turn import Agent, Job, JobKind, Stage, Turn
+from edgepick_wire.messages import Assignment, Desired, Outcome
+
+STALL_SECONDS = 60.0
+"""A job that waits this long for the network makes way for another, if there is one."""
+NETWORK_STAGES = frozenset({Stage.MANIFEST, Stage.FETCH})
+
+
+def arrange(turn: Turn) -> None:
+    """Drop a job that is no longer wanted, put off one that is stuck, and begin the next."""
+    if not turn.agent.checked or turn.agent.runtimes is None:
+        return
+    wanted = _wanted_jobs(turn.agent)
+    job = turn.agent.job
+    if job is not None and job.path is None and job.key not in {w.key for w in wanted}:
+        close_job(turn)
+    elif job is not None and _stuck(job, turn.now) and any(_ready(turn, w) for w in wanted if w.key != job.key):
+        park_job(turn, STALL_SECONDS)
+    if turn.agent.job is None:
+        _begin_next(turn, wanted)
+
+
+def _stuck(job: Job, now: float) -> bool:
+    return job.stage in NETWORK_STAGES and now - job.heard_at > STALL_SECONDS
+
+
+def _begin_next(turn: Turn, wanted: tuple[Job, ...]) -> None:
+    ready = next((job for job in wanted if _ready(turn, job)), None)
+    if ready is not None:
+        begin(turn, ready)
+    elif not turn.agent.swept:
+        turn.change(swept=True)
+        turn.do(CollectGarbage(None, downloads_in_use(turn.agent) if not wanted else None))
+
+
+def _ready(turn: Turn, job: Job) -> bool:
+    if turn.agent.later.get(job.key, turn.now) > turn.now:
+        return False
+    unconfirmed = {name for name, record in turn.agent.durable.models.items() if _unconfirmed(record)}
+    return not unconfirmed if job.kind is JobKind.MEASURE else job.model not in unconfirmed
+
+
+def _unconfirmed(record: ModelRecord) -> bool:
+    return record.active is not None and not record.confirmed
+
+
+def _wanted_jobs(agent: Agent) -> tuple[Job, ...]:
+    """Return everything that the desired state asks for and the device has not done, installations first."""
+    desired = desired_of(agent)
+    if desired is None:
+        return ()
+    installs = [_install(desired, a) for a in desired.models if _lacking(agent, a)]
+    measures = [
+        Job(
+            kind=JobKind.MEASURE,
+            model=a.model,
+            manifest=request.manifest,
+            sequence=desired.sequence,
+            rollout=a.rollout,
+            request=request,
+        )
+        for a in desired.models
+        for request in a.measure
+        if request.id not in agent.durable.measured
+    ]
+    return (*(job for job in installs if job is not None), *measures)
+
+
+def _install(desired: Desired, assignment: Assignment) -> Job | None:
+    if assignment.active is None:
+        return None
+    return Job(
+        kind=JobKind.INSTALL,
+        model=assignment.model,
+        manifest=assignment.active,
+        sequence=desired.sequence,
+        rollout=assignment.rollout,
+    )
+
+
+def _lacking(agent: Agent, assignment: Assignment) -> bool:
+    record = agent.durable.model(assignment.model)
+    if assignment.active is None or (record.current and record.current.manifest == assignment.active):
+        return False
+    verdict = record.verdict(assignment.active, assignment.rollout)
+    if verdict is None:
+        return True
+    return verdict.outcome is Outcome.REFUSED
+
+
+def next_try(agent: Agent) -> float | None:
+    """Return when something that was put off may be tried again."""
+    if agent.job is not None or not agent.later:
+        return None
+    wanted = {job.key for job in _wanted_jobs(agent)}
+    return min((at for key, at in agent.later.items() if key in wanted), default=None)
+
+
+def forgive(turn: Turn) -> None:
+    """Let everything that was put off be tried at once: a newer desired state asks for it."""
+    turn.change(later={}, swept=False)

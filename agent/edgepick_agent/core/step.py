@@ -1,0 +1,161 @@
+"""The agent's heart: ``(agent, event) -> (agent, effects)``.
+
+The effects come in the order in which they are to be performed. What makes room comes first, then
+the reports, then the durable state, and only then everything that relies on it; so after a power
+cut a report may be said twice, but nothing was done that the device does not know of. A step whose
+state cannot be written did not happen.
+"""
+
+from dataclasses import replace
+
+from edgepick_agent.core import delivery, fetch, intake, planning, serving, standing, technician, trial
+from edgepick_agent.core.events import (
+    BundleExtracted,
+    BundleOpened,
+    BundleStored,
+    CheckSlots,
+    Connected,
+    ControlAsked,
+    Delivered,
+    DiscardDownload,
+    Disconnected,
+    Effect,
+    Event,
+    FindRuntimes,
+    ManifestRead,
+    Oversized,
+    Persist,
+    RunnerNotStarted,
+    RunnerSeen,
+    RuntimesFound,
+    SaveReport,
+    Say,
+    SlotsChecked,
+    Started,
+    StateNotWritten,
+    StoreFailed,
+    Surveyed,
+    Tick,
+)
+from edgepick_agent.core.exhaustive import assert_never
+from edgepick_agent.core.outbox import report_incident
+from edgepick_agent.core.turn import Agent, Context, Stage, Turn
+from edgepick_wire.messages import Incident, IncidentCode
+
+StepStoreEvent = SlotsChecked | ManifestRead | Surveyed | BundleStored | BundleOpened | BundleExtracted | StoreFailed
+
+
+def step(agent: Agent, event: Event, context: Context, *, now: float, wall: float) -> tuple[Agent, tuple[Effect, ...]]:
+    """Return the agent after ``event``, and what is to be done, in order.
+
+    Args:
+        agent: The agent before.
+        event: What happened; may be late or a repetition.
+        context: What does not change.
+        now: Monotonic seconds.
+        wall: Seconds since the epoch, for reports.
+    """
+    turn = Turn(agent, context, now, wall)
+    _handle(turn, event)
+    if not _is_passing_chunk(turn, event):
+        planning.arrange(turn)
+        serving.tend(turn)
+    standing.announce(turn)
+    return turn.agent, _ordered(agent, turn)
+
+
+def _is_passing_chunk(turn: Turn, event: Event) -> bool:
+    job = turn.agent.job
+    return (
+        isinstance(event, Delivered) and job is not None and job.stage is Stage.FETCH and intake.is_chunk(event.topic)
+    )
+
+
+def _ordered(before: Agent, turn: Turn) -> tuple[Effect, ...]:
+    room = [e for e in turn.effects if isinstance(e, DiscardDownload)]
+    reports = [e for e in turn.effects if isinstance(e, SaveReport)]
+    rest = [e for e in turn.effects if not isinstance(e, DiscardDownload | SaveReport)]
+    state = [Persist(turn.agent.durable)] if turn.agent.durable != before.durable else []
+    return (*room, *reports, *state, *rest)
+
+
+def _handle(turn: Turn, event: Event) -> None:
+    match event:
+        case Connected() | Disconnected() | Delivered() | Oversized():
+            intake.on_transport(turn, event)
+        case RunnerSeen() | RunnerNotStarted():
+            _on_runner(turn, event)
+        case ControlAsked():
+            technician.on_control(turn, event)
+        case Started():
+            _on_started(turn, event)
+        case Tick():
+            delivery.on_tick(turn)
+        case RuntimesFound():
+            turn.change(runtimes=event.runtimes)
+            intake.say_birth(turn)
+        case StateNotWritten():
+            _on_state_not_written(turn, event)
+        case _:
+            _on_store(turn, event)
+
+
+def _on_store(turn: Turn, event: StepStoreEvent) -> None:
+    match event:
+        case SlotsChecked():
+            serving.on_slots_checked(turn, event)
+        case ManifestRead():
+            delivery.on_manifest_read(turn, event)
+        case Surveyed():
+            delivery.on_surveyed(turn, event)
+        case BundleStored():
+            delivery.on_stored(turn, event)
+        case BundleOpened():
+            technician.on_bundle_opened(turn, event)
+        case BundleExtracted():
+            delivery.on_extracted(turn, event)
+        case StoreFailed():
+            delivery.on_store_failed(turn, event)
+        case _:
+            assert_never(event)
+
+
+def _on_runner(turn: Turn, event: RunnerSeen | RunnerNotStarted) -> None:
+    if isinstance(event, RunnerNotStarted):
+        trial.on_run_not_started(turn, event)
+        serving.on_serving_not_started(turn, event)
+    elif event.key.startswith("run/"):
+        trial.on_run_seen(turn, event)
+    else:
+        serving.on_serving_seen(turn, event)
+
+
+def _on_started(turn: Turn, event: Started) -> None:
+    turn.change(outbox=event.outbox)
+    if event.note:
+        turn.fail(event.note)
+    slots = {slot.manifest for r in turn.agent.durable.models.values() for slot in (r.a, r.b) if slot is not None}
+    turn.do(Say(f"session {turn.agent.durable.session}"), CheckSlots(tuple(sorted(slots))), FindRuntimes())
+
+
+def _on_state_not_written(turn: Turn, event: StateNotWritten) -> None:
+    if event.full:
+        report_incident(turn, Incident(code=IncidentCode.STORAGE_FULL, detail=event.detail))
+    else:
+        turn.fail(event.detail)
+
+
+def next_wake(agent: Agent) -> float | None:
+    """Return the monotonic time at which a :class:`Tick` is due, if nothing happens before."""
+    times = [s.supervisor.next_start for s in agent.serving.values() if not s.runs and not s.supervisor.gave_up]
+    if agent.job is not None and agent.job.fetch is not None:
+        times.append(fetch.next_wake(agent.job.fetch))
+    if agent.job is not None and agent.job.stage in planning.NETWORK_STAGES:
+        times.append(agent.job.heard_at + planning.STALL_SECONDS + 1.0)
+    times.append(planning.next_try(agent))
+    return min((at for at in times if at is not None), default=None)
+
+
+def without_reports(agent: Agent, ids: tuple[str, ...]) -> Agent:
+    """Return the agent without reports that could not be kept."""
+    return replace(agent, outbox=tuple(i for i in agent.outbox if i not in ids))

@@ -1,0 +1,285 @@
+"""The thin shell around the core: takes events in, has the core decide, performs the effects.
+
+One thread owns the agent and the runners. The broker, the technicians and the worker only put
+things into the inbox. While nothing happens the thread sleeps until the next timer.
+"""
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from edgepick_agent.core import events as e
+from edgepick_agent.core import places
+from edgepick_agent.core.control import ControlReply, ControlRequest
+from edgepick_agent.core.state import encode_state
+from edgepick_agent.core.step import next_wake, step
+from edgepick_agent.core.technician import complete
+from edgepick_agent.core.turn import Agent, Context
+from edgepick_agent.errors import StorageError, StorageFullError
+from edgepick_agent.loop.bundles import Bundles
+from edgepick_agent.loop.runners import Runners
+from edgepick_agent.ports import Clock, Storage, Transport
+from edgepick_wire import codec, topics
+from edgepick_wire.messages import Birth, Refusal, RuntimeAvailable
+from edgepick_wire.topics import DeviceTopic
+
+PAUSE_UNWRITTEN_SECONDS = 10.0
+"""Time until an event is handled again whose consequence could not be written down."""
+DEFERRED_MAX = 64
+IDLE_SECONDS = 30.0
+"""Longest sleep; timers of the core are recomputed then."""
+RESEND_SECONDS = 900.0
+"""Reports that nobody acknowledged are sent again after this, whatever the host says about itself."""
+
+Answer = Callable[[ControlReply], None]
+Work = Callable[[], e.Event | None]
+
+
+class Log(Protocol):
+    """Writes one line of the log."""
+
+    def __call__(self, text: str, *, serious: bool = ..., about: Any = ...) -> None:
+        """Write it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What the loop acts through.
+
+    Attributes:
+        work: Has slow work done elsewhere; its event is handed to the loop when it is ready.
+        find_runtimes: Asks the runners' interpreter; slow.
+        birth: Who the device is; session, runtimes and free space are filled in.
+        rss_bytes: Asks for this process's memory.
+    """
+
+    storage: Storage
+    transport: Transport
+    clock: Clock
+    bundles: Bundles
+    runners: Runners
+    work: Callable[[Work], None]
+    find_runtimes: Callable[[], tuple[RuntimeAvailable, ...]]
+    birth: Birth
+    rss_bytes: Callable[[], int | None]
+    log: Log
+
+
+class AgentLoop:
+    """Runs one agent."""
+
+    def __init__(
+        self, agent: Agent, context: Context, parts: Parts, inbox: "queue.SimpleQueue[e.Event | None]"
+    ) -> None:
+        self.agent = agent
+        self._context = context
+        self._parts = parts
+        self._inbox = inbox
+        self._asks: dict[int, Answer] = {}
+        self._ask_lock = threading.Lock()
+        self._ask_count = 0
+        self._deferred: deque[tuple[float, e.Event]] = deque(maxlen=DEFERRED_MAX)
+        self._look_at = 0.0
+        self._resend_at = parts.clock.monotonic() + RESEND_SECONDS
+        self._performers = self._table()
+
+    # --- taking events in ---
+
+    def ask(self, request: ControlRequest, answer: Answer) -> None:
+        """Take a technician's request; any thread. ``answer`` is called once, from the loop's thread."""
+        with self._ask_lock:
+            self._ask_count += 1
+            number = self._ask_count
+            self._asks[number] = answer
+        self._inbox.put(e.ControlAsked(number, request))
+
+    def run(self, stop: threading.Event) -> None:
+        """Run until ``stop`` is set; the runners are gone when this returns."""
+        try:
+            while not stop.is_set():
+                self.turn(self._sleep_seconds())
+        finally:
+            self._parts.runners.stop_all()
+
+    def turn(self, timeout: float = 0.0) -> bool:
+        """Wait for something to happen, handle everything that did, and return whether anything did."""
+        event = self._next(timeout)
+        busy = event is not None
+        while event is not None:
+            self.handle(event)
+            event = self._next(0.0)
+        return self._on_time() or busy
+
+    def _next(self, timeout: float) -> e.Event | None:
+        try:
+            return self._inbox.get(timeout=timeout) if timeout > 0 else self._inbox.get_nowait()
+        except queue.Empty:
+            return None
+
+    def _sleep_seconds(self) -> float:
+        now = self._parts.clock.monotonic()
+        times = [now + IDLE_SECONDS, self._deferred[0][0] if self._deferred else None, next_wake(self.agent)]
+        if self._parts.runners:
+            times.append(self._look_at)
+        return max(0.0, min(at for at in times if at is not None) - now)
+
+    def _on_time(self) -> bool:
+        now = self._parts.clock.monotonic()
+        due = [event for at, event in self._deferred if at <= now]
+        self._deferred = deque(((at, event) for at, event in self._deferred if at > now), maxlen=DEFERRED_MAX)
+        looks = self._looks(now)
+        wake = next_wake(self.agent)
+        ticks = (e.Tick(),) if wake is not None and wake <= now else ()
+        for event in (*due, *looks, *ticks):
+            self.handle(event)
+        self._resend(now)
+        return bool(due or looks or ticks)
+
+    def _looks(self, now: float) -> tuple[e.Event, ...]:
+        if not self._parts.runners or now < self._look_at:
+            return ()
+        self._look_at = now + self._context.settings.runner.health_interval_seconds
+        return tuple(self._parts.runners.look())
+
+    def _resend(self, now: float) -> None:
+        if now >= self._resend_at:
+            self._resend_at = now + RESEND_SECONDS
+            self._resend_reports(e.ResendReports(self.agent.outbox))
+
+    # --- one event ---
+
+    def handle(self, event: e.Event) -> None:
+        """Have the core decide about one event, and do what it says."""
+        clock = self._parts.clock
+        agent, effects = step(self.agent, event, self._context, now=clock.monotonic(), wall=clock.now())
+        saved: list[str] = []
+        for effect in effects:
+            try:
+                self._performers[type(effect)](effect)
+            except StorageError as error:
+                if isinstance(effect, e.Persist):
+                    self._undo(event, saved, error)
+                    return
+                self._failed(effect, error)
+            if isinstance(effect, e.SaveReport):
+                saved.append(effect.id)
+        self.agent = agent
+
+    def _undo(self, event: e.Event, saved: Iterable[str], error: StorageError) -> None:
+        """Have the event handled again later: a step whose state was not written did not happen."""
+        for name in saved:
+            self._parts.storage.remove(places.report(name))
+        self._inbox.put(e.StateNotWritten(isinstance(error, StorageFullError), f"the state cannot be written: {error}"))
+        if isinstance(event, e.ControlAsked):
+            self._answer(event.ask, ControlReply(ok=False, error=str(error), hint=error.hint))
+        elif not isinstance(event, e.RunnerSeen | e.Tick):
+            self._deferred.append((self._parts.clock.monotonic() + PAUSE_UNWRITTEN_SECONDS, event))
+
+    def _failed(self, effect: e.Effect, error: StorageError) -> None:
+        if isinstance(effect, e.Link | e.Reserve | e.WriteChunk):
+            self._inbox.put(e.StoreFailed(effect.manifest, isinstance(error, StorageFullError), str(error)))
+        else:
+            self._parts.log(f"{type(effect).__name__}: {error}", serious=True)
+
+    # --- the effects ---
+
+    def _table(self) -> dict[type, Callable[[Any], None]]:
+        storage, transport, bundles, runners = (
+            self._parts.storage,
+            self._parts.transport,
+            self._parts.bundles,
+            self._parts.runners,
+        )
+        return {
+            e.SaveReport: self._save_report,
+            e.DropReports: self._drop_reports,
+            e.ResendReports: self._resend_reports,
+            e.Persist: lambda f: storage.write(places.STATE, encode_state(f.state)),
+            e.Subscribe: lambda f: transport.subscribe((topic, f.qos) for topic in f.topics),
+            e.Unsubscribe: lambda f: transport.unsubscribe(f.topics),
+            e.Publish: lambda f: transport.publish(f.topic, f.payload, qos=1, retain=True),
+            e.PublishBirth: self._publish_birth,
+            e.FindRuntimes: lambda _: self._work(lambda: e.RuntimesFound(self._parts.find_runtimes())),
+            e.CheckSlots: lambda f: self._work(lambda: bundles.check(f.manifests)),
+            e.ReadManifest: lambda f: self._work(lambda: e.ManifestRead(f.manifest, bundles.manifest(f.manifest))),
+            e.TakeSurvey: lambda f: self._work(lambda: e.Surveyed(bundles.survey(f.manifest, f.content)), f.manifest),
+            e.Link: lambda f: storage.link(f.source, f.target),
+            e.Reserve: lambda f: storage.reserve(f.name, f.size),
+            e.WriteChunk: lambda f: storage.write_at(f.name, f.offset, f.data),
+            e.StoreBundle: lambda f: self._work(
+                lambda: e.BundleStored(f.manifest, bundles.store(f.manifest, f.content, f.raw)), f.manifest
+            ),
+            e.OpenBundle: lambda f: self._work(lambda: self._opened(f)),
+            e.ExtractBundle: lambda f: self._work(
+                lambda: e.BundleExtracted(f.manifest, bundles.extract(f.content, f.path)), f.manifest
+            ),
+            e.DiscardDownload: lambda f: bundles.discard(f.content),
+            e.CollectGarbage: lambda f: self._work(lambda: bundles.collect(f.keep_bundles, f.keep_downloads)),
+            e.StartRunner: self._start_runner,
+            e.StopRunner: lambda f: runners.stop(f.key),
+            e.PointSocket: lambda f: runners.point(f.name, f.target),
+            e.Reply: lambda f: self._answer(f.ask, f.reply),
+            e.Say: lambda f: self._parts.log(f.text, serious=f.serious, about=f.about),
+        }
+
+    def _work(self, work: Work, manifest: str | None = None) -> None:
+        """Have slow work done; a failure of the storage under it becomes an event."""
+
+        def guarded() -> e.Event | None:
+            try:
+                return work()
+            except StorageError as error:
+                self._parts.log(str(error), serious=True)
+                full = isinstance(error, StorageFullError)
+                return e.StoreFailed(manifest, full, str(error)) if manifest else None
+
+        self._parts.work(guarded)
+
+    def _opened(self, effect: e.OpenBundle) -> e.Event:
+        found = self._parts.bundles.opened(effect.path)
+        if isinstance(found, Refusal):
+            return e.BundleOpened(effect.ask, effect.path, None, found)
+        return e.BundleOpened(effect.ask, effect.path, found)
+
+    def _start_runner(self, effect: e.StartRunner) -> None:
+        failed = self._parts.runners.start(effect.key, effect.spec, effect.mode)
+        if failed is not None:
+            self._inbox.put(failed)
+
+    def _save_report(self, effect: e.SaveReport) -> None:
+        try:
+            self._parts.storage.write(places.report(effect.id), effect.payload)
+        finally:
+            self._publish_report(effect.payload)
+
+    def _publish_report(self, payload: bytes) -> None:
+        self._parts.transport.publish(self._topic(DeviceTopic.REPORT), payload, qos=1, retain=False)
+
+    def _topic(self, kind: DeviceTopic) -> str:
+        return topics.device(self._context.settings.fleet, self._context.settings.device, kind)
+
+    def _drop_reports(self, effect: e.DropReports) -> None:
+        for name in effect.ids:
+            self._parts.storage.remove(places.report(name))
+
+    def _resend_reports(self, effect: e.ResendReports) -> None:
+        for name in effect.ids:
+            payload = self._parts.storage.read(places.report(name))
+            if payload is not None:
+                self._publish_report(payload)
+
+    def _publish_birth(self, effect: e.PublishBirth) -> None:
+        free = self._parts.storage.free_bytes()
+        birth = replace(self._parts.birth, session=effect.session, runtimes=effect.runtimes, disk_free_bytes=free)
+        self._parts.transport.publish(self._topic(DeviceTopic.BIRTH), codec.encode(birth), qos=1, retain=True)
+
+    def _answer(self, ask: int, reply: ControlReply) -> None:
+        with self._ask_lock:
+            answer = self._asks.pop(ask, None)
+        if answer is not None:
+            free, rss = self._parts.storage.free_bytes(), self._parts.rss_bytes()
+            answer(complete(reply, disk_free_bytes=free, rss_bytes=rss))

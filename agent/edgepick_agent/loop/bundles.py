@@ -1,0 +1,215 @@
+"""The store of bundles on top of the Storage port: survey, complete, check, and clean up.
+
+Everything here can be interrupted anywhere and done again: a bundle counts only once its signed
+manifest lies beside its files, which is written last.
+"""
+
+import hashlib
+from collections.abc import Iterator
+
+from edgepick_agent.core import places
+from edgepick_agent.core.admission import label_of, no_space
+from edgepick_agent.core.events import FileSurvey, Holding, SlotsChecked, Survey
+from edgepick_agent.errors import RefusedError, StorageFullError
+from edgepick_agent.ports import BundleReader, Storage
+from edgepick_wire import envelope
+from edgepick_wire.errors import WireError
+from edgepick_wire.ids import digest_of
+from edgepick_wire.manifest import FileEntry, Manifest, manifest_digest, parse_manifest, split_index
+from edgepick_wire.messages import Refusal
+
+READ_BYTES = 1024 * 1024
+
+
+class Bundles:
+    """The bundles of one device."""
+
+    def __init__(self, storage: Storage, reader: BundleReader) -> None:
+        self._storage = storage
+        self._reader = reader
+
+    # --- what is there ---
+
+    def manifest(self, digest: str) -> bytes | None:
+        """Return the signed manifest of a complete bundle."""
+        return self._storage.read(places.manifest_file(digest))
+
+    def survey(self, digest: str, content: Manifest) -> Survey:
+        """Return what there is of a bundle; a file in its place with the wrong content is removed."""
+        files = tuple(self._survey_file(digest, entry) for entry in content.files)
+        return Survey(manifest=digest, files=files, free_bytes=self._storage.free_bytes())
+
+    def _survey_file(self, digest: str, entry: FileEntry) -> FileSurvey:
+        place = places.bundle_file(digest, entry.name)
+        if self._is(place, entry):
+            return FileSurvey(name=entry.name, holding=Holding.COMPLETE)
+        if self._storage.size(place) is not None:
+            self._storage.remove(place)
+        source = self._elsewhere(digest, entry)
+        if source is not None:
+            return FileSurvey(name=entry.name, holding=Holding.ELSEWHERE, source=source)
+        return self._partial(entry)
+
+    def _is(self, name: str, entry: FileEntry) -> bool:
+        return self._storage.size(name) == entry.size and self._sha256(name) == entry.sha256
+
+    def _sha256(self, name: str) -> str:
+        digest = hashlib.sha256()
+        for piece in self._pieces(name):
+            digest.update(piece)
+        return digest.hexdigest()
+
+    def _pieces(self, name: str) -> Iterator[bytes]:
+        offset = 0
+        while piece := self._storage.read_at(name, offset, READ_BYTES):
+            yield piece
+            offset += len(piece)
+
+    def _elsewhere(self, digest: str, entry: FileEntry) -> str | None:
+        for other in self._storage.names(places.STORE):
+            content = self._stored(other) if other != digest else None
+            for candidate in content.files if content else ():
+                name = places.bundle_file(other, candidate.name)
+                if candidate.sha256 == entry.sha256 and self._is(name, entry):
+                    return name
+        return None
+
+    def _stored(self, digest: str) -> Manifest | None:
+        raw = self.manifest(digest)
+        if raw is None:
+            return None
+        try:
+            payload = envelope.unpack(raw).payload
+            return parse_manifest(payload) if manifest_digest(payload) == digest else None
+        except WireError:
+            return None
+
+    def _partial(self, entry: FileEntry) -> FileSurvey:
+        index_present = self._chunks_in(places.index(entry.sha256), entry.index_size, entry.chunk_size, entry.index)
+        known = index_present == frozenset(entry.index)
+        index = self._storage.read(places.index(entry.sha256)) if known else None
+        part = places.part(entry.sha256)
+        present = self._chunks_in(part, entry.size, entry.chunk_size, split_index(index)) if index else frozenset()
+        return FileSurvey(
+            name=entry.name,
+            holding=Holding.PARTIAL,
+            index=index,
+            index_present=index_present,
+            present=present,
+            reserved=self._storage.size(part) == entry.size,
+        )
+
+    def _chunks_in(self, name: str, size: int, chunk_size: int, digests: tuple[str, ...]) -> frozenset[str]:
+        """Return the chunks that are wholly and everywhere in place; what the file says decides, no bookkeeping."""
+        if self._storage.size(name) != size:
+            return frozenset()
+        good: set[str] = set()
+        bad: set[str] = set()
+        for position, digest in enumerate(digests):
+            data = self._storage.read_at(name, position * chunk_size, min(chunk_size, size - position * chunk_size))
+            (good if digest_of(data) == digest else bad).add(digest)
+        return frozenset(good - bad)
+
+    # --- completing ---
+
+    def store(self, digest: str, content: Manifest, raw: bytes) -> tuple[str, ...]:
+        """Move every fetched file into its place and the manifest after them; return the names of bad files."""
+        bad = tuple(entry.name for entry in content.files if not self._settle(digest, entry))
+        if not bad:
+            self._storage.write(places.manifest_file(digest), raw)
+        return bad
+
+    def _settle(self, digest: str, entry: FileEntry) -> bool:
+        place, part = places.bundle_file(digest, entry.name), places.part(entry.sha256)
+        if self._is(place, entry):
+            return True
+        if self._storage.size(part) is None:
+            return self._settle_twin(digest, entry)
+        self._storage.sync(part)
+        if not self._is(part, entry):
+            return False
+        self._storage.move(part, place)
+        self._storage.remove(places.index(entry.sha256))
+        return True
+
+    def _settle_twin(self, digest: str, entry: FileEntry) -> bool:
+        """Link a file whose content is also another file's of the same bundle, which was moved before it."""
+        folder = f"{places.bundle(digest)}/files"
+        names = (f"{folder}/{name}" for name in self._storage.names(folder))
+        twin = next((name for name in names if self._is(name, entry)), None)
+        if twin is not None:
+            self._storage.link(twin, places.bundle_file(digest, entry.name))
+        return twin is not None
+
+    def extract(self, content: Manifest, path: str) -> Refusal | None:
+        """Copy the files of a bundle file to where downloads lie; return why not, if not."""
+        try:
+            wanted = {entry.name: entry for entry in content.files}
+            for name, size, pieces in self._reader.files(path):
+                entry = wanted.get(name)
+                if entry is not None and entry.size == size:
+                    self._copy(entry, pieces)
+        except RefusedError as error:
+            return error.refusal
+        except StorageFullError:
+            self.discard(content)
+            return no_space(label_of(content), content.size)
+        return None
+
+    def _copy(self, entry: FileEntry, pieces: Iterator[bytes]) -> None:
+        part, offset = places.part(entry.sha256), 0
+        self._storage.reserve(part, entry.size)
+        for piece in pieces:
+            self._storage.write_at(part, offset, piece)
+            offset += len(piece)
+
+    def opened(self, path: str) -> bytes | Refusal:
+        """Return the signed manifest of a bundle file, or why it is not one."""
+        try:
+            return self._reader.manifest(path)
+        except RefusedError as error:
+            return error.refusal
+
+    # --- checking and cleaning up ---
+
+    def check(self, digests: tuple[str, ...]) -> SlotsChecked:
+        """Return the manifests of sound bundles, and what ails the others."""
+        sound: dict[str, Manifest] = {}
+        broken: dict[str, str] = {}
+        for digest in digests:
+            verdict = self._checked(digest)
+            if isinstance(verdict, Manifest):
+                sound[digest] = verdict
+            else:
+                broken[digest] = verdict
+        return SlotsChecked(sound, broken)
+
+    def _checked(self, digest: str) -> Manifest | str:
+        content = self._stored(digest)
+        if content is None:
+            return "its manifest is missing or damaged"
+        bad = [e.name for e in content.files if not self._is(places.bundle_file(digest, e.name), e)]
+        return f"wrong or missing: {', '.join(bad)}" if bad else content
+
+    def complete(self) -> dict[str, Manifest]:
+        """Return the manifests of all bundles in the store that are whole."""
+        return dict(self.check(tuple(self._storage.names(places.STORE))).sound)
+
+    def discard(self, content: Manifest) -> None:
+        """Remove what was fetched of a bundle."""
+        for entry in content.files:
+            self._storage.remove(places.part(entry.sha256))
+            self._storage.remove(places.index(entry.sha256))
+
+    def collect(self, keep_bundles: frozenset[str] | None, keep_downloads: frozenset[str] | None) -> None:
+        """Remove bundles and downloads that are not among these; ``None`` keeps all of a kind."""
+        for digest in self._storage.names(places.STORE) if keep_bundles is not None else ():
+            if keep_bundles is not None and digest not in keep_bundles:
+                self._remove_bundle(digest)
+        for name in self._storage.names(places.DOWNLOADS) if keep_downloads is not None else ():
+            if keep_downloads is not None and name.partition(".")[0] not in keep_downloads:
+                self._storage.remove(f"{places.DOWNLOADS}/{name}")
+
+    def _remove_bundle(self, digest: str) -> None:
+        self._storage.remove(places.manifest_file(digest))
+        self._storage.remove(places.bundle(digest))
