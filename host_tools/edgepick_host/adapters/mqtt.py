@@ -74,6 +74,7 @@ class MqttBroker:
         self._granted: dict[int, bool] = {}
         self._connected = False
         self._refusal = ""
+        self._lost = False
         self._subscriptions: list[Subscription] = []
         self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._dispatcher = threading.Thread(target=self._dispatch, name="edgepick-broker", daemon=True)
@@ -91,10 +92,10 @@ class MqttBroker:
         self._dial()
         self._client.loop_start()
         self._dispatcher.start()
-        answered = self._wait(lambda: self._connected or bool(self._refusal), timeout_seconds)
+        self._wait(lambda: self._connected or self._lost or bool(self._refusal), timeout_seconds)
         if not self._connected:
             self.close()
-            raise self._no_connection(answered=answered)
+            raise self._no_connection()
 
     def publish(self, topic: str, payload: bytes, *, retain: bool) -> None:
         """Return once the broker has acknowledged (QoS 1).
@@ -204,14 +205,14 @@ class MqttBroker:
                 hint="Start the broker, or name another with --broker mqtt://host:port.",
             ) from error
 
-    def _no_connection(self, *, answered: bool) -> UnreachableError | BrokerRefusedError:
+    def _no_connection(self) -> UnreachableError | BrokerRefusedError:
         if self._refusal:
             return BrokerRefusedError(
                 f"broker {self._settings.place} refused the connection: {self._refusal}",
                 hint="Check the user and password: mqtt://user:password@host, EDGEPICK_BROKER_PASSWORD or "
                 "password_file in [broker].",
             )
-        what = "closed the connection" if answered else "accepted the connection but did not answer"
+        what = "closed the connection" if self._lost else "accepted the connection but did not answer"
         return UnreachableError(
             f"broker {self._settings.place} {what}",
             hint="Is it an MQTT broker, and is TLS (mqtts://) right or wrong for this port?",
@@ -316,6 +317,7 @@ class MqttBroker:
     def _on_disconnect(self, _client: Any, _userdata: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         with self._changed:
             self._connected = False
+            self._lost = True
             self._changed.notify_all()
         if reason.is_failure:
             _log.warning("broker %s: connection lost (%s)", self._settings.place, reason)

@@ -8,7 +8,7 @@ Rules:
   the broker remembers.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from edgepick_host.core.release import Wish, assign, assignment_of, with_assignment
@@ -84,26 +84,36 @@ class Targets:
         """
         if not wishes:
             return ()
-        own = [self._topic(t.kind, t.name) for t in wishes if t.kind is TargetKind.DEVICE]
-        heard = self.broker.retained([topics.every_profile_desired(self.fleet), *own])
-        return tuple(self._tell(target, wish, heard) for target, wish in wishes.items())
+        heard = self._heard(wishes)
+        above = max((d.sequence for d in heard.values()), default=0)
+        return tuple(self._tell(target, wish, heard, above) for target, wish in wishes.items())
 
-    def _tell(self, target: Target, wish: Wish, heard: Mapping[str, bytes]) -> ToldTarget:
+    def _heard(self, wishes: Iterable[Target]) -> Mapping[str, Desired]:
+        """Return what the broker retains of ours: every profile's, and every device's if the store is empty."""
+        if self.store.all_desired():
+            devices = [self._topic(t.kind, t.name) for t in wishes if t.kind is TargetKind.DEVICE]
+        else:
+            devices = [topics.every_device(self.fleet, DeviceTopic.DESIRED)]
+        found = self.broker.retained([topics.every_profile_desired(self.fleet), *devices])
+        ours = {topic: self._ours(data) for topic, data in found.items()}
+        return {topic: desired for topic, desired in ours.items() if desired is not None}
+
+    def _tell(self, target: Target, wish: Wish, heard: Mapping[str, Desired], above: int) -> ToldTarget:
         own = self._latest(target.kind, target.name, heard)
         followed = _newer(own, self._latest(TargetKind.PROFILE, target.profile, heard))
         before = assignment_of(followed, wish.model)
         after = assign(before, wish)
         unchanged = own is not None and followed is own and after == before
-        desired = own if unchanged and own else self._next(target, followed, after)
+        desired = own if unchanged and own else self._next(target, followed, after, above)
         self._publish(desired)
         return told(target, after, sequence=desired.sequence, changed=not unchanged)
 
-    def _next(self, target: Target, followed: Desired | None, assignment: Assignment) -> Desired:
+    def _next(self, target: Target, followed: Desired | None, assignment: Assignment, above: int) -> Desired:
         return Desired(
             fleet=self.fleet,
             target_kind=target.kind,
             target=target.name,
-            sequence=self.store.next_sequence(above=followed.sequence if followed else 0),
+            sequence=self.store.next_sequence(above=above),
             issued_at=self.clock.now(),
             models=with_assignment(followed.models if followed else (), assignment),
         )
@@ -113,8 +123,8 @@ class Targets:
         self.store.save_desired(desired)
         self.broker.publish(self._topic(desired.target_kind, desired.target), data, retain=True)
 
-    def _latest(self, kind: TargetKind, name: str, heard: Mapping[str, bytes]) -> Desired | None:
-        return _newer(self.store.desired(kind, name), self._ours(heard.get(self._topic(kind, name), b"")))
+    def _latest(self, kind: TargetKind, name: str, heard: Mapping[str, Desired]) -> Desired | None:
+        return _newer(self.store.desired(kind, name), heard.get(self._topic(kind, name)))
 
     def _ours(self, retained: bytes) -> Desired | None:
         """Return a retained desired state if this host's campaign key signed exactly these bytes.
