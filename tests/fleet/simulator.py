@@ -13,6 +13,7 @@ from edgepick_host.core.release import measure_request
 from edgepick_host.core.rollout import begin
 from edgepick_host.core.rollout_state import RolloutState
 from edgepick_host.core.waves import Plan
+from edgepick_host.ports import SignDocument, Store
 from edgepick_host.service.coordinator import LEASE_SECONDS, Coordinator
 from edgepick_host.service.requests import find_rollout, save_rollout
 from edgepick_profiles.schema import Budgets
@@ -298,6 +299,30 @@ class SimDevice:
         return self.counter
 
 
+def publish(
+    store: Store, releases: Iterable[Release], *, sign: SignDocument, send: Callable[[str, bytes], None]
+) -> None:
+    """Do what `edgepick publish` does to the store and the profiles."""
+    releases = tuple(releases)
+    for release in releases:
+        store.save_release(release, b"signed")
+    for profile in sorted({p for r in releases for p in r.profiles}):
+        before = store.desired(TargetKind.PROFILE, profile)
+        old = before.models[0] if before else Assignment(model="digits")
+        mine = [measure_request(r.manifest, MeasurePlan()) for r in releases if profile in r.profiles]
+        orders = tuple({o.id: o for o in (*old.measure, *mine)}.values())
+        desired = Desired(
+            fleet=FLEET,
+            target_kind=TargetKind.PROFILE,
+            target=profile,
+            sequence=store.next_sequence(),
+            issued_at=0.0,
+            models=(Assignment(model="digits", active=old.active, measure=orders, rollout=old.rollout),),
+        )
+        store.save_desired(desired)
+        send(topics.profile_desired(FLEET, profile), pack(sign(DocumentType.DESIRED, codec.encode(desired))))
+
+
 class World:
     """A store, a broker, devices and a clock; coordinators come and go."""
 
@@ -326,24 +351,7 @@ class World:
 
     def publish(self, *releases: Release) -> None:
         """Do what `edgepick publish` does to the store and the profiles."""
-        for release in releases:
-            self.store.save_release(release, b"signed")
-        for profile in sorted({p for r in releases for p in r.profiles}):
-            before = self.store.desired(TargetKind.PROFILE, profile)
-            old = before.models[0] if before else Assignment(model="digits")
-            mine = [measure_request(r.manifest, MeasurePlan()) for r in releases if profile in r.profiles]
-            orders = tuple({o.id: o for o in (*old.measure, *mine)}.values())
-            desired = Desired(
-                fleet=FLEET,
-                target_kind=TargetKind.PROFILE,
-                target=profile,
-                sequence=self.store.next_sequence(),
-                issued_at=0.0,
-                models=(Assignment(model="digits", active=old.active, measure=orders, rollout=old.rollout),),
-            )
-            self.store.save_desired(desired)
-            payload = pack(sign(DocumentType.DESIRED, codec.encode(desired)))
-            self.air.publish(topics.profile_desired(FLEET, profile), payload, retain=True)
+        publish(self.store, releases, sign=sign, send=lambda t, p: self.air.publish(t, p, retain=True))
 
     def start(self, plan: Plan, rollout: str = "r-1") -> None:
         seen = len(self.store.reports(model="digits"))
