@@ -40,9 +40,9 @@ def why_not(sysfs_root: Path) -> str | None:
 
 
 def _zones(root: Path) -> dict[str, Path]:
-    """Return the top-level domains by name, each once; "intel-rapl" sorts before its mmio twin."""
+    """Return the top-level domains by name, each once: the MSR's before its memory-mapped twin."""
     zones: dict[str, Path] = {}
-    for folder in sorted(root.glob("sys/class/powercap/intel-rapl*")):
+    for folder in sorted(root.glob("sys/class/powercap/intel-rapl*"), key=lambda f: ("mmio" in f.name, f.name)):
         name = sysfs.text(folder / "name")
         if name and TOP_LEVEL.fullmatch(folder.name):
             zones.setdefault(name, folder)
