@@ -18,7 +18,7 @@ from edgepick_host.errors import MissingExtraError
 
 TIMEOUT_SECONDS = 300.0
 _TOTAL = re.compile(r"Arena allocation total (\d+) bytes")
-_NOISE = re.compile(r"Failed to resize buffer|Traceback|^\s|RuntimeError|^$")
+_NOISE = re.compile(r"Failed to resize buffer|RecordingMicroAllocator|Traceback|^\s|RuntimeError|^$")
 
 
 def measure_arena(model: bytes, golden: Dataset, inputs: tuple[TensorFacts, ...]) -> ArenaFacts:

@@ -5,6 +5,7 @@ in the model's own types. RESULT gets the first output ``[n, ...]`` and ``arena_
 counted goes to standard error, and so do the interpreter's complaints.
 """
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ def main(model_path: Path, inputs_path: Path, result_path: Path) -> None:
     interpreter = open_interpreter(model, roomy)
     outputs = [_answer(interpreter, [column[i : i + 1] for column in columns]) for i in range(len(columns[0]))]
     interpreter.print_allocations()
+    sys.stderr.flush()
     smallest = smallest_arena(model, [column[:1] for column in columns], roomy)
     np.savez(result_path, outputs=np.concatenate(outputs), arena_bytes=np.int64(smallest))
 
@@ -57,11 +59,16 @@ def smallest_arena(model: bytes, sample: list[Any], enough: int) -> int:
 
 
 def _runs(model: bytes, sample: list[Any], arena_bytes: int) -> bool:
-    try:
-        _answer(open_interpreter(model, arena_bytes), sample)
-    except RuntimeError:
-        return False
-    return True
+    """Return whether it runs, found out in a fork: in a tight arena the interpreter may crash instead of refusing."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            _answer(open_interpreter(model, arena_bytes), sample)
+        except RuntimeError:
+            os._exit(1)
+        os._exit(0)
+    _, status = os.waitpid(pid, 0)
+    return status == 0
 
 
 if __name__ == "__main__":

@@ -31,6 +31,9 @@ def _prune(model: bytes, parameters: Mapping[str, str], context: StepContext) ->
 
 
 def _is_pruned(weights: Any) -> bool:
-    """Filters of one channel (depthwise, a first layer on grey images) are left alone: a handful of weights each, all
-    of them needed."""
-    return weights.data_type == TensorProto.FLOAT and len(weights.dims) > 1 and weights.dims[1] > 1
+    """Return whether these are a layer's weights to prune.
+
+    Filters of one channel (depthwise, a first layer on grey images) are left alone: a handful of weights each, all of
+    them needed.
+    """
+    return bool(weights.data_type == TensorProto.FLOAT and len(weights.dims) > 1 and weights.dims[1] > 1)

@@ -29,8 +29,11 @@ def _prune(model: bytes, parameters: Mapping[str, str], context: StepContext) ->
 
 
 def _weight_buffers(model: Any) -> Iterator[int]:
-    """Yield the layers' buffers. Filters of one channel (depthwise, a first layer on grey images) are left alone: a
-    handful of weights each, all of them needed."""
+    """Yield the buffers of the layers' weights.
+
+    Filters of one channel (depthwise, a first layer on grey images) are left alone: a handful of weights each, all of
+    them needed.
+    """
     for graph in model.subgraphs:
         for operator in graph.operators:
             if tflite_file.operator_name(model, operator) not in PRUNED_OPERATORS:
