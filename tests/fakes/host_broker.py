@@ -18,7 +18,7 @@ class MemoryBroker:
     """Messages that it acknowledges before it goes away; ``None`` for ever."""
 
     def connect(self, *, timeout_seconds: float = 10.0) -> None:
-        """It is always there."""
+        """Do nothing: it is always there."""
 
     def publish(self, topic: str, payload: bytes, *, retain: bool) -> None:
         if self.lives_for is not None and len(self.published) >= self.lives_for:

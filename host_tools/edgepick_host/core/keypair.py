@@ -1,7 +1,6 @@
 """Ed25519 keys and their PEM text (PKCS#8, RFC 8410), the format that ``openssl pkey`` reads."""
 
 import base64
-import binascii
 
 from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
@@ -46,7 +45,7 @@ def from_pem(text: str, where: str) -> KeySigner:
     lines = [line.strip() for line in text.strip().splitlines()]
     try:
         body = base64.b64decode("".join(lines[1:-1]), validate=True)
-    except binascii.Error:
+    except ValueError:
         body = b""
     framed = bool(lines) and lines[0] == _HEAD and lines[-1] == _TAIL
     if not framed or not body.startswith(PKCS8_PREFIX) or len(body) != len(PKCS8_PREFIX) + SEED_BYTES:

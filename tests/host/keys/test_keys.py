@@ -157,7 +157,7 @@ def test_key_in_the_environment(monkeypatch):
 @pytest.mark.parametrize("address", ["vault:x", "file:", "keys/release.pem", ""])
 def test_unknown_signer(address):
     """A signer of an unknown scheme is refused, naming the known ones."""
-    with pytest.raises(ConfigError, match="file:.*env:"):
+    with pytest.raises(ConfigError, match=r"file:.*env:"):
         app.signer(address)
 
 
@@ -170,7 +170,7 @@ def test_pem_round_trip(seed):
 @given(text=st.text(max_size=200))
 def test_anything_else_is_no_key(text):
     """Any other text is refused without repeating it."""
-    with pytest.raises(InputFileError, match="^here: not an Ed25519 private key") as caught:
+    with pytest.raises(InputFileError, match=r"^here: not an Ed25519 private key") as caught:
         from_pem(text, "here")
 
     assert len(str(caught.value)) < 80

@@ -77,7 +77,7 @@ def other_signature(content: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("member", "change", "code", "said"),
+    "damage",
     [
         ("files/model.tflite", flipped, 4, "model.tflite has SHA-256"),
         ("files/model.tflite", lambda c: c[:-1], 4, "model.tflite has SHA-256"),
@@ -88,8 +88,9 @@ def other_signature(content: bytes) -> bytes:
         ("files/golden.npz", lambda _c: None, 2, "files/golden.npz is missing"),
     ],
 )
-def test_damage_is_found(stick, edgepick, member, change, code, said):
+def test_damage_is_found(stick, edgepick, damage):
     """A flipped bit, a cut file, a changed manifest and a missing member are each found and named."""
+    member, change, code, said = damage
     rewrite(stick, lambda name, content: change(content) if name == member else content)
 
     done = edgepick("bundle", "verify", stick)

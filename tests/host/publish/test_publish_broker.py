@@ -164,11 +164,16 @@ def test_broker_away(site, variants, edgepick):
     assert "hint: Start the broker" in done.err
 
 
+def hang_up(server: socket.socket) -> None:
+    """Accept one connection and close it without a word."""
+    server.accept()[0].close()
+
+
 def test_broker_silent(site, variants, edgepick):
     """Something that accepts the connection and says nothing is no broker: exit code 3."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        closer = threading.Thread(target=lambda: server.accept()[0].close())
+        closer = threading.Thread(target=hang_up, args=[server])
         closer.start()
 
         done = edgepick("publish", variants, "--broker", f"mqtt://127.0.0.1:{port}")

@@ -1,0 +1,124 @@
+"""What only a database on disk can get wrong: versions, damage, other processes."""
+
+import sqlite3
+import subprocess
+import sys
+
+import pytest
+
+from edgepick_host.adapters.store_sql import MIGRATIONS, SqlStore
+from edgepick_host.errors import ConfigError, StateError
+
+
+def test_memory_survives_closing(tmp_path):
+    """What one process kept, the next finds; opening again changes nothing."""
+    url = f"sqlite:///{tmp_path / 'host.db'}"
+    first = SqlStore(url)
+    first.next_sequence()
+    first.append_decision("digits", b"why")
+    first.close()
+
+    second = SqlStore(url)
+
+    assert second.next_sequence() == 2
+    assert second.decisions() == [(1, b"why")]
+    second.close()
+
+
+def test_commits_are_flushed(tmp_path):
+    """The database writes ahead and flushes every commit, so that a power cut takes no sequence back."""
+    store = SqlStore(f"sqlite:///{tmp_path / 'host.db'}")
+
+    with store._read() as connection:
+        modes = [connection.exec_driver_sql(f"PRAGMA {p}").scalar() for p in ("journal_mode", "synchronous")]
+        keys = connection.exec_driver_sql("PRAGMA foreign_keys").scalar()
+
+    assert (modes, keys) == (["wal", 2], 1)
+    store.close()
+
+
+def test_newer_database_is_left_alone(tmp_path):
+    """A database of a newer edgepick is refused, and not changed."""
+    path = tmp_path / "host.db"
+    SqlStore(f"sqlite:///{path}").close()
+    with sqlite3.connect(path) as raw:
+        raw.execute("UPDATE edgepick_schema SET version = ?", (len(MIGRATIONS) + 1,))
+    raw.close()
+
+    with pytest.raises(StateError, match=f"schema {len(MIGRATIONS) + 1}"):
+        SqlStore(f"sqlite:///{path}")
+
+
+def test_every_step_runs_once(tmp_path, monkeypatch):
+    """A database of an older version is brought up step by step, and each step runs once."""
+    url = f"sqlite:///{tmp_path / 'host.db'}"
+    SqlStore(url).close()
+    ran: list[str] = []
+    steps = (*MIGRATIONS, lambda _connection: ran.append("second"))
+    monkeypatch.setattr("edgepick_host.adapters.store_sql.MIGRATIONS", steps)
+
+    SqlStore(url).close()
+    SqlStore(url).close()
+
+    assert ran == ["second"]
+
+
+def test_step_that_fails_changes_nothing(tmp_path, monkeypatch):
+    """A migration that fails in the middle leaves the database as it was."""
+    url = f"sqlite:///{tmp_path / 'host.db'}"
+    store = SqlStore(url)
+    store.next_sequence()
+    store.close()
+
+    def fail(connection) -> None:
+        connection.exec_driver_sql("DELETE FROM counter")
+        raise StateError("no")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("edgepick_host.adapters.store_sql.MIGRATIONS", (*MIGRATIONS, fail))
+        with pytest.raises(StateError, match="no"):
+            SqlStore(url)
+
+    again = SqlStore(url)
+    assert again.next_sequence() == 2
+    again.close()
+
+
+def test_file_that_is_no_database(tmp_path):
+    """A file that is something else is named, and left as it is."""
+    path = tmp_path / "host.db"
+    path.write_bytes(b"this is no database, it is a text of some length" * 50)
+
+    with pytest.raises(StateError, match=r"host\.db.*not a database"):
+        SqlStore(f"sqlite:///{path}")
+    assert path.read_bytes().startswith(b"this is no database")
+
+
+def test_folder_that_does_not_exist(tmp_path):
+    """A database in a folder that is not there is an error that names it."""
+    with pytest.raises(StateError, match="none"):
+        SqlStore(f"sqlite:///{tmp_path / 'none' / 'host.db'}")
+
+
+@pytest.mark.parametrize("url", ["nonsense", "oracle2://x", "postgresql+nothing://user:s3cret@h/x"])
+def test_not_a_database_url(url):
+    """A URL that no driver knows is refused without its password."""
+    with pytest.raises(ConfigError) as caught:
+        SqlStore(url)
+
+    assert "s3cret" not in str(caught.value)
+
+
+def test_processes_share_the_sequence(tmp_path):
+    """Several processes that take sequences at one time never get the same."""
+    url = f"sqlite:///{tmp_path / 'host.db'}"
+    SqlStore(url).close()
+    code = (
+        "import sys; from edgepick_host.adapters.store_sql import SqlStore; s = SqlStore(sys.argv[1]);"
+        "print(*[s.next_sequence() for _ in range(25)])"
+    )
+    running = [subprocess.Popen([sys.executable, "-c", code, url], stdout=subprocess.PIPE, text=True) for _ in range(3)]
+
+    taken = [int(number) for process in running for number in process.communicate()[0].split()]
+
+    assert sorted(taken) == list(range(1, 76))
