@@ -94,15 +94,19 @@ def load_dataset(path: Path) -> Dataset:
 
 def _read(path: Path) -> dict[str, Array]:
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if not isinstance(loaded, np.lib.npyio.NpzFile):
-            raise _wrong(path, "is a single array (.npy), not an .npz archive")
-        with loaded as archive:
-            return {key: _member(path, archive, key) for key in archive.files}
+        with path.open("rb") as file:
+            return _members(path, np.load(file, allow_pickle=False))
     except FileNotFoundError as error:
         raise _wrong(path, "does not exist") from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
         raise _wrong(path, "is not a readable .npz archive") from error
+
+
+def _members(path: Path, loaded: Any) -> dict[str, Array]:
+    if not isinstance(loaded, np.lib.npyio.NpzFile):
+        raise _wrong(path, "is a single array (.npy), not an .npz archive")
+    with loaded as archive:
+        return {key: _member(path, archive, key) for key in archive.files}
 
 
 def _member(path: Path, archive: Any, key: str) -> Array:
