@@ -27,7 +27,7 @@ from edgepick_host.core.variants import VariantSet
 from edgepick_host.core.waves import Plan
 from edgepick_host.errors import BusyError, ConfigError, HostError, InputFileError, MissingExtraError, VerificationError
 from edgepick_host.ports import Broker, Clock, HostStore, SignDocument, Signer
-from edgepick_host.service import bundles, campaigns, prepare, publisher
+from edgepick_host.service import bundles, campaigns, prepare, pruner, publisher
 from edgepick_host.service.coordinator import LOOK_SECONDS, Coordinator, free_lease, host_presence, take_lease
 from edgepick_host.service.ledger import OnTransfer
 from edgepick_host.service.reactions import BudgetsOf
@@ -287,6 +287,18 @@ def publish_prepared(
             targets=targets,
             on_progress=on_progress,
         ).publish(prepared, activation, republish=republish)
+
+
+def prune(settings: HostSettings, *, dry_run: bool = False) -> pruner.Pruned:
+    """Return what was cleared from the broker because nothing needs it.
+
+    Raises:
+        StateError: The broker lacks something that is needed; nothing was cleared.
+        UnreachableError: No broker.
+    """
+    with broker_of(settings) as broker, store_of(settings) as store:
+        work = pruner.Pruner(fleet=settings.fleet, broker=broker, place=settings.broker.place, store=store)
+        return work.prune(dry_run=dry_run)
 
 
 # Bundles.

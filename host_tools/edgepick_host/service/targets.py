@@ -4,6 +4,8 @@ Rules:
 - What a target follows is the newer of its own document and, for a device, its profile's.
 - A document that says nothing new keeps its sequence and its exact bytes; it is published again all
   the same, so that a host that died between its store and the broker mends itself.
+- A device that follows a document of its own (a canary) goes on doing so when its profile is told
+  something: its document is sent again first, with a higher sequence than the profile's.
 - A new sequence is above everything that this host has signed, also where its store was lost and only
   the broker remembers.
 """
@@ -65,16 +67,20 @@ class Targets:
         Raises:
             StateError: A device was never heard of.
         """
-        places = {d: topics.device(self.fleet, d, DeviceTopic.BIRTH) for d in devices}
-        heard = self.broker.retained(list(places.values()))
-        missing = [d for d, place in places.items() if place not in heard]
+        found = self._born(devices)
+        missing = sorted(set(devices) - {t.name for t in found})
         if missing:
             raise StateError(
                 f"never heard of device {', '.join(missing)}: its profile is not known",
                 hint="`edgepick devices list` shows every device; start the agent once, or publish to its profile.",
             )
-        births = {d: codec.decode(Birth, heard[place]) for d, place in places.items()}
-        return tuple(Target(kind=TargetKind.DEVICE, name=d, profile=b.profile) for d, b in births.items())
+        return found
+
+    def _born(self, devices: Sequence[str]) -> tuple[Target, ...]:
+        """Return the targets of those of ``devices`` whose births the broker retains."""
+        heard = self.broker.retained([topics.device(self.fleet, d, DeviceTopic.BIRTH) for d in devices])
+        births = [codec.decode(Birth, data) for data in heard.values()]
+        return tuple(Target(kind=TargetKind.DEVICE, name=b.device, profile=b.profile) for b in births)
 
     def tell(self, wishes: Mapping[Target, Wish]) -> tuple[ToldTarget, ...]:
         """Return what each target has now been told; every document is acknowledged by the broker.
@@ -86,7 +92,7 @@ class Targets:
             return ()
         heard = self._heard(wishes)
         above = max((d.sequence for d in heard.values()), default=0)
-        return tuple(self._tell(target, wish, heard, above) for target, wish in wishes.items())
+        return tuple(told for target, wish in wishes.items() for told in self._tell(target, wish, heard, above))
 
     def _heard(self, wishes: Iterable[Target]) -> Mapping[str, Desired]:
         """Return what the broker retains of ours: every profile's, and every device's if the store is empty."""
@@ -98,15 +104,41 @@ class Targets:
         ours = {topic: self._ours(data) for topic, data in found.items()}
         return {topic: desired for topic, desired in ours.items() if desired is not None}
 
-    def _tell(self, target: Target, wish: Wish, heard: Mapping[str, Desired], above: int) -> ToldTarget:
+    def _tell(self, target: Target, wish: Wish, heard: Mapping[str, Desired], above: int) -> list[ToldTarget]:
         own = self._latest(target.kind, target.name, heard)
-        followed = _newer(own, self._latest(TargetKind.PROFILE, target.profile, heard))
+        common = self._latest(TargetKind.PROFILE, target.profile, heard)
+        followed = _newer(own, common)
         before = assignment_of(followed, wish.model)
         after = assign(before, wish)
-        unchanged = own is not None and followed is own and after == before
-        desired = own if unchanged and own else self._next(target, followed, after, above)
+        if own is not None and followed is own and after == before:
+            self._publish(own)
+            return [told(target, after, sequence=own.sequence, changed=False)]
+        desired = self._next(target, followed, after, above)
+        apart = [] if wish.forced or target.kind is TargetKind.DEVICE else self._apart(target.profile, common, heard)
+        kept = [self._keep_apart(*device, wish, above) for device in apart]
         self._publish(desired)
-        return told(target, after, sequence=desired.sequence, changed=not unchanged)
+        return [told(target, after, sequence=desired.sequence, changed=True), *kept]
+
+    def _apart(
+        self, profile: str, common: Desired | None, heard: Mapping[str, Desired]
+    ) -> list[tuple[Target, Desired]]:
+        """Return the devices of a profile that follow a document of their own: a canary, say."""
+        documents = {d.target: d for d in (*heard.values(), *self.store.all_desired()) if _outranks(d, common)}
+        known = {d.device: d.birth.profile for d in self.store.devices() if d.birth}
+        unknown = [name for name in documents if name not in known]
+        known |= {t.name: t.profile for t in self._born(unknown)}
+        return [
+            (Target(kind=TargetKind.DEVICE, name=name, profile=profile), document)
+            for name, document in sorted(documents.items())
+            if known.get(name) == profile
+        ]
+
+    def _keep_apart(self, target: Target, document: Desired, wish: Wish, above: int) -> ToldTarget:
+        """Tell a device what it was told, and to measure: above its profile's new document, and sent before it."""
+        after = assign(assignment_of(document, wish.model), wish)
+        desired = self._next(target, document, after, above)
+        self._publish(desired)
+        return told(target, after, sequence=desired.sequence, changed=True)
 
     def _next(self, target: Target, followed: Desired | None, assignment: Assignment, above: int) -> Desired:
         return Desired(
@@ -142,6 +174,11 @@ class Targets:
         if kind is TargetKind.PROFILE:
             return topics.profile_desired(self.fleet, name)
         return topics.device(self.fleet, name, DeviceTopic.DESIRED)
+
+
+def _outranks(document: Desired, common: Desired | None) -> bool:
+    is_own = document.target_kind is TargetKind.DEVICE
+    return is_own and (common is None or document.sequence > common.sequence)
 
 
 def _newer(one: Desired | None, other: Desired | None) -> Desired | None:

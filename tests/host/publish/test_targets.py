@@ -165,11 +165,9 @@ def test_device_follows_the_newer_of_two():
     assert (told.active, told.sequence) == (NEXT, 3)
 
 
-def test_profile_of_a_device_comes_from_its_birth():
-    """A device's kind is what its birth says; without a birth it is refused by name."""
-    office = Office()
-    birth = Birth(
-        device="pi-1",
+def born(device: str) -> Birth:
+    return Birth(
+        device=device,
         session=1,
         profile="raspberry-pi-4",
         agent_version="0.1.0",
@@ -180,7 +178,46 @@ def test_profile_of_a_device_comes_from_its_birth():
         memory_bytes=1,
         disk_free_bytes=1,
     )
-    office.broker.publish(topics.device(FLEET, "pi-1", DeviceTopic.BIRTH), codec.encode(birth), retain=True)
+
+
+def sign_on(office: Office, device: str) -> None:
+    office.broker.publish(topics.device(FLEET, device, DeviceTopic.BIRTH), codec.encode(born(device)), retain=True)
+
+
+@pytest.mark.parametrize("remembered", [True, False])
+def test_canary_is_left_alone(remembered):
+    """A device that runs something else than its profile goes on so, and measures, when its profile is told news."""
+    office = Office()
+    if remembered:
+        office.store.heard_birth(born("pi-1"), 1.0)
+    else:
+        sign_on(office, "pi-1")
+    office.tell(PI, wish())
+    office.tell(DEVICE, wish(forced=NEXT))
+
+    told = office.targets.tell({PI: wish(measure=(NEXT,))})
+
+    assert [(t.target, t.active, t.measure) for t in told] == [("raspberry-pi-4", BEST, 1), ("pi-1", NEXT, 1)]
+    assert office.retained(DEVICE).sequence > office.retained(PI).sequence
+    sent = [topic for topic, _ in office.broker.published if topic.endswith("desired")]
+    assert sent[-2:] == [topic_of(DEVICE), topic_of(PI)]
+
+
+def test_forced_activation_takes_canaries_along():
+    """What is activated for a whole profile holds for its canaries too."""
+    office = Office()
+    office.store.heard_birth(born("pi-1"), 1.0)
+    office.tell(DEVICE, wish(forced=NEXT))
+
+    office.tell(PI, wish(forced=BEST))
+
+    assert office.retained(PI).sequence > office.retained(DEVICE).sequence
+
+
+def test_profile_of_a_device_comes_from_its_birth():
+    """A device's kind is what its birth says; without a birth it is refused by name."""
+    office = Office()
+    sign_on(office, "pi-1")
 
     assert office.targets.of_devices(["pi-1"]) == (DEVICE,)
     with pytest.raises(StateError, match="pi-2"):

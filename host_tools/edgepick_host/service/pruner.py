@@ -1,0 +1,101 @@
+"""Clears from the broker what nothing needs any more: manifests, and chunks that only they used.
+
+A release is needed while a desired state names it (to run or to measure), while a rollout's record
+mentions it, or while it is of the newest version of its model. Everything is decided before anything
+is cleared; a chunk that a needed release shares with another stays.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from edgepick_host.core.records import Release
+from edgepick_host.errors import StateError
+from edgepick_host.ports import Broker, HostStore
+from edgepick_wire import envelope, topics
+from edgepick_wire.manifest import FileEntry, parse_manifest, split_index
+
+BATCH = 256
+"""Chunks that are cleared and forgotten together."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pruned:
+    """What was cleared (or, in a dry run, would be).
+
+    Attributes:
+        releases: Releases whose manifest was cleared; publishing them again brings them back.
+        chunks: Chunks that were cleared.
+        kept: Chunks that stay.
+    """
+
+    releases: tuple[Release, ...]
+    chunks: int
+    kept: int
+    dry_run: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pruner:
+    """Clears one broker, for one fleet; ``place`` is its ``host:port``."""
+
+    fleet: str
+    broker: Broker
+    place: str
+    store: HostStore
+
+    def prune(self, *, dry_run: bool = False) -> Pruned:
+        """Return what was cleared, every message of it acknowledged.
+
+        Raises:
+            StateError: The broker lacks the index of a release that is needed: publish that again first.
+            UnreachableError: The broker went away; run it again.
+        """
+        releases = self.store.releases()
+        needed = needed_releases(releases, self._mentioned())
+        doomed = tuple(r for r in releases if r not in needed)
+        wanted = {digest for r in needed for digest in self._chunks(r)}
+        known = self.store.known_chunks(self.place)
+        if not dry_run:
+            self._clear_manifests(doomed)
+            self._clear_chunks(sorted(known - wanted))
+        return Pruned(releases=doomed, chunks=len(known - wanted), kept=len(known & wanted), dry_run=dry_run)
+
+    def _mentioned(self) -> str:
+        """Return everything that names manifests, as one text to search."""
+        told = [a for d in self.store.all_desired() for a in d.models]
+        named = [a.active or "" for a in told] + [r.manifest for a in told for r in a.measure]
+        return " ".join([*named, *(document.decode() for _, document in self.store.rollouts())])
+
+    def _chunks(self, release: Release) -> set[str]:
+        signed = self.store.manifest(release.manifest)
+        files = parse_manifest(envelope.unpack(signed).payload).files if signed else ()
+        return {digest for entry in files for digest in self._chunks_of_file(release, entry)}
+
+    def _chunks_of_file(self, release: Release, entry: FileEntry) -> Sequence[str]:
+        places = [topics.chunk(self.fleet, digest) for digest in entry.index]
+        found = self.broker.retained(places)
+        if len(found) < len(set(places)):
+            raise StateError(
+                f"broker {self.place} lacks chunks of {release.model} {release.version} {release.variant}, "
+                "which is still needed; nothing was cleared",
+                hint="Publish that version again with --republish, then prune.",
+            )
+        return (*entry.index, *split_index(b"".join(found[place] for place in places)))
+
+    def _clear_manifests(self, releases: Iterable[Release]) -> None:
+        for release in releases:
+            self.broker.publish(topics.manifest(self.fleet, release.manifest), b"", retain=True)
+
+    def _clear_chunks(self, digests: Sequence[str]) -> None:
+        for start in range(0, len(digests), BATCH):
+            batch = digests[start : start + BATCH]
+            self.store.forget_chunks(self.place, batch)  # first: a chunk too many is sent again, never one too few
+            self.broker.publish_many(
+                ((topics.chunk(self.fleet, digest), b"") for digest in batch), on_done=lambda _count: None
+            )
+
+
+def needed_releases(releases: Sequence[Release], mentioned: str) -> tuple[Release, ...]:
+    """Return the releases that are named in a text or are of the newest version of their model."""
+    newest = {r.model: r.version for r in sorted(releases, key=lambda r: r.published_at)}
+    return tuple(r for r in releases if r.manifest in mentioned or r.version == newest[r.model])
