@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from edgepick_host.compress.bench import Bench, open_bench
-from edgepick_host.compress.dataset import Array
+from edgepick_host.compress.dataset import Array, key_of
 from edgepick_host.compress.quality import accuracy, loss
 from edgepick_host.compress.request import CompressRequest, Say
 from edgepick_host.compress.result_folder import GOLDEN_FILE, RECIPE_FILE, check_target, staged
@@ -105,6 +105,9 @@ def _write(folder: Path, found: VariantSet, outcome: Outcome, bench: Bench) -> N
 
 
 def _golden_arrays(bench: Bench) -> dict[str, Array]:
-    golden = bench.golden_set
-    arrays: dict[str, Array] = {**golden.arrays, "expected": bench.reference[list(bench.golden)]}
+    """Return the archive's arrays: integers as they were given, every other input as float32."""
+    golden, inputs = bench.golden_set, bench.first.facts.inputs
+    given = {key: golden.arrays[key] for key in (key_of(tensor, len(inputs)) for tensor in inputs)}
+    arrays = {key: x if x.dtype.kind in "iu" else x.astype(np.float32) for key, x in given.items()}
+    arrays["expected"] = bench.reference[list(bench.golden)]
     return arrays if golden.labels is None else {**arrays, "y": golden.labels}

@@ -88,7 +88,7 @@ def _verified(made: _Made, bench: Bench, outcome: Outcome) -> _Made:
     """Return the model with the profiles whose rules and budgets it keeps."""
     profiles = [bench.profile(name) for name in made.candidate.profiles]
     small = {profile.name for profile in profiles if profile.rules.operators is OperatorSet.TFLM}
-    arena = measure_arena(made.model, bench.golden_set, bench.first.facts.inputs) if small else None
+    arena = measure_arena(made.model, bench.golden_set, bench.sources[made.format].facts.inputs) if small else None
     takers: list[str] = []
     for profile in profiles:
         objection = profile_objection(made.facts, profile, arena if profile.name in small else None)

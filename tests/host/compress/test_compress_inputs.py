@@ -1,5 +1,7 @@
 """What is not a model, not data, or not a folder for results is refused, clearly and before any work."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -378,3 +380,23 @@ def test_a_failure_in_the_middle_leaves_the_earlier_result(files, tmp_path, monk
     assert isinstance(result.exception, KeyError)
     assert (target / "variants.json").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_the_real_program_ends_with_one_clear_message(files, out):
+    """As a process of its own, bad input ends with code 2, one message with its hint, and no stack trace."""
+    archive = tiny_models.save(out.parent.parent / "data.npz", x=X[:, :4])
+
+    data = ["--calibration", archive, "--evaluation", files.evaluation, "--out", out]
+    done = subprocess.run(
+        [sys.executable, "-m", "edgepick_host", "compress", files.tflite, "--profile", "raspberry-pi-3", *data],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert done.returncode == 2
+    assert "x has samples of shape [4, 8, 2]" in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert not out.exists()

@@ -1,0 +1,122 @@
+"""The guards on published models (MLPerf Tiny, CIFAR-10); skipped where EDGEPICK_BENCH_DATA names no such data."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_models
+
+from edgepick_host.compress import tflite_file, tflite_guard
+from edgepick_host.compress.arena import measure_arena
+from edgepick_host.compress.dataset import load_dataset
+from edgepick_host.compress.predictor import TflitePredictor, predict
+from edgepick_host.compress.quality import accuracy
+from edgepick_host.compress.source import load_source
+from edgepick_host.compress.step import StepContext
+from edgepick_host.core.model_facts import NARROW_TYPES
+from edgepick_host.core.verify import MAX_TFLM_LSB
+from edgepick_host.errors import InputFileError
+
+PUBLISHED_ARENA = {"resnet8": 56_080, "ad01": 17_360}
+"""Bytes that tflite-micro's recording allocator counts for these models in int8 with per-channel dense layers."""
+
+
+@pytest.fixture
+def resnet(bench_data):
+    return load_source(bench_data / "mlperf_tiny/resnet8_float.tflite")
+
+
+@pytest.fixture
+def autoencoder(bench_data):
+    return load_source(bench_data / "mlperf_tiny/ad01_float.tflite")
+
+
+def resnet_int8(resnet, calibration: Path) -> bytes:
+    context = StepContext(calibration=load_dataset(calibration), source=resnet.facts)
+    return tflite_guard.quantize_static(resnet.data, context, weights="per_channel", dense="per_channel", io="int8")
+
+
+def spectra(path: Path, seed: int):
+    """Return log-mel-like noise: the levels are right, the content is not, which is enough for structure."""
+    x = np.random.default_rng(seed).normal(-20, 6, (24, 640)).astype(np.float32)
+    return load_dataset(tiny_models.save(path, x=x))
+
+
+def test_resnet8_loses_no_more_than_the_published_int8_model(bench_data, resnet):
+    """Full int8 of ResNet8 is at least as accurate as the reference int8 file, and loses at most one point."""
+    evaluation = load_dataset(bench_data / "cifar10/evaluation_2000.npz")
+    published = (bench_data / "mlperf_tiny/resnet8_int8_reference.tflite").read_bytes()
+
+    model = resnet_int8(resnet, bench_data / "cifar10/calibration_256.npz")
+
+    scores = [
+        accuracy(predict(TflitePredictor(data), evaluation, resnet.facts.inputs), evaluation.labels)
+        for data in (resnet.data, published, model)
+    ]
+    assert scores[2] >= scores[1]
+    assert scores[0] - scores[2] <= 0.01
+
+
+def test_resnet8_is_integers_only_and_fits_its_arena(bench_data, resnet):
+    """The int8 file has no float tensor, and tflite-micro's count of its arena is the published one within 2 %."""
+    model = resnet_int8(resnet, bench_data / "cifar10/calibration_256.npz")
+    evaluation = load_dataset(bench_data / "cifar10/evaluation_2000.npz").subset(range(4))
+
+    arena = measure_arena(model, evaluation, resnet.facts.inputs)
+
+    facts = tflite_file.describe(model, Path("resnet8"))
+    assert facts.float_tensors == ()
+    assert facts.saturated_biases == ()
+    assert arena.failure == ""
+    assert arena.max_lsb <= MAX_TFLM_LSB
+    assert arena.recorded_bytes == pytest.approx(PUBLISHED_ARENA["resnet8"], rel=0.02)
+
+
+def test_the_autoencoder_of_an_old_converter_is_quantized(autoencoder, tmp_path):
+    """A file with deprecated opcodes, no signature and 1 MB of weights ends integer-only and runs on tflite-micro."""
+    context = StepContext(calibration=spectra(tmp_path / "c.npz", 0), source=autoencoder.facts)
+
+    model = tflite_guard.quantize_static(
+        autoencoder.data, context, weights="per_channel", dense="per_channel", io="int8"
+    )
+    arena = measure_arena(model, spectra(tmp_path / "e.npz", 1).subset(range(4)), autoencoder.facts.inputs)
+
+    facts = tflite_file.describe(model, Path("ad01"))
+    assert facts.float_tensors == ()
+    assert facts.external_buffers == 0
+    assert facts.saturated_biases == ()
+    assert arena.failure == ""
+    assert arena.max_lsb <= MAX_TFLM_LSB
+    assert arena.recorded_bytes == pytest.approx(PUBLISHED_ARENA["ad01"], rel=0.02)
+
+
+def test_per_tensor_dense_layers_save_arena(autoencoder, tmp_path):
+    """On a microcontroller, per-channel dense layers cost several times the memory of per-tensor ones."""
+    context = StepContext(calibration=spectra(tmp_path / "c.npz", 0), source=autoencoder.facts)
+    samples = spectra(tmp_path / "e.npz", 1).subset(range(1))
+
+    needed = [
+        measure_arena(
+            tflite_guard.quantize_static(autoencoder.data, context, weights="per_channel", dense=dense, io="int8"),
+            samples,
+            autoencoder.facts.inputs,
+        ).arena_bytes
+        for dense in ("per_channel", "per_tensor")
+    ]
+
+    assert needed[1] < needed[0] / 2
+
+
+@pytest.mark.parametrize("name", ["resnet8_int8_reference", "ad01_int8_reference", "kws_int8_reference"])
+def test_published_int8_models_are_refused_as_input(bench_data, name):
+    """A model that is quantized already is not compressed a second time."""
+    with pytest.raises(InputFileError, match="already quantized"):
+        load_source(bench_data / f"mlperf_tiny/{name}.tflite")
+
+
+@pytest.mark.parametrize("name", ["resnet8_float", "ad01_float"])
+def test_published_float_models_are_accepted(bench_data, name):
+    """Both float files are read as float, without any narrow constant."""
+    facts = load_source(bench_data / f"mlperf_tiny/{name}.tflite").facts
+
+    assert not {tensor.dtype for tensor in facts.tensors if tensor.constant} & NARROW_TYPES
