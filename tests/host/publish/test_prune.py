@@ -9,7 +9,7 @@ ROOT = f"edgepick/1/{FLEET}"
 
 
 def one_variant(folder, seed: int):
-    content = blob(1, 65536) + blob(seed, 70_000)  # the first chunk is the same in every version
+    content = blob(1, 65536) + blob(10 + seed, 70_000)  # the first chunk is the same in every version
     return write_variants(folder, [(variant("float32", content), content)])
 
 
