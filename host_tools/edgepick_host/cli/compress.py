@@ -14,6 +14,7 @@ from edgepick_profiles.load import load_profile
 from edgepick_profiles.schema import KNOWN_RECIPES
 from edgepick_wire.codec import encode_document
 
+PIPE_WIDTH = 120
 _FILE = click.Path(path_type=Path)
 
 
@@ -102,7 +103,7 @@ def compress(
     if as_json:
         click.echo(encode_document(found, indent=2).decode())
     else:
-        _print(Console(), found, out)
+        _print(_console(), found, out)
     context.exit(1 if left_out(found) else 0)
 
 
@@ -110,6 +111,12 @@ def left_out(found: VariantSet) -> tuple[str, ...]:
     """Return the profiles that no variant is offered to."""
     served = {profile for variant in found.variants for profile in variant.profiles}
     return tuple(profile for profile in found.profiles if profile not in served)
+
+
+def _console() -> Console:
+    """Return the terminal; a file or a pipe has no width of its own, and gets one that fits."""
+    console = Console()
+    return console if console.is_terminal else Console(width=PIPE_WIDTH)
 
 
 def _print(console: Console, found: VariantSet, out: Path) -> None:
@@ -128,13 +135,13 @@ def _print(console: Console, found: VariantSet, out: Path) -> None:
 
 def _table(found: VariantSet, profile: str) -> Table:
     table = Table(title=profile, title_justify="left", title_style="bold", box=None, header_style="dim", pad_edge=False)
-    table.add_column("variant", overflow="fold", min_width=30)
-    for name in ("bytes", "zipped", "accuracy", "agreement", "host ms", "arena"):
-        table.add_column(name, justify="right", no_wrap=True)
     table.add_column("")
+    table.add_column("variant", overflow="fold", min_width=20)
+    for name in ("bytes", "zipped", "accuracy", "agreed", "host ms", "arena"):
+        table.add_column(name, justify="right", no_wrap=True)
     for variant in found.variants:
         if profile in variant.profiles:
-            table.add_row(*_figures(variant), "*" if profile in variant.pareto else "")
+            table.add_row("*" if profile in variant.pareto else "", *_figures(variant))
     return table
 
 
