@@ -4,6 +4,7 @@ import json
 import math
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
@@ -175,6 +176,10 @@ class Handler(BaseHTTPRequestHandler):
         except Refused as refusal:
             status, document = refusal.status, {"error": str(refusal)}
             self.close_connection = True
+        except Exception:  # noqa: BLE001 - a client must get an answer; the fault goes to the log
+            traceback.print_exc()
+            status, document = 500, {"error": "the runner failed on this request"}
+            self.close_connection = True
         self._send(status, document)
 
     def _send(self, status: int, document: Mapping[str, Any]) -> None:
@@ -263,6 +268,7 @@ class Handler(BaseHTTPRequestHandler):
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Answer what is not HTTP, or a method that nothing here has."""
         self.close_connection = True
+        self.request_version = self.protocol_version  # else what is not HTTP gets no status line
         self._send(code, {"error": message or explain or "not understood"})
 
     def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - the base class's name

@@ -82,7 +82,11 @@ def feed(golden: Golden, inputs: tuple[TensorSpec, ...], index: int) -> dict[str
     Raises:
         InputError: The archive lacks an input of the model, or its shape or values do not fit.
     """
-    return {spec.name: to_tensor(_sample(golden, spec, len(inputs), index), spec) for spec in inputs}
+    samples = {spec: _sample(golden, spec, len(inputs), index) for spec in inputs}
+    try:
+        return {spec.name: to_tensor(sample, spec) for spec, sample in samples.items()}
+    except InputError as error:
+        raise InputError(f"golden {golden.name}: sample {index}: {error}") from error
 
 
 def _sample(golden: Golden, spec: TensorSpec, count: int, index: int) -> "Array":

@@ -136,7 +136,7 @@ def _wanted(document: Mapping[str, Any], session: Session) -> Sequence[int]:
 
 def _feed(tensor: Mapping[str, Any], spec: TensorSpec) -> "Array":
     datatype, shape = tensor.get("datatype"), tensor.get("shape")
-    if datatype not in NUMPY_NAMES:
+    if not isinstance(datatype, str) or datatype not in NUMPY_NAMES:
         raise InputError(f"input {spec.name}: datatype {datatype!r} is not one of {sorted(NUMPY_NAMES)}")
     if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
         raise InputError(f"input {spec.name}: shape {shape!r} is not a list of sizes")
@@ -159,11 +159,20 @@ def _array(data: Any, name: str, shape: list[int], dtype: "np.dtype[Any]") -> "A
 def _cast(array: "Array", name: str, dtype: "np.dtype[Any]") -> "Array":
     if array.dtype.kind not in "biuf":
         raise InputError(f"input {name}: data holds something that is not a number")
-    if dtype.kind in "iu":
-        limits = np.iinfo(dtype)
-        if array.dtype.kind == "f" or (array.size and (array.min() < limits.min or array.max() > limits.max)):
-            raise InputError(f"input {name}: data does not fit {DATATYPES[dtype.name]}")
+    if not _holds(dtype, array):
+        raise InputError(f"input {name}: data does not fit {DATATYPES[dtype.name]}")
     return array.astype(dtype)
+
+
+def _holds(dtype: "np.dtype[Any]", array: "Array") -> bool:
+    """Return whether every value fits a type: whole and in range, or finite in it."""
+    if dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            return bool(np.all(np.isfinite(array.astype(dtype))))
+    if dtype.kind == "b" or not array.size:
+        return array.dtype.kind == dtype.kind or not array.size
+    limits = np.iinfo(dtype.name)
+    return bool(array.dtype.kind != "f" and array.min() >= limits.min and array.max() <= limits.max)
 
 
 def response(

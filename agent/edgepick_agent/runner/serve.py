@@ -23,6 +23,8 @@ from edgepick_agent.runner.session import open_model
 MOST_CONNECTIONS = 32
 """More than that at a time are closed at once; a local client that needs more should queue."""
 
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
 
 class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     """An HTTP server for one :class:`Service`, on a Unix socket or a loopback port."""
@@ -62,14 +64,13 @@ def serve(spec: RunnerSpec) -> None:
     Raises:
         RunError: The model cannot be loaded or run, or does not pass its golden inputs.
     """
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    # Waited for, not handled: a handler that sets an event can meet its own thread inside of it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     service = Service(spec)
     with _listening(spec, service):
         session = _tested(spec, service)
         service.open(session)
-        stop.wait()
+        signal.sigwait(STOP_SIGNALS)
         service.drain(spec.limits.inference_seconds)
         session.close()
 
