@@ -33,8 +33,10 @@ def list_command(context: click.Context, /, *, as_json: bool, **places: str | No
     found = app.roster(settings)
     if as_json:
         render.print_json(found.devices())
-    else:
+    elif found.devices():
         render.print_table(COLUMNS, [_row(d) for d in found.devices()])
+    else:
+        click.echo(f"no device of fleet {found.fleet} has been heard at {settings.broker.place}")
     _warn(found)
 
 

@@ -13,7 +13,7 @@ from edgepick_host import app
 from edgepick_wire import codec, topics
 from edgepick_wire.messages import Birth, ModelState, Phase, Presence, Refusal, RefusalCode, Reported
 from edgepick_wire.topics import DeviceTopic
-from fakes.host_site import FLEET
+from fakes.host_site import FLEET, two_variants
 
 WAIT_SECONDS = 15
 
@@ -106,6 +106,14 @@ def test_unreadable_birth_is_a_warning(broker, edgepick, fleet):
     assert "pi-2/birth" in listed.err
 
 
+def test_empty_fleet(broker, site, edgepick):
+    """A fleet that nobody has spoken for is said to be empty, by its name and broker."""
+    listed = edgepick("devices", "list", "--broker", broker.url)
+
+    assert listed.code == 0
+    assert f"no device of fleet {FLEET} has been heard at 127.0.0.1:{broker.port}" in listed.out
+
+
 def test_broker_away(edgepick):
     """Without a broker the exit code is 3."""
     assert edgepick("devices", "list", "--broker", "mqtt://127.0.0.1:1").code == 3
@@ -113,8 +121,6 @@ def test_broker_away(edgepick):
 
 def test_publish_to_one_device(broker, edgepick, fleet, site):
     """``publish --device`` tells that device alone, by the profile of its birth."""
-    from fakes.host_site import two_variants
-
     fleet("pi-1", DeviceTopic.BIRTH, born("pi-1"))
     folder = two_variants(site.folder / "out")
 
