@@ -149,6 +149,7 @@ class Process:
         self._since = clock.monotonic()
         self._answered = self._since
         self._ready = False
+        self._beyond_help = False
         self._probe = HealthProbe(Path(spec.socket_path)) if spec.socket_path else None
         self._result: RunnerResult | None = None
 
@@ -169,6 +170,7 @@ class Process:
             detail = f"used {memory.peak} bytes, the cap is {cap}"
             return RunnerObservation(state=RunnerState.OVER_MEMORY, rss_bytes=memory.now, detail=detail)
         state, detail = self._measuring() if self._mode is RunnerMode.MEASURE else self._serving()
+        self._beyond_help = state is RunnerState.HUNG
         return RunnerObservation(state=state, rss_bytes=memory.now if memory else None, detail=detail)
 
     def _measuring(self) -> tuple[RunnerState, str]:
@@ -222,8 +224,8 @@ class Process:
         return self._result
 
     def stop(self, *, grace_seconds: float = 2.0) -> None:
-        """End it and whatever it started; returns when it is gone."""
-        if self._popen.poll() is None and grace_seconds > 0:
+        """End it; returns when it is gone. A hung one is given no grace."""
+        if self._popen.poll() is None and grace_seconds > 0 and not self._beyond_help:
             self._popen.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._popen.wait(grace_seconds)
