@@ -179,7 +179,7 @@ def test_a_good_run_has_no_problems(good: DemoResult) -> None:
 
 def test_each_broken_promise_is_a_problem(good: DemoResult) -> None:
     """A missing choice, a silent device, a missed fault, and a download that starts again are all named."""
-    again = replace(good.delivery.resume, chunks_after=41, completed=False)
+    again = replace(good.delivery.resume, fetched_twice=17, completed=False)
     broken = replace(
         good,
         profiles=(replace(good.profiles[0], chosen=None),),

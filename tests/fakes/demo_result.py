@@ -136,7 +136,7 @@ def a_good_run() -> DemoResult:
                 chunks_total=41,
                 chunks_before=17,
                 chunks_after=24,
-                chunks_reused=17,
+                fetched_twice=0,
                 window=8,
                 completed=True,
             ),

@@ -45,8 +45,8 @@ class Member:
 
 
 MEMBERS = (
-    Member(device="pi4-kitchen", profile="raspberry-pi-4", runtimes=(LITERT,), site="house"),
-    Member(device="pi4-hall", profile="raspberry-pi-4", runtimes=(LITERT,), slow_link=True, site="house"),
+    Member(device="pi4-kitchen", profile="raspberry-pi-4", runtimes=(LITERT, ONNXRUNTIME), site="house"),
+    Member(device="pi4-hall", profile="raspberry-pi-4", runtimes=(LITERT, ONNXRUNTIME), slow_link=True, site="house"),
     Member(device="pi3-garage", profile="raspberry-pi-3", runtimes=(TFLITE_RUNTIME,), own_python=True, site="yard"),
     Member(device="coral-gate", profile="coral-usb-accelerator", runtimes=(LITERT,), site="yard"),
     Member(device="jetson-dock", profile="jetson-orin-nano", runtimes=(ONNXRUNTIME,), site="dock"),

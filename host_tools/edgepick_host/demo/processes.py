@@ -3,7 +3,7 @@
 import os
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +21,7 @@ class Child:
         name: For people.
         command: How it is started.
         log: Where what it says goes; every start appends.
+        environment: Its environment variables; ``None`` for ours.
         process: Its process, once started; a session of its own, so that its children end with it.
         starts: How often it was started.
     """
@@ -28,6 +29,7 @@ class Child:
     name: str
     command: tuple[str, ...]
     log: Path
+    environment: Mapping[str, str] | None = None
     process: "subprocess.Popen[bytes] | None" = field(default=None, repr=False)
     starts: int = 0
 
@@ -42,7 +44,12 @@ class Child:
             return
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                self.command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self.environment,
+                start_new_session=True,
             )
         self.starts += 1
 

@@ -35,15 +35,19 @@ class Progress:
 
     def heading(self, text: str) -> None:
         """Begin a part of the demo."""
-        self._console.print(f"\n[bold]{escape(text)}[/]")
+        self._say(f"\n[bold]{escape(text)}[/]")
 
     def note(self, text: str) -> None:
         """Say something that is true now."""
-        self._console.print(f"  [dim]{escape(text)}[/]")
+        self._say(f"  [dim]{escape(text)}[/]")
 
     def warn(self, text: str) -> None:
         """Say what is missing or was left out."""
-        self._console.print(f"  [yellow]! {escape(text)}[/]")
+        self._say(f"  [yellow]! {escape(text)}[/]")
+
+    def _say(self, text: str) -> None:
+        """Write one line; away from a terminal it is never folded."""
+        self._console.print(text, soft_wrap=not self._console.is_terminal)
 
     @contextmanager
     def step(self, title: str) -> Iterator[Step]:
@@ -54,12 +58,12 @@ class Progress:
                 step = _Line(title, lambda text: status.update(f" {escape(title)} [dim]{escape(text)}[/]"))
                 yield step
         else:
-            self._console.print(f"  ... {escape(title)}")
+            self._say(f"  ... {escape(title)}")
             step = _Line(title, lambda _text: None)
             yield step
         seconds = time.monotonic() - begun
         found = f": {step.last}" if step.last else ""
-        self._console.print(f"  [green]ok[/]  {escape(title + found)} [dim]({seconds:.1f} s)[/]")
+        self._say(f"  [green]ok[/]  {escape(title + found)} [dim]({seconds:.1f} s)[/]")
 
 
 class _Line:

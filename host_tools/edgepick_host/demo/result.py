@@ -64,7 +64,7 @@ class CandidateResult:
         energy_uj: Microjoules per inference.
         energy_reason: Why there is no energy.
         devices: How many devices measured it.
-        on_front: No other eligible variant is at least as good in both accuracy and latency.
+        on_front: No other eligible variant is at least as good in accuracy, latency and size together.
         standing: How it fared.
         reason: Why it was not chosen; empty for the chosen one.
     """
@@ -142,30 +142,25 @@ class ProfileResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resume:
-    """The device that was killed in the middle of a download.
+    """The device that was killed in the middle of a download, as the link to it saw the chunks go by.
 
     Attributes:
         device: Which.
-        chunks_total: Chunks of the bundle.
-        chunks_before: On disk when it was killed.
-        chunks_after: Fetched after the restart.
-        chunks_reused: Found on disk after the restart.
-        window: Chunks that may be in flight, and so be fetched twice, at a kill.
-        completed: It ended with the right digest.
+        chunks_total: Different chunks that it needed.
+        chunks_before: Had passed whole when it was killed.
+        chunks_after: Passed after the restart.
+        fetched_twice: Passed before and again after.
+        window: Chunks that may be in flight, and so pass twice, at a kill.
+        completed: It has everything, with the right digests.
     """
 
     device: str
     chunks_total: int
     chunks_before: int
     chunks_after: int
-    chunks_reused: int
+    fetched_twice: int
     window: int
     completed: bool
-
-    @property
-    def fetched_twice(self) -> int:
-        """Chunks that were fetched again although they had been on disk."""
-        return max(0, self.chunks_before + self.chunks_after - self.chunks_total)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
