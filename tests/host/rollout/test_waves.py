@@ -1,0 +1,76 @@
+"""Who is in which wave, and which plans are refused."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgepick_host.core.waves import CANARY, Plan, Seat, parse_waves, seat
+from edgepick_host.errors import ConfigError
+from edgepick_wire.errors import MalformedError
+
+NAMES = st.lists(st.from_regex(r"[a-z][a-z0-9]{0,5}", fullmatch=True), unique=True, min_size=1, max_size=60)
+
+
+@given(NAMES, st.integers(1, 5), st.sampled_from([(1.0,), (0.1, 0.5, 1.0), (0.01, 1.0)]), st.randoms())
+def test_membership_is_the_same_at_every_reading(names, canary, waves, order):
+    """Every device has exactly one wave, whatever order the devices are read in."""
+    plan = Plan(version="1", canary=canary, waves=waves)
+    seats = [Seat(device=n, online=True, previous=None) for n in names]
+    first = seat("r-1", plan, seats)
+    order.shuffle(seats)
+
+    assert seat("r-1", plan, seats) == first
+    assert sorted(m.device for m in first) == sorted(names)
+    assert sum(m.wave == CANARY for m in first) == min(canary, len(names))
+
+
+@given(NAMES, st.sampled_from([(0.25, 0.5, 1.0), (0.5, 1.0)]))
+def test_a_wave_ends_where_its_share_says(names, waves):
+    """After wave n no more than its share of the devices was reached (rounded up, and the canary at least)."""
+    plan = Plan(version="1", waves=waves)
+    members = seat("r-1", plan, [Seat(device=n, online=True, previous=None) for n in names])
+
+    for number, share in enumerate(waves, start=1):
+        reached = sum(m.wave <= number for m in members)
+        assert reached <= max(share * len(names) + 1, 1)
+        assert reached >= share * len(names) - 1e-6
+
+
+def test_the_canary_prefers_devices_that_are_online():
+    """An offline device is canary only when none is online."""
+    seats = [Seat(device=f"d{n}", online=n == 7, previous=None) for n in range(20)]
+
+    members = seat("r-1", Plan(version="1"), seats)
+
+    assert [m.device for m in members if m.wave == CANARY] == ["d7"]
+
+
+def test_another_rollout_has_another_order():
+    """The order is by rollout, so the same device is not the canary of every rollout."""
+    seats = [Seat(device=f"d{n}", online=True, previous=None) for n in range(20)]
+
+    orders = {tuple(m.device for m in seat(f"r-{n}", Plan(version="1"), seats)) for n in range(10)}
+
+    assert len(orders) == 10
+
+
+def test_percentages_become_shares():
+    """Percentages with and without the sign are read alike."""
+    assert parse_waves("10%, 50%,100%") == (0.1, 0.5, 1.0) == parse_waves("10,50,100")
+
+
+@pytest.mark.parametrize("text", ["", "50%", "100%,50%", "0%,100%", "half", "10%,10%,100%", "10%;100%", "50%,120%"])
+def test_waves_that_end_before_everybody_or_do_not_rise_are_refused(text):
+    """The message shows what a list of waves looks like."""
+    with pytest.raises(ConfigError, match="the last one 100%"):
+        parse_waves(text)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"canary": 0}, {"max_failures": 1.0}, {"min_confirmed": 0.0}, {"wave_seconds": 0.0}, {"soak_seconds": -1.0}],
+)
+def test_a_plan_that_gates_nothing_is_refused(wrong):
+    """No canary, no deadline or a tolerance of everything is no plan."""
+    with pytest.raises(MalformedError):
+        Plan(version="1", **wrong)
