@@ -1,5 +1,6 @@
 """What an operator does with rollouts: prepare, preview, start, ask. Works on the store alone."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from edgepick_host.core import rollout as core
@@ -63,9 +64,7 @@ def checked_plan(store: Store, model: str, plan: Plan) -> Plan:
     return plan
 
 
-def _of(
-    what: str, model: str, name: str, among: list[Release] | tuple[Release, ...], found: list[Release]
-) -> list[Release]:
+def _of(what: str, model: str, name: str, among: Sequence[Release], found: list[Release]) -> list[Release]:
     if found:
         return found
     known = {
