@@ -31,6 +31,9 @@ WINDOW = 16
 ACK_SECONDS = 30.0
 """How long an acknowledgement may take, reconnecting included, before the broker counts as lost."""
 
+PAGE_SECONDS = 0.1
+"""Silence after which :meth:`MqttBroker.retained` asks for its next filter."""
+
 RETAINED_SECONDS = 30.0
 """Longest time that :meth:`MqttBroker.retained` collects, however much keeps coming."""
 
@@ -46,6 +49,30 @@ class Subscription:
 
     topics: tuple[str, ...]
     on_message: OnMessage
+
+
+class Collected:
+    """Messages gathered until they stop coming; ``changed`` guards it and is told of each."""
+
+    def __init__(self, changed: threading.Condition) -> None:
+        self.found: dict[str, bytes] = {}
+        self._changed = changed
+        self._heard = time.monotonic()
+
+    def keep(self, topic: str, payload: bytes) -> None:
+        """Take in a message; the newest on a topic counts."""
+        with self._changed:
+            self.found[topic] = payload
+            self._heard = time.monotonic()
+            self._changed.notify_all()
+
+    def wait(self, quiet_seconds: float, done: Callable[[], bool]) -> None:
+        """Return when ``done``, or when nothing has come for ``quiet_seconds``, or after ``RETAINED_SECONDS``."""
+        self._heard = time.monotonic()
+        deadline = self._heard + RETAINED_SECONDS
+        with self._changed:
+            while not done() and (left := min(self._heard + quiet_seconds, deadline) - time.monotonic()) > 0:
+                self._changed.wait(left)
 
 
 class MqttBroker:
@@ -136,28 +163,34 @@ class MqttBroker:
         self._ask(subscription.topics)
 
     def retained(self, topics: Sequence[str], *, quiet_seconds: float = 0.5) -> dict[str, bytes]:
-        """Return the current retained messages on these filters.
+        """Return the current retained messages on these filters, once none has come for ``quiet_seconds``.
 
-        One filter is asked for at a time, until nothing has come for ``quiet_seconds``; a filter
-        without wildcards is done with its first message. A broker queues a bounded number of
-        messages for one subscriber (mosquitto: 1,000) and discards the rest without a word, so a
-        filter that matches more than about 1,000 retained messages may miss some: right for the
-        births of a fleet of some hundreds, wrong for chunks. A message that has been cleared is
-        left out.
+        It returns at once when every filter is a plain topic and each has been answered. A broker
+        queues a bounded number of messages for one subscriber (mosquitto: 1,000) and discards the
+        rest without a word; so the filters are asked one after the other, each when the last has
+        fallen silent. One filter that matches more than about 1,000 retained messages may still miss
+        some: right for the births of a fleet of some hundreds, wrong for chunks. A message that
+        has been cleared is left out.
 
         Raises:
             BrokerRefusedError: The broker does not allow it.
             UnreachableError: It did not answer.
         """
-        found: dict[str, bytes] = {}
-        for topic in topics:
-            found.update(self._collect(topic, quiet_seconds))
-        return {topic: payload for topic, payload in found.items() if payload}
+        collected = Collected(self._changed)
+        with contextlib.ExitStack() as listening:
+            for topic in dict.fromkeys(topics):
+                listening.enter_context(self._listening(topic, collected.keep))
+                if _is_wildcard(topic):
+                    collected.wait(PAGE_SECONDS, lambda: False)
+            collected.wait(quiet_seconds, lambda: all(topic in collected.found for topic in topics))
+        return {topic: payload for topic, payload in collected.found.items() if payload}
 
     def close(self) -> None:
         """Disconnect; the last will is not sent, and nothing is delivered afterwards."""
         self._client.disconnect()
         self._client.loop_stop()
+        if self._client.socket() is not None:  # it was just reconnecting, and missed the first call
+            self._client.disconnect()
         self._inbox.put(None)
         if self._dispatcher.is_alive() and threading.current_thread() is not self._dispatcher:
             self._dispatcher.join(5.0)
@@ -252,25 +285,6 @@ class MqttBroker:
                 hint="Give this host's user read access to the fleet's topics in the broker's access list.",
             )
 
-    def _collect(self, topic: str, quiet_seconds: float) -> dict[str, bytes]:
-        found: dict[str, bytes] = {}
-        heard = [time.monotonic()]
-
-        def keep(name: str, payload: bytes) -> None:
-            with self._changed:
-                found[name] = payload
-                heard[0] = time.monotonic()
-                self._changed.notify_all()
-
-        exact = not {"+", "#"} & set(topic)
-        with self._listening(topic, keep):
-            heard[0] = time.monotonic()
-            deadline = heard[0] + RETAINED_SECONDS
-            while not (exact and found) and time.monotonic() < min(heard[0] + quiet_seconds, deadline):
-                with self._changed:
-                    self._changed.wait(0.02)
-        return found
-
     @contextlib.contextmanager
     def _listening(self, topic: str, on_message: OnMessage) -> Iterator[None]:
         subscription = Subscription((topic,), on_message)
@@ -338,6 +352,10 @@ class MqttBroker:
             wanting = [s for s in self._subscriptions if any(paho.topic_matches_sub(t, topic) for t in s.topics)]
         for subscription in wanting:
             self._inbox.put(lambda s=subscription: s.on_message(topic, payload))  # type: ignore[misc]
+
+
+def _is_wildcard(topic: str) -> bool:
+    return bool({"+", "#"} & set(topic))
 
 
 def _guarded(work: Callable[[], None]) -> None:
