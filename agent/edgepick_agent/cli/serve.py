@@ -3,6 +3,7 @@
 Loads no command line library, as this is what a device keeps in memory.
 """
 
+import contextlib
 import os
 import signal
 import sys
@@ -16,6 +17,10 @@ from edgepick_agent.cli.failures import render
 from edgepick_agent.cli.journal import Log, log_to
 from edgepick_agent.config import read_config, require_settings
 from edgepick_agent.core.settings import AgentSettings
+from edgepick_agent.errors import AgentError
+
+Notify = Callable[[str], None]
+"""Sends a state to systemd, by sd_notify(3)."""
 
 
 def serve(config: str, *, verbose: bool = False) -> int:
@@ -39,13 +44,27 @@ def _serve(config: Path) -> None:
 
 
 def _run(settings: AgentSettings, stop: threading.Event, log: Log) -> None:
-    notify: Callable[[str], None] = app.adapter(app.TOOLS["notifier"])(os.environ)
+    notify: Notify = app.adapter(app.TOOLS["notifier"])(os.environ)
+    period: float | None = app.adapter(app.TOOLS["watchdog-seconds"])(os.environ)
+    if period is not None:
+        threading.Thread(target=_watch, args=(settings, stop, notify, period), name="watchdog", daemon=True).start()
     log(f"agent {settings.device} of fleet {settings.fleet} starts", about={"state_dir": settings.state_dir})
     try:
         app.run_agent(settings, stop=stop, on_ready=lambda: notify("READY=1"), log=log)
     finally:
         notify("STOPPING=1")
     log("agent stopped")
+
+
+def _watch(settings: AgentSettings, stop: threading.Event, notify: Notify, period: float) -> None:
+    """Tell systemd that the agent is alive, each time that its own loop has answered a request for status.
+
+    A hung loop gives no answer, so systemd hears nothing and starts the agent again.
+    """
+    while not stop.wait(period):
+        with contextlib.suppress(AgentError):
+            if app.read_status(settings).running:
+                notify("WATCHDOG=1")
 
 
 def _stop_on_signals(stop: threading.Event, log: Log) -> None:

@@ -1,6 +1,8 @@
 """Fixtures of the technician's commands: a runner for them, signed root documents, configurations."""
 
+import io
 import json
+import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +12,14 @@ from click.testing import CliRunner, Result
 from nacl.signing import SigningKey
 
 from edgepick_agent.cli.commands import cli
-from edgepick_wire import codec, envelope
+from edgepick_wire import bundle, codec, envelope
 from edgepick_wire.envelope import DocumentType, Envelope, Role, Signature
+from edgepick_wire.ids import digest_of
+from edgepick_wire.limits import CHUNK_BYTES
+from edgepick_wire.manifest import FileEntry, Manifest, ModelFormat, RuntimeChoice, RuntimeName
 from edgepick_wire.trust import RootDocument
+
+MODEL = Path(__file__).parents[3] / "host_tools/edgepick_host/demo/data/digits.tflite"
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,38 @@ class Fleet:
     @property
     def public(self) -> str:
         return bytes(self.key.verify_key).hex()
+
+
+def entry_of(name: str, data: bytes) -> FileEntry:
+    chunks = [data[i : i + CHUNK_BYTES] for i in range(0, len(data), CHUNK_BYTES)]
+    index = b"".join(bytes.fromhex(digest_of(chunk)) for chunk in chunks)
+    return FileEntry(
+        name=name, size=len(data), sha256=digest_of(data), chunk_size=CHUNK_BYTES, index=(digest_of(index),)
+    )
+
+
+@pytest.fixture
+def bundle_file(fleet: Fleet, tmp_path: Path) -> Callable[..., Path]:
+    """Provide a function that writes the demo's model as a signed bundle file."""
+
+    def write(version: str = "1", *, content: bytes | None = None, **changes: object) -> Path:
+        data = MODEL.read_bytes()
+        fields = {
+            "fleet": "farm", "model": "digits", "version": version, "variant": "float32", "security_epoch": 0,
+            "profiles": ("generic-linux",), "format": ModelFormat.TFLITE, "model_file": "model.tflite",
+            "runtimes": (RuntimeChoice(name=RuntimeName.LITERT),), "files": (entry_of("model.tflite", data),),
+        }  # fmt: skip
+        signed = fleet.sign(DocumentType.MANIFEST, codec.encode(Manifest(**{**fields, **changes})))
+        path = tmp_path / f"digits-{version}{bundle.SUFFIX}"
+        with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as archive:
+            members = {bundle.MANIFEST_MEMBER: signed, f"{bundle.FILES_PREFIX}model.tflite": content or data}
+            for name, member in members.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(member)
+                archive.addfile(info, io.BytesIO(member))
+        return path
+
+    return write
 
 
 @pytest.fixture
