@@ -29,28 +29,25 @@ def print_json_line(value: object) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Write a table to stdout; cells are taken literally and fold instead of being cut off."""
+    """Write a table to stdout; cells are taken literally."""
     console().print(table(columns, rows))
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """Return a table without a frame; its first column never breaks."""
+    """Return a table without a frame; only its last column breaks, between words where it can."""
     result = Table(box=None, header_style="bold", pad_edge=False)
-    for number, column in enumerate(columns):
-        result.add_column(column, overflow="fold", no_wrap=number == 0)
+    for number, column in enumerate(columns, 1):
+        result.add_column(column, overflow="fold", no_wrap=number < len(columns))
     for row in rows:
         result.add_row(*(Text(cell) for cell in row))
     return result
 
 
 def print_facts(facts: Sequence[tuple[str, str]]) -> None:
-    """Write ``name  value`` lines to stdout."""
-    result = Table(box=None, show_header=False, pad_edge=False)
-    result.add_column(style="bold", no_wrap=True)
-    result.add_column(overflow="fold")
+    """Write ``name  value`` lines to stdout, never broken: a digest must survive being copied."""
+    width = max(len(name) for name, _ in facts)
     for name, value in facts:
-        result.add_row(name, Text(value))
-    console().print(result)
+        click.echo(f"{name:<{width}}  {value}")
 
 
 def console() -> Console:
