@@ -4,16 +4,19 @@ Only members with an expected name are read, only as far as the manifest says, a
 written under a name from the archive.
 """
 
-import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgepick_agent.core.admission import refuse
 from edgepick_agent.errors import RefusedError
 from edgepick_wire import limits
 from edgepick_wire.bundle import FILES_PREFIX, MANIFEST_MEMBER
 from edgepick_wire.messages import RefusalCode
+
+if TYPE_CHECKING:
+    import tarfile  # at run time only when a bundle is read: it brings three compression libraries along
 
 READ_BYTES = 256 * 1024
 MEMBERS_MAX = limits.MAX_ITEMS + 2
@@ -48,7 +51,9 @@ class BundleFile:
 
 
 @contextmanager
-def _opened(path: str) -> Iterator[tarfile.TarFile]:
+def _opened(path: str) -> "Iterator[tarfile.TarFile]":
+    import tarfile
+
     try:
         with tarfile.open(Path(path), "r:") as archive:
             yield archive
@@ -58,7 +63,7 @@ def _opened(path: str) -> Iterator[tarfile.TarFile]:
         raise _malformed(path, error.strerror or str(error)) from error
 
 
-def _members(archive: tarfile.TarFile, path: str) -> Iterator[tarfile.TarInfo]:
+def _members(archive: "tarfile.TarFile", path: str) -> "Iterator[tarfile.TarInfo]":
     for count, member in enumerate(archive):
         if count >= MEMBERS_MAX:
             raise _malformed(path, f"more than {MEMBERS_MAX} members")
@@ -67,7 +72,7 @@ def _members(archive: tarfile.TarFile, path: str) -> Iterator[tarfile.TarInfo]:
         yield member
 
 
-def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Iterator[bytes]:
+def _content(archive: "tarfile.TarFile", member: "tarfile.TarInfo") -> Iterator[bytes]:
     stream = archive.extractfile(member)
     assert stream is not None
     while piece := stream.read(READ_BYTES):

@@ -141,11 +141,12 @@ def pump(fetch: Fetch, now: float) -> tuple[Fetch, Asks]:
 
 
 def _fill(fetch: Fetch, now: float) -> tuple[Fetch, tuple[str, ...]]:
-    due = tuple(retry for retry in fetch.again if retry.not_before <= now)
-    room = _whole_packets(fetch, fetch.width - len(fetch.waiting), len(due) + len(fetch.order) - fetch.cursor)
+    due, room = _due(fetch, now), _room(fetch, now)
     if room <= 0:
         return fetch, ()
-    retried, fresh = due[:room], fetch.order[fetch.cursor : fetch.cursor + max(0, room - len(due))]
+    # What was never asked for goes first: chunks that are nowhere must not hold up those that are there.
+    fresh = fetch.order[fetch.cursor : fetch.cursor + room]
+    retried = due[: room - len(fresh)]
     asked = {retry.digest: retry.asked + 1 for retry in retried} | dict.fromkeys(fresh, 1)
     filled = replace(
         fetch,
@@ -157,7 +158,14 @@ def _fill(fetch: Fetch, now: float) -> tuple[Fetch, tuple[str, ...]]:
     return filled, tuple(asked)
 
 
-def _whole_packets(fetch: Fetch, room: int, available: int) -> int:
+def _due(fetch: Fetch, now: float) -> tuple[Retry, ...]:
+    return tuple(retry for retry in fetch.again if retry.not_before <= now)
+
+
+def _room(fetch: Fetch, now: float) -> int:
+    """Return how many chunks may be asked for now: whole packets, unless fewer are left to ask for."""
+    room = fetch.width - len(fetch.waiting)
+    available = len(_due(fetch, now)) + len(fetch.order) - fetch.cursor
     if room >= available:
         return available
     packet = min(TOPICS_PER_PACKET, fetch.width)
@@ -221,14 +229,16 @@ def tick(fetch: Fetch, now: float) -> tuple[Fetch, Asks, tuple[str, ...]]:
     """
     if not fetch.connected:
         return fetch, Asks(), ()
-    silent = bool(fetch.waiting) and now - fetch.heard_at >= _patience(fetch)
+    silent = bool(fetch.waiting) and now >= _silent_from(fetch)
     fetch, missing = _give_up(fetch, now) if silent else (fetch, ())
     fetch, asks = pump(fetch, now)
     return fetch, asks, missing
 
 
-def _patience(fetch: Fetch) -> float:
-    return min(PATIENCE_MAX_SECONDS, fetch.settings.timeout_seconds * float(2 ** min(fetch.rounds, 10)))
+def _silent_from(fetch: Fetch) -> float:
+    """Return when the patience ends; the same number that :func:`next_wake` gives, to the last bit."""
+    patience = fetch.settings.timeout_seconds * float(2 ** min(fetch.rounds, 10))
+    return fetch.heard_at + min(PATIENCE_MAX_SECONDS, patience)
 
 
 def _give_up(fetch: Fetch, now: float) -> tuple[Fetch, tuple[str, ...]]:
@@ -244,13 +254,14 @@ def _give_up(fetch: Fetch, now: float) -> tuple[Fetch, tuple[str, ...]]:
     return narrower, missing
 
 
-def next_wake(fetch: Fetch) -> float | None:
-    """Return when :func:`tick` has something to do, if nothing arrives before."""
+def next_wake(fetch: Fetch, now: float) -> float | None:
+    """Return when :func:`tick` has something to do after ``now``, if nothing arrives before."""
     if not fetch.connected:
         return None
-    times = [retry.not_before for retry in fetch.again]
+    # A retry that is due already waits for room, which an arrival or the silence makes.
+    times = [retry.not_before for retry in fetch.again if retry.not_before > now]
     if fetch.waiting:
-        times.append(fetch.heard_at + _patience(fetch))
+        times.append(_silent_from(fetch))
     return min(times, default=None)
 
 

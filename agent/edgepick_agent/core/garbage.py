@@ -20,7 +20,10 @@ def _wanted(agent: Agent) -> set[str]:
 
 
 def downloads_in_use(agent: Agent) -> frozenset[str] | None:
-    """Return the digests of files that are being fetched; ``None`` if that is not known."""
+    """Return the digests of files that are being fetched; ``None`` if that is not known.
+
+    Before the desired state has arrived, and while something is put off, any part may be wanted.
+    """
     if agent.job is None:
-        return frozenset() if not agent.later else None
+        return frozenset() if desired_of(agent) is not None and not agent.later else None
     return frozenset(entry.sha256 for entry in agent.job.content.files) if agent.job.content else None

@@ -39,9 +39,9 @@ def _begin_next(turn: Turn, wanted: tuple[Job, ...]) -> None:
     ready = next((job for job in wanted if _ready(turn, job)), None)
     if ready is not None:
         begin(turn, ready)
-    elif not turn.agent.swept:
+    elif not turn.agent.swept and not wanted and desired_of(turn.agent) is not None:
         turn.change(swept=True)
-        turn.do(CollectGarbage(None, downloads_in_use(turn.agent) if not wanted else None))
+        turn.do(CollectGarbage(None, downloads_in_use(turn.agent)))
 
 
 def _ready(turn: Turn, job: Job) -> bool:
@@ -99,12 +99,12 @@ def _lacking(agent: Agent, assignment: Assignment) -> bool:
     return verdict.outcome is Outcome.REFUSED
 
 
-def next_try(agent: Agent) -> float | None:
-    """Return when something that was put off may be tried again."""
-    if agent.job is not None or not agent.later:
-        return None
-    wanted = {job.key for job in _wanted_jobs(agent)}
-    return min((at for key, at in agent.later.items() if key in wanted), default=None)
+def next_looks(agent: Agent) -> list[float]:
+    """Return when something that was put off may be tried again, and when the job has waited long enough."""
+    times = [at for key, at in agent.later.items() if key in {job.key for job in _wanted_jobs(agent)}]
+    if agent.job is not None and agent.job.stage in NETWORK_STAGES:
+        times.append(agent.job.heard_at + STALL_SECONDS + 1.0)
+    return times
 
 
 def forgive(turn: Turn) -> None:

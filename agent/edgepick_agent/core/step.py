@@ -145,15 +145,13 @@ def _on_state_not_written(turn: Turn, event: StateNotWritten) -> None:
         turn.fail(event.detail)
 
 
-def next_wake(agent: Agent) -> float | None:
-    """Return the monotonic time at which a :class:`Tick` is due, if nothing happens before."""
+def next_wake(agent: Agent, now: float) -> float | None:
+    """Return the next time after ``now`` at which a :class:`Tick` is due, if nothing happens before."""
     times = [s.supervisor.next_start for s in agent.serving.values() if not s.runs and not s.supervisor.gave_up]
     if agent.job is not None and agent.job.fetch is not None:
-        times.append(fetch.next_wake(agent.job.fetch))
-    if agent.job is not None and agent.job.stage in planning.NETWORK_STAGES:
-        times.append(agent.job.heard_at + planning.STALL_SECONDS + 1.0)
-    times.append(planning.next_try(agent))
-    return min((at for at in times if at is not None), default=None)
+        times.append(fetch.next_wake(agent.job.fetch, now))
+    times += planning.next_looks(agent)
+    return min((at for at in times if at is not None and at > now), default=None)
 
 
 def without_reports(agent: Agent, ids: tuple[str, ...]) -> Agent:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from edgepick_agent.core import places
 from edgepick_agent.core.admission import label_of, refuse
 from edgepick_agent.core.endings import close_job, end_measurement, refuse_job, revert_job, run_key
-from edgepick_agent.core.events import RunnerNotStarted, RunnerSeen, StartRunner
+from edgepick_agent.core.events import RunnerNotStarted, RunnerSeen, StartRunner, StopRunner
 from edgepick_agent.core.outbox import report_incident
 from edgepick_agent.core.runner_spec import (
     GoldenFile,
@@ -162,6 +162,7 @@ def _tried(turn: Turn, job: Job, measurement: Measurement) -> None:
     turn.keep(without_attempts(turn.agent.durable, f"run/{job.key}"))
     turn.change(manifests={**turn.agent.manifests, job.manifest: job.content})
     turn.set_job(stage=Stage.START, deadline=None)
+    turn.do(StopRunner(run_key(job.manifest)))
 
 
 def _wrong_answers(job: Job, measurement: Measurement) -> str | None:

@@ -30,7 +30,7 @@ PAUSE_UNWRITTEN_SECONDS = 10.0
 """Time until an event is handled again whose consequence could not be written down."""
 DEFERRED_MAX = 64
 IDLE_SECONDS = 30.0
-"""Longest sleep; timers of the core are recomputed then."""
+"""Longest sleep."""
 RESEND_SECONDS = 900.0
 """Reports that nobody acknowledged are sent again after this, whatever the host says about itself."""
 
@@ -84,6 +84,7 @@ class AgentLoop:
         self._ask_count = 0
         self._deferred: deque[tuple[float, e.Event]] = deque(maxlen=DEFERRED_MAX)
         self._look_at = 0.0
+        self._wake_at = parts.clock.monotonic()
         self._resend_at = parts.clock.monotonic() + RESEND_SECONDS
         self._performers = self._table()
 
@@ -121,21 +122,20 @@ class AgentLoop:
             return None
 
     def _sleep_seconds(self) -> float:
-        now = self._parts.clock.monotonic()
-        times = [now + IDLE_SECONDS, self._deferred[0][0] if self._deferred else None, next_wake(self.agent)]
+        times = [self._wake_at, *(at for at, _ in self._deferred)]
         if self._parts.runners:
             times.append(self._look_at)
-        return max(0.0, min(at for at in times if at is not None) - now)
+        return max(0.0, min(times) - self._parts.clock.monotonic())
 
     def _on_time(self) -> bool:
         now = self._parts.clock.monotonic()
         due = [event for at, event in self._deferred if at <= now]
         self._deferred = deque(((at, event) for at, event in self._deferred if at > now), maxlen=DEFERRED_MAX)
         looks = self._looks(now)
-        wake = next_wake(self.agent)
-        ticks = (e.Tick(),) if wake is not None and wake <= now else ()
+        ticks = (e.Tick(),) if self._wake_at <= now else ()
         for event in (*due, *looks, *ticks):
             self.handle(event)
+        self._wake_at = min(next_wake(self.agent, now) or now + IDLE_SECONDS, now + IDLE_SECONDS)
         self._resend(now)
         return bool(due or looks or ticks)
 

@@ -115,7 +115,9 @@ class Bundles:
     def store(self, digest: str, content: Manifest, raw: bytes) -> tuple[str, ...]:
         """Move every fetched file into its place and the manifest after them; return the names of bad files."""
         bad = tuple(entry.name for entry in content.files if not self._settle(digest, entry))
-        if not bad:
+        if bad:
+            self._remove_bundle(digest)
+        else:
             self._storage.write(places.manifest_file(digest), raw)
         return bad
 

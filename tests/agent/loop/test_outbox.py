@@ -1,0 +1,166 @@
+"""Reports reach the host at least once, whatever happens in between."""
+
+from edgepick_agent.core import outbox
+from edgepick_agent.core.state import AgentState
+from edgepick_agent.core.turn import Agent, Context, Turn
+from edgepick_wire import codec, topics
+from edgepick_wire.messages import Ack, Birth, Incident, IncidentCode, InstallOutcome, Outcome, Presence
+from fakes.agent_bench import SETTINGS, Bench
+from fakes.host_stand_in import bundle
+from wire.wire_keys import check, root
+
+ONE = bundle("1")
+
+
+def installed() -> Bench:
+    bench = Bench().boot()
+    bench.host.publish(ONE)
+    bench.host.want(ONE)
+    return bench.run(15)
+
+
+def host_is(bench: Bench, session: int) -> None:
+    presence = Presence(session=session, online=True)
+    bench.broker.publish(topics.host("demo"), codec.encode(presence))
+    bench.run(1)
+
+
+def sent(bench: Bench) -> int:
+    return len(bench.broker.payloads("/report"))
+
+
+def test_a_report_waits_until_it_is_acknowledged():
+    """The acknowledgement removes the report from disk; until then it is there."""
+    bench = installed()
+    (report,) = bench.reports
+    waiting = bench.storage.names("outbox")
+
+    ack = Ack(ids=(report.id, "unknown"))
+    bench.broker.publish("edgepick/1/demo/d/pi-1/ack", codec.encode(ack), retain=False)
+    bench.run(1)
+
+    assert waiting == [f"{report.id}.json"]
+    assert bench.storage.names("outbox") == []
+
+
+def test_reports_are_sent_again_to_a_new_host_and_in_a_new_session_only():
+    """A host that starts anew gets everything once more; the same host session does not."""
+    bench = installed()
+    counts = [sent(bench)]
+
+    for session in (1, 1, 2):
+        host_is(bench, session)
+        counts.append(sent(bench))
+
+    assert counts == [1, 2, 2, 3]
+
+
+def test_reports_survive_a_restart_and_a_broken_connection():
+    """After a power cut and after every reconnection the unacknowledged reports are sent."""
+    bench = installed()
+    bench.cut_power()
+    bench.boot().run(2)
+    after_restart = sent(bench)
+    bench.transport.disconnect()
+    bench.transport.connect()
+    bench.run(2)
+
+    assert after_restart == 2
+    assert sent(bench) == 3
+    assert len(bench.reports) == 1
+
+
+def test_reports_are_sent_again_after_a_long_silence():
+    """Even if neither side restarts, nothing unacknowledged is forgotten."""
+    bench = installed()
+
+    bench.run(1000, step=10.0)
+
+    assert sent(bench) == 2
+
+
+def test_rubbish_on_the_ack_topic_drops_nothing():
+    """Only a well-formed acknowledgement removes a report."""
+    bench = installed()
+
+    bench.broker.publish("edgepick/1/demo/d/pi-1/ack", b"rubbish", retain=False)
+    bench.run(1)
+
+    assert len(bench.storage.names("outbox")) == 1
+
+
+def turn() -> Turn:
+    context = Context(settings=SETTINGS, first_root=root(), check=check, state_dir="/memory")
+    return Turn(Agent(durable=AgentState(session=1)), context, 0.0, 0.0)
+
+
+def test_a_full_outbox_drops_the_oldest_incidents_first_and_says_how_many():
+    """Outcomes outlive incidents; the next incident tells how much was lost."""
+    busy = turn()
+    outcome = InstallOutcome(model="digits", manifest=ONE.digest, outcome=Outcome.CONFIRMED, sequence=1)
+    for _ in range(100):
+        outbox.report_install(busy, outcome)
+    for number in range(outbox.OUTBOX_LIMIT):
+        outbox.report_incident(busy, Incident(code=IncidentCode.FELL_BACK, detail=str(number)))
+
+    kept = busy.agent.outbox
+    assert len(kept) == outbox.OUTBOX_LIMIT
+    assert len([i for i in kept if "-install-" in i]) == 100
+    assert kept[-1].split("-")[1] == f"{100 + outbox.OUTBOX_LIMIT:06d}"
+    assert "were dropped" in str(busy.effects)
+
+
+def test_an_incident_that_comes_in_floods_is_counted_instead_of_repeated():
+    """A hundred corrupt chunks within seconds are one report, and the count comes with the next."""
+    busy = turn()
+    incident = Incident(code=IncidentCode.CHUNK_CORRUPT, detail="x", model="digits")
+    for _ in range(100):
+        outbox.report_incident(busy, incident)
+    busy.now += outbox.QUIET_SECONDS
+
+    outbox.report_incident(busy, incident)
+
+    reports = [e for e in busy.effects if isinstance(e, outbox.SaveReport)]
+    assert len(reports) == 2
+    assert b'"count":100' in reports[1].payload
+
+
+def test_report_ids_differ_even_if_a_device_lost_its_state():
+    """Two devices, or one that counts from one again, never make the same id."""
+    first, second = turn(), turn()
+    second.wall = 1.0
+
+    for one in (first, second):
+        outbox.report_incident(one, Incident(code=IncidentCode.FELL_BACK, detail="x"))
+
+    assert first.agent.outbox != second.agent.outbox
+
+
+def test_birth_and_presence_are_said_at_every_connection():
+    """Session and runtimes are in the birth, the same session in presence and last will."""
+    bench = Bench().boot()
+    bench.run(1)
+    bench.transport.disconnect()
+    bench.transport.connect()
+    bench.run(1)
+
+    births = [codec.decode(Birth, p) for p in bench.broker.payloads("/birth")]
+    presences = [codec.decode(Presence, p) for p in bench.broker.payloads("/presence")]
+    assert [b.session for b in births] == [1, 1]
+    assert births[0].runtimes == bench.runtimes
+    assert presences == [
+        Presence(session=1, online=True),
+        Presence(session=1, online=False),
+        Presence(session=1, online=True),
+    ]
+
+
+def test_the_session_counts_up_with_every_start():
+    """A late last will of an older session can be told from the present one."""
+    bench = Bench().boot()
+    bench.run(1)
+    bench.cut_power()
+
+    bench.boot().run(1)
+
+    assert bench.reported.session == 2

@@ -1,0 +1,214 @@
+"""Runners that die, hang and swell after they were activated, and devices that go down with them."""
+
+import pytest
+
+from edgepick_agent.core import places
+from edgepick_wire.messages import IncidentCode, Outcome, Phase, RefusalCode
+from fakes.agent_bench import Bench, with_runner
+from fakes.host_stand_in import bundle
+from fakes.runner_launcher import Script
+
+ONE, TWO = bundle("1"), bundle("2")
+
+
+def running(*made, settings=None) -> Bench:
+    bench = Bench(settings=settings) if settings else Bench()
+    bench.boot()
+    for one in made:
+        bench.host.publish(one)
+        bench.host.want(one, rollout=one.content.version)
+        bench.run(15)
+    return bench
+
+
+def codes(bench: Bench) -> list[IncidentCode]:
+    return [i.code for i in bench.incidents]
+
+
+def test_a_killed_runner_is_reported_and_started_again_after_a_pause():
+    """One crash is an incident and a restart; the variant stays active."""
+    bench = running(ONE)
+
+    bench.launcher.started[-1].killed = True
+    bench.run(10)
+
+    assert codes(bench) == [IncidentCode.RUNNER_CRASHED, IncidentCode.RUNNER_RESTARTED]
+    assert bench.launcher.alive() == ["1"]
+    assert bench.model().phase is Phase.CONFIRMED
+
+
+@pytest.mark.parametrize("serve", ["crashes", "hangs", "swells"])
+def test_a_confirmed_variant_that_keeps_failing_falls_back_to_the_previous_one(serve):
+    """After the allowed failures in a row the previous variant serves, and the host is told."""
+    bench = running(ONE, TWO)
+    bench.launcher.scripts["2"] = Script(serve=serve)
+    bench.launcher.started[-1].killed = True
+
+    bench.run(60)
+
+    outcome = bench.outcomes[-1]
+    assert codes(bench)[-1] is IncidentCode.FELL_BACK
+    assert (outcome.outcome, outcome.manifest, outcome.active) == (Outcome.REVERTED, TWO.digest, ONE.digest)
+    assert outcome.rollout == "2"
+    assert outcome.refusal is not None
+    assert outcome.refusal.code is RefusalCode.RUNNER_FAILED
+    assert bench.launcher.alive() == ["1"]
+    assert bench.sockets == {"run/digits.sock": places.runner_socket(ONE.digest)}
+    assert (bench.model().phase, bench.model().active) == (Phase.REVERTED, ONE.digest)
+
+
+def test_an_unconfirmed_variant_that_dies_after_it_was_activated_falls_back():
+    """Failures within the confirmation time revert the installation; the old runner was still there."""
+    bench = running(ONE, settings=with_runner(confirm_seconds=30.0))
+    bench.run(60)
+    first = bench.launcher.started[-1]
+    bench.host.publish(TWO)
+    bench.host.want(TWO, rollout="2")
+    bench.run(5)
+    active = bench.model().active
+    bench.launcher.scripts["2"] = Script(serve="crashes")
+    bench.launcher.started[-1].killed = True
+
+    bench.run(60)
+
+    assert active == TWO.digest
+    assert bench.outcomes[-1].outcome is Outcome.REVERTED
+    assert bench.model().active == ONE.digest
+    assert first.running
+
+
+def test_the_only_variant_is_restarted_for_ever():
+    """Without a previous variant a confirmed one is never given up, only started ever more rarely."""
+    bench = running(ONE)
+    bench.launcher.scripts["1"] = Script(serve="crashes")
+    bench.launcher.started[-1].killed = True
+    bench.run(600, step=1.0)
+    tries = len(bench.launcher.started)
+    bench.launcher.scripts["1"] = Script()
+
+    bench.run(120, step=1.0)
+
+    assert IncidentCode.FELL_BACK not in codes(bench)
+    assert 8 < tries < 40
+    assert bench.launcher.alive() == ["1"]
+
+
+def test_a_first_variant_that_never_serves_leaves_the_device_empty_and_says_so():
+    """With nothing to go back to, the model is not active, and the outcome says reverted."""
+    bench = Bench().boot()
+    bench.launcher.scripts["1"] = Script(serve="crashes")
+    bench.host.publish(ONE)
+    bench.host.want(ONE, rollout="1")
+
+    bench.run(60)
+
+    assert bench.outcomes[-1].outcome is Outcome.REVERTED
+    assert bench.model().active is None
+    assert bench.launcher.alive() == []
+    assert bench.sockets == {}
+
+
+def test_falling_back_never_goes_below_the_security_epoch():
+    """A confirmed epoch is not left again: the failing new variant is kept rather than the old hole reopened."""
+    safe = bundle("2", security_epoch=5)
+    bench = running(ONE, safe)
+    bench.launcher.scripts["2"] = Script(serve="crashes")
+    bench.launcher.started[-1].killed = True
+
+    bench.run(60)
+
+    assert bench.reported.security_epoch == 5
+    assert bench.model().active == safe.digest
+    assert IncidentCode.FELL_BACK not in codes(bench)
+
+
+def test_a_launcher_that_cannot_start_anything_counts_as_a_failing_runner():
+    """A missing interpreter fails the trial with its reason instead of stopping the agent."""
+    bench = Bench().boot()
+    bench.launcher.refuses = True
+    bench.host.publish(ONE)
+    bench.host.want(ONE, rollout="1")
+
+    bench.run(10)
+
+    refusal = bench.outcomes[-1].refusal
+    assert refusal is not None
+    assert "cannot be started" in refusal.detail
+
+
+def test_a_trial_that_takes_the_device_down_is_not_begun_for_ever():
+    """After three power cuts during the same trial the variant is reverted without another try."""
+    bench = running(ONE)
+    bench.launcher.scripts["2"] = Script(measure="slow")
+    bench.host.publish(TWO)
+    bench.host.want(TWO, rollout="2")
+    for _ in range(3):
+        bench.run(10)
+        bench.cut_power()
+        bench.boot()
+
+    bench.run(10)
+
+    tries = [p for p in bench.launcher.started if p.spec.version == "2"]
+    assert len(tries) == 3
+    assert bench.outcomes[-1].outcome is Outcome.REVERTED
+    assert bench.model().active == ONE.digest
+
+
+def test_a_variant_that_takes_the_device_down_before_it_is_confirmed_is_left():
+    """After three power cuts while it was active and unconfirmed, the device starts with the previous variant."""
+    bench = running(ONE, settings=with_runner(confirm_seconds=30.0))
+    bench.run(60)
+    bench.host.publish(TWO)
+    bench.host.want(TWO, rollout="2")
+    for _ in range(4):
+        bench.run(8)
+        bench.cut_power()
+        bench.boot()
+
+    bench.run(10)
+
+    assert bench.model().active == ONE.digest
+    assert codes(bench)[-1] is IncidentCode.FELL_BACK
+    assert bench.outcomes[-1].manifest == TWO.digest
+
+
+def test_a_variant_whose_files_rot_is_left_at_the_next_start():
+    """A model file that changed on disk is never run again: the previous one is, and the wanted one is fetched anew."""
+    bench = running(ONE, TWO)
+    name = places.bundle_file(TWO.digest, "model.tflite")
+    bench.cut_power()
+    bench.storage.files[name] = b"rot" + bench.storage.files[name][3:]
+
+    bench.boot().turn()
+    first = bench.loop.agent.durable.models["digits"].current
+    bench.run(20)
+
+    assert first is not None
+    assert first.manifest == ONE.digest
+    assert bench.model().active == TWO.digest
+    assert bench.storage.read(name) == TWO.files["model.tflite"]
+
+
+def test_a_damaged_state_file_is_put_aside_and_the_store_decides():
+    """A state that cannot be read is kept for a person; the model runs on, and the agent says so loudly."""
+    bench = running(ONE, TWO)
+    bench.cut_power()
+    bench.storage.files["state.json"] = b"{ not a state"
+
+    bench.boot().run(20)
+
+    assert bench.storage.read("state.json.damaged") == b"{ not a state"
+    assert any("state was damaged" in line for line in bench.log)
+    assert bench.model().active == TWO.digest
+    assert bench.model().phase is Phase.CONFIRMED
+
+
+def test_an_active_variant_is_served_without_a_broker():
+    """A device that boots without a network runs its model at once."""
+    bench = running(ONE)
+    bench.cut_power()
+
+    bench.boot(online=False).run(5)
+
+    assert bench.launcher.alive() == ["1"]

@@ -1,0 +1,132 @@
+"""Runners that do what a script says, without a process."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edgepick_agent.core.runner_spec import RunnerFailure, RunnerMode, RunnerResult, RunnerSpec
+from edgepick_agent.ports import RunnerObservation, RunnerState
+from edgepick_wire.metrics import (
+    Conditions,
+    EnergySummary,
+    GoldenResult,
+    LatencySummary,
+    Measurement,
+    MeasurePlan,
+    MemorySummary,
+    RuntimeUsed,
+    Verdict,
+)
+
+
+def measurement(plan: MeasurePlan, *, passed: bool = True) -> Measurement:
+    """Return a measurement with invented figures."""
+    return Measurement(
+        plan=plan,
+        runtime=RuntimeUsed(name="litert", version="2.1", accelerator="cpu"),
+        load_ns=1,
+        first_inference_ns=1,
+        latency=LatencySummary(runs=5, mean_ns=5, stdev_ns=1, min_ns=4, max_ns=6, p50_ns=5),
+        throughput_per_s=100.0,
+        memory=MemorySummary(
+            peak_rss_bytes=1,
+            steady_rss_bytes=1,
+            private_bytes=1,
+            proportional_bytes=1,
+            baseline_rss_bytes=1,
+            model_file_bytes=1,
+        ),
+        energy=EnergySummary(reason="no sensor"),
+        golden=GoldenResult(
+            samples=8,
+            agreement=float(passed),
+            mean_abs_error=0.0,
+            accuracy=None,
+            finite=True,
+            passed=passed,
+            detail="8 of 8 agree" if passed else "0 of 8 agree",
+        ),
+        conditions=Conditions(stand_in=True, machine="a fake"),
+        verdict=Verdict.VALID,
+    )
+
+
+@dataclass
+class Script:
+    """How the runners of one version behave.
+
+    ``measure``: "passes", "fails" (wrong answers), "cannot" (a failure), "crashes", "hangs" or "swells".
+    ``serve``: "serves", "crashes", "hangs", "swells" or "slow" (never ready, never failed).
+    """
+
+    measure: str = "passes"
+    serve: str = "serves"
+
+
+@dataclass
+class ScriptedProcess:
+    """Keeps ``edgepick_agent.ports.RunnerProcess``."""
+
+    spec: RunnerSpec
+    mode: RunnerMode
+    script: Script
+    pid: int
+    running: bool = True
+    looks: int = 0
+    killed: bool = False
+
+    def observe(self) -> RunnerObservation:
+        self.looks += 1
+        if not self.running or self.killed:
+            return RunnerObservation(state=RunnerState.EXITED, exit_code=-9, detail="killed by SIGKILL")
+        behaviour = self.script.measure if self.mode is RunnerMode.MEASURE else self.script.serve
+        return self._observe(behaviour)
+
+    def _observe(self, behaviour: str) -> RunnerObservation:
+        if self.looks == 1 or behaviour == "slow":
+            return RunnerObservation(state=RunnerState.STARTING, rss_bytes=1)
+        if behaviour == "hangs":
+            return RunnerObservation(state=RunnerState.HUNG, rss_bytes=1, detail="no answer")
+        if behaviour == "swells":
+            return RunnerObservation(state=RunnerState.OVER_MEMORY, rss_bytes=1 << 40, detail="too much memory")
+        if behaviour == "crashes":
+            return RunnerObservation(state=RunnerState.EXITED, exit_code=-11, detail="killed by SIGSEGV")
+        if behaviour == "serves":
+            return RunnerObservation(state=RunnerState.READY, rss_bytes=1)
+        return RunnerObservation(state=RunnerState.EXITED, exit_code=0)
+
+    def result(self) -> RunnerResult | None:
+        if self.mode is RunnerMode.SERVE or self.script.measure in {"crashes", "hangs", "swells"} or self.killed:
+            return None
+        if self.script.measure == "cannot":
+            return RunnerResult(failure=RunnerFailure(code="model-load", detail="not a model"))
+        return RunnerResult(measurement=measurement(self.spec.plan, passed=self.script.measure == "passes"))
+
+    def stop(self, *, grace_seconds: float = 2.0) -> None:
+        self.running = False
+
+
+@dataclass
+class ScriptedLauncher:
+    """Keeps ``edgepick_agent.ports.RunnerLauncher``; behaviour goes by the spec's version."""
+
+    scripts: dict[str, Script] = field(default_factory=dict)
+    started: list[ScriptedProcess] = field(default_factory=list)
+    missing_files: list[str] = field(default_factory=list)
+    refuses: bool = False
+
+    def start(self, spec: RunnerSpec, mode: RunnerMode) -> ScriptedProcess:
+        if self.refuses:
+            raise OSError(2, "No such file or directory")
+        script = self.scripts.get(spec.version, Script())
+        process = ScriptedProcess(spec, mode, script, pid=1000 + len(self.started))
+        self.started.append(process)
+        return process
+
+    def alive(self, mode: RunnerMode = RunnerMode.SERVE) -> list[str]:
+        """Return the versions whose runners are up."""
+        return [p.spec.version for p in self.started if p.running and p.mode is mode]
+
+    @staticmethod
+    def digest_of(spec: RunnerSpec) -> str:
+        """Return the manifest that a spec's model file belongs to."""
+        return Path(spec.model_path).parts[-3]
