@@ -92,10 +92,10 @@ def _confirm(activate: str, *, asked: bool) -> None:
 def _print_publication(done: Publication) -> None:
     what = "would publish" if done.dry_run else "published"
     click.echo(
-        f"{what} {done.model} {done.version} to fleet {done.fleet}: {render.size_text(done.bytes_sent)} of chunks"
+        f"{what} {done.model} {done.version} to fleet {done.fleet}: {render.size_text(done.bytes_sent)} of new chunks"
     )
     render.print_table(
-        ("variant", "manifest", "size", "chunks new", "known", "profiles"),
+        ("variant", "manifest", "size", "new", "known", "profiles"),
         [
             (
                 v.variant,

@@ -16,6 +16,10 @@ from edgepick_wire.codec import encode_document
 _UNITS = (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024))
 DIGEST_DIGITS = 12
 NOTHING = "-"
+FILE_COLUMNS = 160
+"""Width of a table in a file or a pipe."""
+WORD_CHARACTERS = 24
+"""Longest word that the last column of a table keeps whole on a narrow terminal."""
 
 
 def print_json(value: object) -> None:
@@ -34,10 +38,13 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """Return a table without a frame; only its last column breaks, between words where it can."""
+    """Return a table without a frame; its last column breaks between words, its first where it must."""
     result = Table(box=None, header_style="bold", pad_edge=False)
-    for number, column in enumerate(columns, 1):
-        result.add_column(column, overflow="fold", no_wrap=number < len(columns))
+    last = len(columns) - 1
+    words = [word for row in rows for word in row[last].split()]
+    for number, column in enumerate(columns):
+        least = min(max(map(len, [column, *words])), WORD_CHARACTERS) if number == last else None
+        result.add_column(column, overflow="fold", no_wrap=0 < number < last, min_width=least)
     for row in rows:
         result.add_row(*(Text(cell) for cell in row))
     return result
@@ -51,8 +58,9 @@ def print_facts(facts: Sequence[tuple[str, str]]) -> None:
 
 
 def console() -> Console:
-    """Return a console on stdout that colours nothing by guessing."""
-    return Console(highlight=False)
+    """Return a console on stdout that colours nothing by guessing, and is wide where no terminal limits it."""
+    found = Console(highlight=False)
+    return found if found.is_terminal else Console(highlight=False, width=FILE_COLUMNS)
 
 
 def size_text(count: int) -> str:

@@ -334,7 +334,7 @@ def test_table_for_a_person(broker, site, variants, edgepick):
     done = edgepick("publish", variants, "--broker", broker.url)
 
     assert done.code == 0
-    for word in ("static_wi8_ai8", "float32", "raspberry-pi-5", "chunks new", "sequence"):
+    for word in ("static_wi8_ai8", "float32", "raspberry-pi-5", "new chunks", "known", "sequence"):
         assert word in done.out
 
 
