@@ -82,6 +82,7 @@ def _model(model: ModelState, runner: RunnerStatus | None) -> Iterator[str]:
     yield f"  previous {_variant(model.previous, model.previous_label)}"
     if runner:
         yield f"  runner   {_runner(runner)}"
+        yield from ([f"  serves   {runner.socket}"] if runner.socket else [])
     if model.refusal:
         yield f"  refused  {model.refusal.code.value}: {clip(model.refusal.detail, WIDTH - 13)}"
 

@@ -34,4 +34,4 @@ def _about(model: ModelState) -> Iterator[str]:
     elif model.phase is Phase.EMPTY:
         yield f"{model.model}: nothing is installed; wait for the host, or edgepick-agent install FILE"
     if model.pinned:
-        yield f"{model.model}: was rolled back here and stays so until the host wants another variant"
+        yield f"{model.model}: its variant was chosen here; it stays until the host starts another rollout"

@@ -28,12 +28,14 @@ from edgepick_wire.metrics import (
 DIGEST = "ab" * 32
 REFUSAL = Refusal(code=RefusalCode.TRIAL_FAILED, detail="agreement 0.12, needed 0.95", hint="Publish a sound variant.")
 
+RUNNER = RunnerStatus(model="digits", state="ready", pid=4711, rss_bytes=40 * 1024**2, socket="/run/digits.sock")
+
 
 def status(**changes):
     plain = AgentStatus(
         running=True, device="pi-7", fleet="farm", profile="raspberry-pi-4", session=3, broker="connected",
         sequence=41, security_epoch=2, disk_free_bytes=12 * 1024**3, rss_bytes=25 * 1024**2,
-        models=(model(),), runners=(RunnerStatus(model="digits", state="ready", pid=4711, rss_bytes=40 * 1024**2),),
+        models=(model(),), runners=(RUNNER,),
     )  # fmt: skip
     return dataclasses.replace(plain, **changes)
 
@@ -53,6 +55,7 @@ def test_a_healthy_device_says_so():
     for expected in ("pi-7   fleet farm   profile raspberry-pi-4", "connected", "digits: confirmed", "1.1 float32"):
         assert expected in text
     assert "ready, pid 4711, 40.0 MiB" in text
+    assert "serves   /run/digits.sock" in text
     assert NOTHING in text
 
 
@@ -64,7 +67,7 @@ def test_a_healthy_device_says_so():
         ({"disk_free_bytes": 1024}, "make room"),
         ({"models": ()}, "nothing is assigned"),
         ({"models": (model(phase=Phase.REVERTED, refusal=REFUSAL),)}, "Publish a sound variant."),
-        ({"models": (model(pinned=True),)}, "rolled back here"),
+        ({"models": (model(pinned=True),)}, "its variant was chosen here"),
         ({"models": (model(phase=Phase.EMPTY, active=None),)}, "nothing is installed"),
     ],
 )
@@ -84,12 +87,15 @@ def test_a_download_shows_its_progress():
 words = st.text(max_size=200)
 models = st.builds(
     ModelState,
-    model=words,
+    model=st.just("digits") | words,
     phase=st.sampled_from(Phase),
     active=st.sampled_from([None, DIGEST]),
     active_label=st.none() | words,
     pinned=st.booleans(),
     refusal=st.none() | st.builds(Refusal, code=st.sampled_from(RefusalCode), detail=words, hint=words),
+)
+runners = st.builds(
+    RunnerStatus, model=st.just("digits"), state=words, pid=st.none() | st.integers(1), socket=words, detail=words
 )
 
 
@@ -101,6 +107,7 @@ models = st.builds(
         fleet=words,
         profile=words,
         session=st.integers(0),
+        runners=st.lists(runners, max_size=4).map(tuple),
         broker=words,
         sequence=st.integers(0),
         security_epoch=st.integers(0),
