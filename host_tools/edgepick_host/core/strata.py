@@ -31,8 +31,8 @@ class Stratum:
     @property
     def label(self) -> str:
         """For people: "raspberry-pi-4, litert/xnnpack, stand-in"."""
-        kind = {True: "stand-in", False: "real board", None: "nothing measured"}[self.stand_in]
-        return ", ".join((self.profile, *((" + ".join(self.runs_on),) if self.runs_on else ()), kind))
+        kind = {True: "stand-in", False: "real board", None: ""}[self.stand_in]
+        return ", ".join(part for part in (self.profile, " + ".join(self.runs_on), kind) if part)
 
 
 Results = Mapping[tuple[str, str], MeasuredVariant]

@@ -284,3 +284,15 @@ def test_strata_of_one_profile_keep_what_suits_each():
     assert state.stage is Stage.DONE
     assert wanted(state).profiles == {"pi": NEW}
     assert wanted(state).devices == dict.fromkeys(LANES["coral"], OLD)
+
+
+def test_a_request_is_taken_in_once():
+    """The same request, seen at every look, pauses once and leaves no second line of history."""
+    state = begin("r-1", "digits", Plan(version="1"), now=0.0)
+
+    paused, _ = step(state, Requested(now=1.0, id="p", kind=RequestKind.PAUSE))
+    again, actions = step(paused, Requested(now=2.0, id="p", kind=RequestKind.PAUSE))
+
+    assert paused.stage is Stage.PAUSED
+    assert again == paused
+    assert actions == ()
