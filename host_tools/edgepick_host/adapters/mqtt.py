@@ -325,7 +325,7 @@ class MqttBroker:
             self._changed.notify_all()
         if topics and not reason.is_failure:
             client.subscribe(topics)
-        if not reason.is_failure:
+            # Whoever hears it may answer at once, so nobody is told before there is a subscription.
             self._inbox.put(self._announce)
 
     def _on_disconnect(self, _client: Any, _userdata: Any, _flags: Any, reason: Any, _properties: Any) -> None:

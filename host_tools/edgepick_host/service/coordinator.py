@@ -120,8 +120,8 @@ class Coordinator:
             BusyError: Another coordinator is at work.
         """
         self._renew()
-        self._announce(online=True)
         self._inbox.open()
+        self._announce(online=True)  # devices resend their reports on hearing this: listen first
         self._desk.send_all()
 
     def step(self, timeout_seconds: float = 0.5) -> None:
