@@ -1,7 +1,9 @@
 """HTTP around one model: routes, limits and errors of the Open Inference Protocol's REST API."""
 
+import contextlib
 import json
 import math
+import socket
 import threading
 import time
 import traceback
@@ -23,6 +25,8 @@ BYTES_PER_NUMBER = 32
 OPEN_SIZE = 64
 """What a dimension that may vary counts as in the request limit."""
 IDLE_CONNECTION_SECONDS = 30.0
+LINGER_SECONDS = 1.0
+LINGER_BYTES = 65536
 
 Answer = tuple[int, dict[str, Any]]
 
@@ -171,16 +175,27 @@ class Handler(BaseHTTPRequestHandler):
 
     def _answer(self, route: Callable[[list[str]], Answer]) -> None:
         path = self.path.partition("?")[0]
+        self._unread = "Content-Length" in self.headers or "Transfer-Encoding" in self.headers
         try:
             status, document = route([part for part in path.split("/") if part])
         except Refused as refusal:
             status, document = refusal.status, {"error": str(refusal)}
-            self.close_connection = True
         except Exception:  # noqa: BLE001 - a client must get an answer; the fault goes to the log
             traceback.print_exc()
             status, document = 500, {"error": "the runner failed on this request"}
-            self.close_connection = True
+        self.close_connection = self.close_connection or self._unread
         self._send(status, document)
+        if self._unread:
+            self._linger()
+
+    def _linger(self) -> None:
+        """Take in what the client still sends: closing on it would reset the answer away."""
+        end = time.monotonic() + LINGER_SECONDS
+        with contextlib.suppress(OSError):
+            self.connection.shutdown(socket.SHUT_WR)
+            self.connection.settimeout(LINGER_SECONDS)
+            while time.monotonic() < end and self.connection.recv(LINGER_BYTES):
+                pass
 
     def _send(self, status: int, document: Mapping[str, Any]) -> None:
         body = json.dumps(document, allow_nan=False).encode()
@@ -260,9 +275,13 @@ class Handler(BaseHTTPRequestHandler):
         allowed = self._service.request_bytes()
         if int(length) > allowed:
             raise Refused(413, f"the body has {int(length)} bytes; at most {allowed} are accepted")
-        body = self.rfile.read(int(length))
+        try:
+            body = self.rfile.read(int(length))
+        except TimeoutError as error:
+            raise Refused(408, f"the body did not arrive within {IDLE_CONNECTION_SECONDS:g} s") from error
         if len(body) < int(length):
             raise Refused(400, f"the body ended after {len(body)} of {length} bytes")
+        self._unread = False
         return body
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:

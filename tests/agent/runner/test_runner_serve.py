@@ -226,10 +226,44 @@ def test_a_request_that_is_too_large_is_refused_unread(running):
     """Longer than the model's inputs can need is a 413 that names the limit."""
     running.service.open(FakeSession())
 
-    status, answer = ask(running.path, "POST", INFER, b"", {"Content-Length": "100000000"})
+    status, answer = ask(running.path, "POST", INFER, b" " * 500_000)
 
     assert status == 413
+    assert "has 500000 bytes" in answer["error"]
     assert str(running.service.request_bytes()) in answer["error"]
+
+
+def test_a_body_that_ends_early_is_refused(running):
+    """A client that announces more than it sends is told so."""
+    running.service.open(FakeSession())
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(PATIENCE_SECONDS)
+        client.connect(str(running.path))
+        client.sendall(f"POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{{}}".encode())
+        client.shutdown(socket.SHUT_WR)
+        reply = b"".join(iter(lambda: client.recv(4096), b""))
+
+    assert b" 400 " in reply.splitlines()[0]
+    assert b"ended after 2 of 50 bytes" in reply
+
+
+def test_a_refused_request_leaves_the_connection_open(running):
+    """After a request that was read and refused, the next one on the same connection is answered."""
+    running.service.open(FakeSession())
+    connection = http.client.HTTPConnection("localhost")
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.settimeout(PATIENCE_SECONDS)
+    connection.sock.connect(str(running.path))
+
+    statuses = []
+    for body in (b"{", json.dumps({"inputs": [tensor([1, 2, 3, 4])]}).encode()):
+        connection.request("POST", INFER, body)
+        reply = connection.getresponse()
+        reply.read()
+        statuses.append(reply.status)
+    connection.close()
+
+    assert statuses == [400, 200]
 
 
 @pytest.mark.parametrize(
