@@ -281,3 +281,16 @@ def test_the_incumbent_is_measured_too(world):
 
     assert end.stage is Stage.DONE
     assert "50.0 % less latency than 1 old" in end.lanes[0].reason
+
+
+def test_the_host_listens_before_it_says_anything(world):
+    """Devices resend their reports on hearing the host, so its subscription stands before its first message."""
+    listening = []
+
+    def note() -> None:
+        filters = [pattern for patterns, _ in world.air.listeners for pattern in patterns]
+        listening.append(topics.every_device(FLEET, DeviceTopic.REPORT) in filters)
+
+    world.host_up(before=note)
+
+    assert listening[0] is True
