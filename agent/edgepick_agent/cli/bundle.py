@@ -16,6 +16,7 @@ from edgepick_wire.manifest import Manifest
 from edgepick_wire.messages import ModelState, Phase
 
 WAIT_SECONDS = 300.0
+START_SECONDS = 60.0
 LOOK_SECONDS = 0.5
 UNDER_WAY = frozenset({Phase.EMPTY, Phase.FETCHING, Phase.TRIAL, Phase.CONFIRMING})
 
@@ -102,12 +103,20 @@ def _asked(settings: AgentSettings, request: ControlRequest) -> AgentStatus:
         RefusedError: The device said no.
         AgentError: It failed.
     """
-    reply: ControlReply = site.request(settings, request)
+    reply = _answer(settings, request)
     if reply.refusal is not None:
         raise RefusedError(reply.refusal)
     if not reply.ok:
         raise AgentError(reply.error or "the agent could not do it", hint=reply.hint or "edgepick-agent status")
     return reply.status or site.status(settings)
+
+
+def _answer(settings: AgentSettings, request: ControlRequest) -> ControlReply:
+    """Return the agent's answer, waiting for one that is still starting."""
+    deadline = time.monotonic() + START_SECONDS
+    while (reply := site.request(settings, request)).starting and time.monotonic() < deadline:
+        time.sleep(LOOK_SECONDS)
+    return reply
 
 
 def _wait(settings: AgentSettings, status: AgentStatus, digest: str) -> AgentStatus:

@@ -1,5 +1,6 @@
 """``edgepick-agent status``: one screen of 80 x 24."""
 
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from edgepick_wire.messages import ModelState, Phase
 
 WIDTH = 80
 MODELS_SHOWN = 4
-ADVICE_SHOWN = 3
+ADVICE_LINES = 3
 
 
 @click.command()
@@ -63,8 +64,8 @@ def _lines(status: AgentStatus) -> Iterator[str]:
         yield "no model"
     yield ""
     yield f"last error {clip(status.last_error or '-', WIDTH - 11)}"
-    for advice in advise(status)[:ADVICE_SHOWN]:
-        yield f"do         {clip(advice, WIDTH - 11)}"
+    advice = [line for text in advise(status) for line in textwrap.wrap(text, WIDTH - 11, placeholder="...")]
+    yield from (f"{'do' if i == 0 else '':<10} {line}" for i, line in enumerate(advice[:ADVICE_LINES]))
 
 
 def _facts(status: AgentStatus) -> Iterator[tuple[str, str]]:

@@ -19,13 +19,13 @@ def _advice(status: AgentStatus) -> Iterator[str]:
     if not status.running:
         yield "start the agent: sudo systemctl start edgepick-agent"
     elif status.broker != CONNECTED:
-        yield "edgepick-agent doctor shows where the way to the broker ends; what is installed goes on running"
+        yield "edgepick-agent doctor shows where the way to the broker ends"
     if 0 < status.disk_free_bytes < LITTLE_SPACE_BYTES:
         yield "make room on the disk: du -xh / | sort -h | tail -20"
     for model in status.models:
         yield from _about(model)
     if status.running and status.broker == CONNECTED and not status.models:
-        yield "nothing is assigned to this device yet: start a rollout on the host, or edgepick-agent install FILE"
+        yield "nothing is assigned to it yet: wait for the host, or install a FILE"
 
 
 def _about(model: ModelState) -> Iterator[str]:

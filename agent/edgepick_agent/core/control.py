@@ -77,9 +77,14 @@ class AgentStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlReply:
-    """The answer: a status, and for a refused command why."""
+    """The answer: a status, and for a refused command why.
+
+    Attributes:
+        starting: The agent is not ready yet; the same request will do a moment later.
+    """
 
     ok: bool
+    starting: bool = False
     status: AgentStatus | None = None
     refusal: Refusal | None = None
     error: str | None = None

@@ -80,7 +80,8 @@ def _roll_back(turn: Turn, ask: int, request: ControlRequest) -> None:
 
 def _install(turn: Turn, ask: int, request: ControlRequest) -> None:
     if not ready_to_answer(turn.agent):
-        turn.do(Reply(ask, ControlReply(ok=False, error="the agent is starting", hint="Try again in a moment.")))
+        error, hint = "the agent is starting", "Try again in a moment."
+        turn.do(Reply(ask, ControlReply(ok=False, starting=True, error=error, hint=hint)))
     elif request.path is None:
         turn.do(Reply(ask, ControlReply(ok=False, error="no bundle file was named", hint="Give its path.")))
     else:

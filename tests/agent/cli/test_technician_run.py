@@ -98,6 +98,21 @@ def test_a_signal_ends_the_agent_cleanly(command, config_file, start, before, nu
     assert status(command, config_file)["running"] is False
 
 
+def test_a_bundle_is_installed_by_the_running_agent(command, config_file, start, bundle_file):
+    """With an agent running, ``install`` goes through it: the model serves at once, and status shows its runner."""
+    with config_file.open("a") as file:
+        file.write("\n[runner]\nconfirm_seconds = 0.2\nhealth_interval_seconds = 0.1\n")
+    process = start()
+    wait_for(lambda: answers(command, config_file), "an answer")
+    installed = command("install", bundle_file("1"), "-c", config_file, "--yes")
+    found = answers(command, config_file)
+
+    assert installed.exit_code == 0, installed.output
+    assert found["models"][0]["phase"] == "confirmed"
+    assert (found["runners"][0]["state"], Path(found["runners"][0]["socket"]).is_socket()) == ("ready", True)
+    assert process.poll() is None
+
+
 def test_systemd_is_told_when_it_is_ready_alive_and_stopping(config_file, start, tmp_path):
     """READY comes once, WATCHDOG again and again while the loop answers, STOPPING at the end."""
     address = tmp_path / "notify"

@@ -27,6 +27,9 @@ from edgepick_wire.metrics import (
 
 DIGEST = "ab" * 32
 REFUSAL = Refusal(code=RefusalCode.TRIAL_FAILED, detail="agreement 0.12, needed 0.95", hint="Publish a sound variant.")
+LONG = dataclasses.replace(
+    REFUSAL, hint="This is a longer hint, of which a person must be able to read every one of its words."
+)
 
 RUNNER = RunnerStatus(model="digits", state="ready", pid=4711, rss_bytes=40 * 1024**2, socket="/run/digits.sock")
 
@@ -68,13 +71,14 @@ def test_a_healthy_device_says_so():
         ({"models": ()}, "nothing is assigned"),
         ({"models": (model(phase=Phase.REVERTED, refusal=REFUSAL),)}, "Publish a sound variant."),
         ({"models": (model(pinned=True),)}, "its variant was chosen here"),
+        ({"models": (model(phase=Phase.REFUSED, refusal=LONG),)}, "every one of its words"),
         ({"models": (model(phase=Phase.EMPTY, active=None),)}, "nothing is installed"),
     ],
 )
 def test_each_trouble_has_an_advice(changes, expected):
     """What is not well is followed by what to do about it."""
     assert expected in " ".join(advise(status(**changes)))
-    assert expected in screen(status(**changes))
+    assert expected in " ".join(screen(status(**changes)).split())
 
 
 def test_a_download_shows_its_progress():
