@@ -21,8 +21,11 @@ OPERATORS = {"relu": schema.BuiltinOperator.RELU, "gelu": schema.BuiltinOperator
 
 
 @cache
-def tflite(operator: str = "relu", *, quantized: bool = False, width: int = 4) -> bytes:
-    """Return a model of one operator on ``[1, width]``: float32, or int8 at SCALE and ZERO_POINT."""
+def tflite(operator: str = "relu", *, quantized: bool = False, open_batch: bool = False) -> bytes:
+    """Return a model of one operator on ``[1, 4]``: float32, or int8 at SCALE and ZERO_POINT.
+
+    With ``open_batch`` the first size may vary.
+    """
     model = schema.ModelT()
     model.version, model.description = 3, "test"
     code = schema.OperatorCodeT()
@@ -32,7 +35,7 @@ def tflite(operator: str = "relu", *, quantized: bool = False, width: int = 4) -
     op = schema.OperatorT()
     op.opcodeIndex, op.inputs, op.outputs = 0, [0], [1]
     graph = schema.SubGraphT()
-    graph.tensors = [_tensor(name, width, quantized=quantized) for name in ("a", "b")]
+    graph.tensors = [_tensor(name, quantized=quantized, open_batch=open_batch) for name in ("a", "b")]
     graph.inputs, graph.outputs, graph.operators = [0], [1], [op]
     model.operatorCodes, model.subgraphs, model.buffers = [code], [graph], [schema.BufferT()]
     builder = flatbuffers.Builder(1024)
@@ -40,9 +43,10 @@ def tflite(operator: str = "relu", *, quantized: bool = False, width: int = 4) -
     return bytes(builder.Output())
 
 
-def _tensor(name: str, width: int, *, quantized: bool):
+def _tensor(name: str, *, quantized: bool, open_batch: bool):
     tensor = schema.TensorT()
-    tensor.name, tensor.shape, tensor.buffer = name, [1, width], 0
+    tensor.name, tensor.shape, tensor.buffer = name, [1, 4], 0
+    tensor.shapeSignature = [-1, 4] if open_batch else None
     tensor.type = schema.TensorType.INT8 if quantized else schema.TensorType.FLOAT32
     if quantized:
         tensor.quantization = schema.QuantizationParametersT()

@@ -16,7 +16,7 @@ from edgepick_agent.adapters.runtimes.onnxruntime import OnnxRuntime, provider_o
 from edgepick_agent.adapters.runtimes.tflite_runtime import TfliteRuntime
 from edgepick_agent.adapters.runtimes.tflm import Tflm, smallest_arena
 from edgepick_agent.adapters.tflite_session import Engine, Nodes, count_nodes
-from edgepick_agent.errors import AcceleratorError, InferenceError, ModelLoadError, RuntimeMissingError
+from edgepick_agent.errors import AcceleratorError, InferenceError, InputError, ModelLoadError, RuntimeMissingError
 from edgepick_wire.manifest import RuntimeChoice, RuntimeName
 from fakes.runtime_models import DIGITS, SCALE, ZERO_POINT, onnx_add, onnx_relu, tflite
 
@@ -42,6 +42,21 @@ def test_quantization_is_told_and_raw_integers_go_in_and_out(runtime, tmp_path):
         ZERO_POINT,
     )
     np.testing.assert_array_equal(outputs[0], [[ZERO_POINT, ZERO_POINT, 0, 127]])
+
+
+def test_an_open_batch_takes_any_size(tmp_path):
+    """A size that the model leaves open is told as -1, and batches of changing size run."""
+    file = tmp_path / "open.tflite"
+    file.write_bytes(tflite(open_batch=True))
+    session = LiteRt().load(file, CPU)
+
+    outputs = [session.run({"a": np.full((n, 4), -n + 2, np.float32)})[0] for n in (1, 3, 2)]
+
+    assert session.inputs[0].shape == (-1, 4)
+    assert [o.shape for o in outputs] == [(1, 4), (3, 4), (2, 4)]
+    assert [float(o.max()) for o in outputs] == [1, 0, 0]
+    with pytest.raises(InputError):
+        session.run({"a": np.zeros((0, 4), np.float32)})
 
 
 def test_litert_tells_what_xnnpack_took():
