@@ -44,17 +44,18 @@ def never_ran(status: AgentStatus) -> bool:
 
 def screen(status: AgentStatus) -> str:
     """Return the status as at most 24 lines of at most 80 characters."""
-    return "\n".join(clip_right(line) for line in _lines(status))
+    return "\n".join(_fitted(line) for line in _lines(status))
 
 
-def clip_right(line: str) -> str:
-    """Return a line cut at the screen's width, its indentation kept."""
-    return line if len(line) <= WIDTH else f"{line[: WIDTH - 3]}..."
+def _fitted(line: str) -> str:
+    """Return a line cut at the screen's width; what could move a terminal's cursor becomes a question mark."""
+    shown = "".join(c if c.isprintable() else "?" for c in line)
+    return shown if len(shown) <= WIDTH else f"{shown[: WIDTH - 3]}..."
 
 
 def _lines(status: AgentStatus) -> Iterator[str]:
     yield f"{status.device}   fleet {status.fleet}   profile {status.profile}"
-    yield from pairs(_facts(status)).splitlines()
+    yield from (pairs([fact]) for fact in _facts(status))
     yield ""
     for model in status.models[:MODELS_SHOWN]:
         yield from _model(model, {runner.model: runner for runner in status.runners}.get(model.model))

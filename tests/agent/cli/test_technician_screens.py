@@ -127,6 +127,7 @@ def test_any_status_fits_on_a_screen(found):
     assert max(len(line) for line in lines) <= 80
     assert len(lines) <= 24
     assert max(len(line) for line in screen(found).split("\n")) <= 80
+    assert all(c.isprintable() or c == "\n" for c in screen(found))
 
 
 def measurement(**changes):
