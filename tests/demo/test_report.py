@@ -103,7 +103,7 @@ def test_the_facts_of_the_demo_are_on_the_page(page: str, good: DemoResult) -> N
 
     expected = [d.device for d in good.fleet] + [r for p in good.profiles for r in p.reasons]
     expected += [f.code for f in good.faults] + [f.detail for f in good.faults] + [w.name for w in good.waves]
-    expected += ["killed with SIGKILL after 17 of 41 chunks", "No chunk was fetched twice."]
+    expected += ["killed with SIGKILL after 17 of 41 chunks", "No chunk was asked for again."]
     assert [fact for fact in expected if fact not in text] == []
 
 

@@ -100,12 +100,17 @@ def test_a_trap_holds_back_what_comes_after_it(echo: int) -> None:
 def packet(topic: bytes, payload: bytes, *, kind: int = 3, qos: int = 1) -> bytes:
     """Return an MQTT packet as a broker sends it."""
     body = len(topic).to_bytes(2, "big") + topic + (b"\x00\x01" if qos else b"") + payload
+    return raw_packet(kind, body, flags=qos << 1 | 1)
+
+
+def raw_packet(kind: int, body: bytes, *, flags: int = 2) -> bytes:
+    """Return a packet of any type."""
     length, encoded = len(body), b""
     while True:
         length, low = divmod(length, 128)
         encoded += bytes([low | (0x80 if length else 0)])
         if not length:
-            return bytes([kind << 4 | qos << 1 | 1]) + encoded + body
+            return bytes([kind << 4 | flags]) + encoded + body
 
 
 digests = st.binary(min_size=32, max_size=32).map(bytes.hex)
@@ -121,7 +126,22 @@ def test_every_chunk_that_passes_whole_is_seen_once(sent: list[tuple[str, bytes]
     for start in range(0, len(stream), piece):
         witness.feed(stream[start : start + piece])
 
-    assert witness.chunks == [digest for digest, _ in sent]
+    assert witness.sent == [digest for digest, _ in sent]
+    assert witness.asked == []
+
+
+@given(st.lists(st.lists(digests, min_size=1, max_size=5), max_size=5))
+def test_every_chunk_that_is_asked_for_is_seen(requests: list[list[str]]) -> None:
+    """A subscription to several chunks names each; subscriptions to other topics and cancellations name none."""
+    filters = [b"edgepick/1/demo/host", *(f"edgepick/1/demo/c/{d}".encode() for batch in requests for d in batch)]
+    body = b"".join(len(f).to_bytes(2, "big") + f + b"\x01" for f in filters)
+    witness = ChunkWitness()
+
+    witness.feed(raw_packet(8, b"\x00\x07" + body))
+    witness.feed(raw_packet(10, b"\x00\x08" + len(filters[-1]).to_bytes(2, "big") + filters[-1]))
+
+    assert witness.asked == [digest for batch in requests for digest in batch]
+    assert witness.sent == []
 
 
 def test_a_chunk_that_was_cut_off_is_not_seen() -> None:
@@ -130,7 +150,7 @@ def test_a_chunk_that_was_cut_off_is_not_seen() -> None:
 
     witness.feed(packet(b"edgepick/1/demo/c/" + b"a" * 64, b"payload")[:-1])
 
-    assert witness.chunks == []
+    assert witness.sent == []
 
 
 def test_what_is_not_mqtt_is_refused() -> None:

@@ -30,7 +30,7 @@ LOG_WIDTH = 120
 @click.option("--keep", is_flag=True, help="Leave the fleet running until Ctrl-C, to be played with.")
 @click.option(
     "--broker",
-    type=click.Choice([AUTO, *BrokerKind]),
+    type=click.Choice([AUTO, *(kind.value for kind in BrokerKind)]),
     default=AUTO,
     show_default=True,
     help="auto takes mosquitto where it is installed, else the embedded amqtt.",
@@ -106,7 +106,7 @@ def _facts(result: DemoResult) -> list[str]:
     resume = result.delivery.resume
     if resume is not None:
         fate = "resumed" if resume.completed else "did not complete"
-        passed = f"{resume.fetched_twice} passed twice (up to {resume.window} may be in flight)"
+        passed = f"{resume.fetched_twice} asked for again (up to {resume.window} may be in flight)"
         done = f"killed after {resume.chunks_before} of {resume.chunks_total} chunks and {fate}; {passed}"
         lines.insert(0, f"{resume.device} was {done}.")
     return lines

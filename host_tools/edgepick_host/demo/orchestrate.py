@@ -102,10 +102,10 @@ def _play(scene: Scene, variants: VariantSet, tflite: TfliteEnvironment, progres
     """Return what happened from the first agent's start to the last fault."""
     stages.start_agents(scene, progress)
     publication = stages.publish(scene, progress)
-    before = stages.kill_while_downloading(scene, progress)
+    kill = stages.kill_while_downloading(scene, progress)
     progress.heading("Measure, select, roll out")
     stages.measure_in_turn(scene, progress)
-    resume = stages.resume_of(scene, before, completed=True)
+    resume = stages.resume_of(scene, kill, completed=True)
     rolled_out = stages.roll_out(scene, progress)
     progress.heading("Wrong on purpose")
     wrong = stages.roll_out_wrong_variant(scene, variants, progress)

@@ -148,9 +148,9 @@ class Resume:
         device: Which.
         chunks_total: Different chunks that it needed.
         chunks_before: Had passed whole when it was killed.
-        chunks_after: Passed after the restart.
-        fetched_twice: Passed before and again after.
-        window: Chunks that may be in flight, and so pass twice, at a kill.
+        chunks_after: Asked for after the restart.
+        fetched_twice: Had passed before, and were asked for again.
+        window: Chunks that may be in flight, or not yet on disk, at a kill.
         completed: It has everything, with the right digests.
     """
 

@@ -14,6 +14,9 @@ from edgepick_host.demo.witness import ChunkWitness
 PIECE_BYTES = 2048
 """Passed at a time; small, so that the rate is even and a trap is precise."""
 
+FREE_BYTES = 65_536
+"""Taken at a time where there is no rate to keep."""
+
 
 class SlowLink:
     """Relays connections from a port of its own to the broker.
@@ -42,10 +45,15 @@ class SlowLink:
         with self._lock:
             return self._carried
 
-    def chunks(self) -> tuple[str, ...]:
+    def sent(self) -> tuple[str, ...]:
         """Return the digests of the chunks that have passed whole, over all connections, in order."""
         with self._lock:
-            return tuple(digest for witness in self._witnesses for digest in witness.chunks)
+            return tuple(digest for witness in self._witnesses for digest in witness.sent)
+
+    def asked(self) -> tuple[str, ...]:
+        """Return the digests of the chunks that the device has asked for, over all connections, in order."""
+        with self._lock:
+            return tuple(digest for witness in self._witnesses for digest in witness.asked)
 
     def set_rate(self, bytes_per_second: float) -> None:
         """Change the rate from now on."""
@@ -70,7 +78,7 @@ class SlowLink:
 
     def close(self) -> None:
         """Take no more connections and drop the ones that there are."""
-        self._door.close()
+        _shut(self._door)
         self._hang_up()
 
     def _hang_up(self) -> None:
@@ -93,14 +101,23 @@ class SlowLink:
             broker.settimeout(None)
             with self._lock:
                 self._links += [device, broker]
-            threading.Thread(target=_relay, args=(device, broker), daemon=True).start()
+            threading.Thread(target=self._pass, args=(device, broker), daemon=True).start()
             threading.Thread(target=self._pass_slowly, args=(broker, device), daemon=True).start()
+
+    def _pass(self, source: socket.socket, sink: socket.socket) -> None:
+        """Pass what comes from the device until either side ends."""
+        witness = self._new_witness()
+        with contextlib.suppress(OSError, ValueError):
+            while piece := source.recv(FREE_BYTES):
+                sink.sendall(piece)
+                with self._lock:
+                    witness.feed(piece)
+        _shut(source)
+        _shut(sink)
 
     def _pass_slowly(self, source: socket.socket, sink: socket.socket) -> None:
         """Pass what comes from the broker until either side ends or the trap springs."""
-        witness = ChunkWitness()
-        with self._lock:
-            self._witnesses.append(witness)
+        witness = self._new_witness()
         with contextlib.suppress(OSError, ValueError):
             while piece := source.recv(PIECE_BYTES):
                 if self._sprung.is_set():
@@ -111,21 +128,18 @@ class SlowLink:
         _shut(source)
         _shut(sink)
 
+    def _new_witness(self) -> ChunkWitness:
+        witness = ChunkWitness()
+        with self._lock:
+            self._witnesses.append(witness)
+        return witness
+
     def _passed(self, piece: bytes, witness: ChunkWitness) -> None:
         with self._lock:
             witness.feed(piece)
             self._carried += len(piece)
             if self._trap_at is not None and self._carried >= self._trap_at:
                 self._sprung.set()
-
-
-def _relay(source: socket.socket, sink: socket.socket) -> None:
-    """Pass everything on until either side ends."""
-    with contextlib.suppress(OSError):
-        while piece := source.recv(65_536):
-            sink.sendall(piece)
-    _shut(source)
-    _shut(sink)
 
 
 def _shut(link: socket.socket) -> None:

@@ -57,6 +57,19 @@ class RolledOut:
     begun: Mapping[int, float]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kill:
+    """The moment when the device on the slow link was killed.
+
+    Attributes:
+        sent: Chunks that had passed whole.
+        asked: How many had been asked for.
+    """
+
+    sent: frozenset[str]
+    asked: int
+
+
 def compress(workspace: Workspace, progress: Progress) -> VariantSet:
     """Return the variants of the demo model for the kinds of device in the fleet."""
     request = CompressRequest(
@@ -100,20 +113,20 @@ def publish(scene: Scene, progress: Progress) -> Publication:
     return done
 
 
-def kill_while_downloading(scene: Scene, progress: Progress) -> tuple[str, ...]:
-    """Return the digests that had passed when the device on the slow link was killed; it is running again."""
+def kill_while_downloading(scene: Scene, progress: Progress) -> Kill:
+    """Return what had passed when the device on the slow link was killed; it is running again."""
     victim = scene.agents[slow_member().device]
     with progress.step(f"kill {victim.name} in the middle of its download, and start it again") as step:
         trap = scene.link.set_trap(TRAP_BYTES)
         order_measurements(scene, slow_member())
         wait_until(trap.is_set, what=f"{victim.name} to download", seconds=DOWNLOAD_SECONDS, check=scene.check)
         victim.kill()
-        before = scene.link.chunks()
+        kill = Kill(sent=frozenset(scene.link.sent()), asked=len(scene.link.asked()))
         scene.link.release()
         scene.link.set_rate(QUICK_BYTES_PER_SECOND)
         victim.start()
-        step.detail(f"SIGKILL after {len(set(before))} chunks")
-    return before
+        step.detail(f"SIGKILL after {len(kill.sent)} chunks")
+    return kill
 
 
 def measure_in_turn(scene: Scene, progress: Progress) -> None:
@@ -152,21 +165,21 @@ def tell(scene: Scene, member: Member, wish: Wish) -> None:
         Targets(fleet=FLEET, broker=broker, store=scene.store, sign=sign, clock=clock).tell({target: wish})
 
 
-def resume_of(scene: Scene, before: tuple[str, ...], *, completed: bool) -> Resume:
+def resume_of(scene: Scene, kill: Kill, *, completed: bool) -> Resume:
     """Return what the link has seen before and after the kill.
 
     Args:
         scene: The running parts.
-        before: What had passed at the kill.
+        kill: When the device was killed.
         completed: The device has measured every variant since, so it has them whole.
     """
-    after = scene.link.chunks()[len(before) :]
+    asked_since = frozenset(scene.link.asked()[kill.asked :])
     return Resume(
         device=slow_member().device,
-        chunks_total=len({*before, *after}),
-        chunks_before=len(set(before)),
-        chunks_after=len(after),
-        fetched_twice=sum(digest in set(before) for digest in after),
+        chunks_total=len(kill.sent | asked_since),
+        chunks_before=len(kill.sent),
+        chunks_after=len(asked_since),
+        fetched_twice=len(kill.sent & asked_since),
         window=WINDOW,
         completed=completed,
     )

@@ -1,31 +1,45 @@
-"""Reads along on a link which chunks a broker sends: a count of deliveries that is not the receiver's own. Pure."""
+"""Reads along on a link which chunks are asked for and which are sent: a count that is not the device's own. Pure.
+
+Both are needed: a broker may send again, unasked, what it had sent to a session that is gone (amqtt does).
+"""
 
 import re
+from collections.abc import Iterable, Iterator
 
 _CHUNK_TOPIC = re.compile(rb"/c/([0-9a-f]{64})$")
-_PUBLISH = 3
-"""Packet type, the upper four bits of a packet's first byte (MQTT 3.1.1, table 2.1)."""
+_PUBLISH, _SUBSCRIBE = 3, 8
+"""Packet types, the upper four bits of a packet's first byte (MQTT 3.1.1, table 2.1)."""
 
 MAX_LENGTH_BYTES = 4
 """A packet's remaining length takes at most four bytes (MQTT 3.1.1, section 2.2.3)."""
 
 
 class ChunkWitness:
-    """Takes the bytes that a broker sends on one connection; knows which chunks went by, whole."""
+    """Takes the bytes of one direction of one connection.
+
+    Attributes:
+        sent: Digests of the chunks that went by, whole, in order; one that passed twice is there twice.
+        asked: Digests of the chunks that were subscribed to, likewise.
+    """
 
     def __init__(self) -> None:
         self._rest = b""
-        self.chunks: list[str] = []
-        """Digests in the order in which the chunks passed; one that passed twice is there twice."""
+        self.sent: list[str] = []
+        self.asked: list[str] = []
 
     def feed(self, piece: bytes) -> None:
-        """Take the next bytes of the connection."""
+        """Take the next bytes of the connection.
+
+        Raises:
+            ValueError: This is not MQTT.
+        """
         self._rest += piece
         while (packet := _split(self._rest)) is not None:
             kind, body, self._rest = packet
-            digest = _chunk_in(body) if kind == _PUBLISH else None
-            if digest is not None:
-                self.chunks.append(digest)
+            if kind == _PUBLISH:
+                self.sent += _chunks([_text(body)])
+            elif kind == _SUBSCRIBE:
+                self.asked += _chunks(_filters(body))
 
 
 def _split(data: bytes) -> tuple[int, bytes, bytes] | None:
@@ -42,8 +56,19 @@ def _split(data: bytes) -> tuple[int, bytes, bytes] | None:
     raise ValueError("not MQTT: a remaining length of more than four bytes")
 
 
-def _chunk_in(body: bytes) -> str | None:
-    """Return the digest in the topic of a PUBLISH; ``None`` if it carries no chunk."""
-    size = int.from_bytes(body[:2], "big")
-    found = _CHUNK_TOPIC.search(body[2 : 2 + size])
-    return found.group(1).decode() if found else None
+def _text(data: bytes) -> bytes:
+    """Return the string that ``data`` begins with: two bytes of length, then that many bytes."""
+    return data[2 : 2 + int.from_bytes(data[:2], "big")]
+
+
+def _filters(body: bytes) -> Iterator[bytes]:
+    """Yield the topic filters of a SUBSCRIBE: after a packet id, each is a string and a byte of QoS."""
+    rest = body[2:]
+    while len(rest) > 2:
+        topic = _text(rest)
+        yield topic
+        rest = rest[2 + len(topic) + 1 :]
+
+
+def _chunks(topics: Iterable[bytes]) -> Iterator[str]:
+    return (found.group(1).decode() for topic in topics if (found := _CHUNK_TOPIC.search(topic)))
