@@ -8,10 +8,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import tomllib
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgepick_agent import config
 from edgepick_agent.adapters import service as adapter
 from edgepick_agent.adapters.systemd import notifier, watchdog_seconds
 from edgepick_agent.core.service import (
@@ -78,7 +78,7 @@ def test_the_unit_is_valid_and_tight(tmp_path, board):
 def test_the_unit_is_found_from_the_repository_and_goes_into_the_wheel():
     """One function finds the shipped unit, and the build puts the same folder into the wheel."""
     root = Path(adapter.__file__).parents[3]
-    build = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    build = config.tomllib.loads((root / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
 
     assert build["force-include"] == {"systemd": "edgepick_agent/systemd"}
     assert Path(adapter.__file__).parents[1] / "systemd" == adapter.IN_WHEEL
