@@ -12,7 +12,7 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 from click.testing import CliRunner
 
-from edgepick_host import app
+from edgepick_host.app import compression
 from edgepick_host.cli.compress import compress
 from edgepick_host.compress import tflite_file, tflite_guard
 from edgepick_host.compress.source import load_source
@@ -302,7 +302,7 @@ def test_a_name_that_cannot_travel_is_refused(files, out):
 
 def test_a_missing_engine_names_the_pip_line(files, out, monkeypatch):
     """Without the compress extra, the command says which pip line mends it."""
-    monkeypatch.setattr(app, "COMPRESS", "no_such_engine_package:compress")
+    monkeypatch.setattr(compression, "COMPRESS", "no_such_engine_package:compress")
 
     error = refused(invoke(files, out), out)
 
@@ -373,7 +373,7 @@ def test_a_failure_in_the_middle_leaves_the_earlier_result(files, tmp_path, monk
     target = tmp_path / "out"
     invoke(files, target)
     before = (target / "variants.json").read_bytes()
-    monkeypatch.setattr(app, "PASSES", {})
+    monkeypatch.setattr(compression, "PASSES", {})
 
     result = invoke(files, target)
 

@@ -1,0 +1,81 @@
+"""The composition root of the host, and what its commands call.
+
+``composition`` is the only module that picks adapters; the others are one use case each. Every
+function returns a value; printing is the command line's business.
+"""
+
+from edgepick_host.app.composition import (
+    broker_of,
+    clock,
+    connect_broker,
+    load,
+    open_store,
+    sign_document,
+    signer,
+    store_of,
+    verify_signature,
+)
+from edgepick_host.app.compression import compress_model, compression_pass
+from edgepick_host.app.devices import live_roster, roster
+from edgepick_host.app.publishing import (
+    build_bundle,
+    inspect_bundle,
+    prepare_folder,
+    prune,
+    publish,
+    publish_prepared,
+    verify_bundle,
+)
+from edgepick_host.app.rollout_service import (
+    ask_rollout,
+    budgets_of,
+    coordinator_at_work,
+    coordinator_of,
+    decision_records,
+    follow_rollout,
+    new_rollout_id,
+    preview_rollout,
+    rollout,
+    rollouts,
+    serve,
+    start_rollout,
+)
+from edgepick_host.app.trust import create_keys, read_root, show_keys
+
+__all__ = [
+    "ask_rollout",
+    "broker_of",
+    "budgets_of",
+    "build_bundle",
+    "clock",
+    "compress_model",
+    "compression_pass",
+    "connect_broker",
+    "coordinator_at_work",
+    "coordinator_of",
+    "create_keys",
+    "decision_records",
+    "follow_rollout",
+    "inspect_bundle",
+    "live_roster",
+    "load",
+    "new_rollout_id",
+    "open_store",
+    "prepare_folder",
+    "preview_rollout",
+    "prune",
+    "publish",
+    "publish_prepared",
+    "read_root",
+    "rollout",
+    "rollouts",
+    "roster",
+    "serve",
+    "show_keys",
+    "sign_document",
+    "signer",
+    "start_rollout",
+    "store_of",
+    "verify_bundle",
+    "verify_signature",
+]

@@ -1,0 +1,127 @@
+"""Publishing, pruning, and bundles as files."""
+
+from pathlib import Path
+
+from edgepick_host.app.composition import broker_of, clock, signer, store_of, verify_signature
+from edgepick_host.app.trust import read_root
+from edgepick_host.core.settings import HostSettings
+from edgepick_host.core.trust import check_signers, document_signer
+from edgepick_host.service import bundles, prepare, pruner, publisher
+from edgepick_host.service.ledger import OnTransfer
+from edgepick_host.service.targets import Targets
+from edgepick_profiles.load import load_profile
+from edgepick_wire.envelope import DocumentType
+
+
+def publish(
+    settings: HostSettings,
+    folder: Path,
+    *,
+    selection: prepare.Selection,
+    activation: publisher.Activation,
+    republish: bool = False,
+    dry_run: bool = False,
+    on_progress: OnTransfer = lambda _progress: None,
+) -> publisher.Publication:
+    """Return what was published of the variants in ``folder`` (or would be, in a dry run).
+
+    Raises:
+        InputFileError: A file, variant or key is missing or malformed.
+        VerificationError: A digest, key or root document does not fit.
+        ProfileError: A variant is for a profile that is not known.
+        UnreachableError: No broker.
+    """
+    prepared = prepare_folder(settings, folder, selection)
+    if dry_run:
+        with store_of(settings) as store:
+            return publisher.plan_publication(
+                prepared, activation, store, fleet=settings.fleet, place=settings.broker.place
+            )
+    return publish_prepared(settings, prepared, activation, republish=republish, on_progress=on_progress)
+
+
+def prepare_folder(settings: HostSettings, folder: Path, selection: prepare.Selection) -> prepare.Prepared:
+    """Return the variants in ``folder``, read and checked."""
+    folders = [Path(d) for d in settings.profile_dirs]
+    return prepare.prepare(folder, selection, lambda name: load_profile(name, directories=folders), now=clock().now())
+
+
+def publish_prepared(
+    settings: HostSettings,
+    prepared: prepare.Prepared,
+    activation: publisher.Activation,
+    *,
+    republish: bool = False,
+    on_progress: OnTransfer = lambda _progress: None,
+) -> publisher.Publication:
+    """Return what was published; also for one file from elsewhere (:func:`edgepick_host.service.prepare.prepare_file`).
+
+    Raises:
+        VerificationError: The root document does not name the keys, or the broker serves another.
+        UnreachableError: No broker.
+    """
+    document, root = read_root(settings)
+    release, campaign = signer(settings.signers.release), signer(settings.signers.campaign)
+    check_signers(document, fleet=settings.fleet, release=release.public_key, campaign=campaign.public_key)
+    sign = document_signer({DocumentType.MANIFEST: lambda: release, DocumentType.DESIRED: lambda: campaign})
+    with broker_of(settings) as broker, store_of(settings) as store:
+        targets = Targets(fleet=settings.fleet, broker=broker, store=store, sign=sign, clock=clock())
+        return publisher.Publisher(
+            fleet=settings.fleet,
+            broker=broker,
+            place=settings.broker.place,
+            store=store,
+            sign=sign,
+            root=root,
+            targets=targets,
+            on_progress=on_progress,
+        ).publish(prepared, activation, republish=republish)
+
+
+def prune(settings: HostSettings, *, dry_run: bool = False) -> pruner.Pruned:
+    """Return what was cleared from the broker because nothing needs it.
+
+    Raises:
+        StateError: The broker lacks something that is needed; nothing was cleared.
+        UnreachableError: No broker.
+    """
+    with broker_of(settings) as broker, store_of(settings) as store:
+        work = pruner.Pruner(fleet=settings.fleet, broker=broker, place=settings.broker.place, store=store)
+        return work.prune(dry_run=dry_run)
+
+
+def build_bundle(
+    settings: HostSettings, folder: Path, *, selection: prepare.Selection, out: Path
+) -> bundles.BundleContent:
+    """Return what the bundle at ``out`` holds: the one variant that ``selection`` names, signed.
+
+    Raises:
+        InputFileError: A file, variant or key is missing or malformed.
+        VerificationError: A model file is not the one that ``variants.json`` names.
+    """
+    document, root = read_root(settings)
+    release = signer(settings.signers.release)
+    check_signers(document, fleet=settings.fleet, release=release.public_key, campaign=None)
+    (prepared,) = prepare_folder(settings, folder, selection).releases
+    sign = document_signer({DocumentType.MANIFEST: lambda: release})
+    return bundles.write_bundle(prepared, out, sign=sign, root=root)
+
+
+def inspect_bundle(path: Path) -> bundles.BundleContent:
+    """Return what a bundle says it holds; nothing is verified.
+
+    Raises:
+        InputFileError: Not a bundle.
+    """
+    return bundles.read_bundle(path)
+
+
+def verify_bundle(settings: HostSettings, path: Path) -> bundles.BundleContent:
+    """Return what a bundle holds, now known to be signed for this fleet and undamaged.
+
+    Raises:
+        InputFileError: Not a bundle.
+        VerificationError: A signature or digest is wrong.
+    """
+    _, root = read_root(settings)
+    return bundles.verify_bundle(path, root, verify_signature())

@@ -1,0 +1,199 @@
+"""Rollouts, decisions and the host service."""
+
+import contextlib
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from edgepick_host.app.composition import clock, connect_broker, signer, store_of
+from edgepick_host.app.trust import read_root
+from edgepick_host.core.decision import DecisionRecord, first_break, parse_record
+from edgepick_host.core.rollout_state import RequestKind, RolloutState
+from edgepick_host.core.settings import HostSettings
+from edgepick_host.core.trust import check_signers, document_signer
+from edgepick_host.core.waves import Plan
+from edgepick_host.errors import BusyError, HostError, VerificationError
+from edgepick_host.service import campaigns
+from edgepick_host.service.coordinator import LOOK_SECONDS, Coordinator, free_lease, host_presence, take_lease
+from edgepick_host.service.reactions import BudgetsOf
+from edgepick_host.service.requests import find_rollout, lease_holder, load_rollouts
+from edgepick_profiles.errors import ProfileError
+from edgepick_profiles.load import load_profile
+from edgepick_profiles.schema import Budgets
+from edgepick_wire.envelope import DocumentType
+
+
+def new_rollout_id() -> str:
+    """Return a name for a rollout that no other has."""
+    return f"r-{secrets.token_hex(4)}"
+
+
+def budgets_of(settings: HostSettings) -> BudgetsOf:
+    """Return a function from a profile's name to its hard limits; ``None`` for a profile that is not known."""
+    folders = [Path(d) for d in settings.profile_dirs]
+
+    def budgets(name: str) -> Budgets | None:
+        try:
+            return load_profile(name, directories=folders).budgets
+        except ProfileError:
+            return None
+
+    return budgets
+
+
+def preview_rollout(settings: HostSettings, model: str, plan: Plan) -> campaigns.Preview:
+    """Return what a rollout would do, by what the store knows now; nothing is changed.
+
+    Raises:
+        StateError: Nothing of this model, version, profile or variant was published.
+    """
+    with store_of(settings) as store:
+        checked = campaigns.checked_plan(store, model, plan)
+        rollout, now = new_rollout_id(), clock().now()
+        return campaigns.preview(store, model, checked, rollout=rollout, now=now, budgets_of=budgets_of(settings))
+
+
+def start_rollout(settings: HostSettings, model: str, plan: Plan) -> RolloutState:
+    """Return the new rollout, stored; it proceeds as soon as a coordinator runs.
+
+    Raises:
+        StateError: Nothing of this kind was published, or another rollout of the model has not ended.
+    """
+    with store_of(settings) as store:
+        checked = campaigns.checked_plan(store, model, plan)
+        return campaigns.start(store, model, checked, rollout=new_rollout_id(), now=clock().now())
+
+
+def rollouts(settings: HostSettings) -> tuple[RolloutState, ...]:
+    """Return every rollout, oldest first."""
+    with store_of(settings) as store:
+        return load_rollouts(store)
+
+
+def rollout(settings: HostSettings, name: str | None) -> RolloutState:
+    """Return one rollout by the beginning of its id, or the newest.
+
+    Raises:
+        StateError: There is none.
+    """
+    with store_of(settings) as store:
+        return find_rollout(store, name)
+
+
+def ask_rollout(settings: HostSettings, name: str, kind: RequestKind) -> RolloutState:
+    """Return the rollout that was asked to pause, resume or abort; the coordinator will act on it.
+
+    Raises:
+        StateError: There is none, or it has ended.
+    """
+    with store_of(settings) as store:
+        return campaigns.ask(store, name, kind, request=secrets.token_hex(8))
+
+
+def decision_records(settings: HostSettings, model: str) -> tuple[DecisionRecord, ...]:
+    """Return every decision about a model, oldest first; the chain of records is intact.
+
+    Raises:
+        VerificationError: A record was changed or removed after it was written.
+    """
+    with store_of(settings) as store:
+        documents = [document for _, document in store.decisions()]
+    broken = first_break(documents)
+    if broken is not None:
+        raise VerificationError(
+            f"decision record {broken + 1} of {len(documents)} does not follow from the one before it",
+            hint="The database was changed by something else than edgepick; compare it with a backup.",
+        )
+    return tuple(r for r in map(parse_record, documents) if r.decision.model == model)
+
+
+@contextmanager
+def coordinator_of(settings: HostSettings, *, say: Callable[[str], None]) -> Iterator[Coordinator]:
+    """Provide the fleet's one coordinator, started; it says goodbye at the end.
+
+    Raises:
+        StateError: Another coordinator is at work.
+        UnreachableError: No broker.
+        VerificationError: The root document does not name the campaign key.
+    """
+    document, _ = read_root(settings)
+    campaign = signer(settings.signers.campaign)
+    check_signers(document, fleet=settings.fleet, release=None, campaign=campaign.public_key)
+    holder = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+    with store_of(settings) as store:
+        take_lease(store, holder, now=clock().now())
+        session = store.next_sequence()
+        birth, will = (host_presence(settings.fleet, session, online=online) for online in (True, False))
+        try:
+            broker = connect_broker(settings, birth=birth, will=will)
+        except HostError:
+            free_lease(store, holder, now=clock().now())
+            raise
+        coordinator = Coordinator(
+            fleet=settings.fleet,
+            store=store,
+            broker=broker,
+            sign=document_signer({DocumentType.DESIRED: lambda: campaign}),
+            clock=clock(),
+            budgets_of=budgets_of(settings),
+            holder=holder,
+            session=session,
+            say=say,
+        )
+        try:
+            coordinator.start()
+            yield coordinator
+        finally:
+            coordinator.stop()
+            broker.close()
+
+
+def coordinator_at_work(settings: HostSettings) -> str | None:
+    """Return who holds the coordinator's lease; ``None`` if nobody does."""
+    with store_of(settings) as store:
+        return lease_holder(store, now=clock().now())
+
+
+def serve(settings: HostSettings, *, say: Callable[[str], None], stopped: Callable[[], bool]) -> None:
+    """Run the host service until ``stopped``; waits for its turn while another coordinator is at work."""
+    waiting_for = ""
+    while not stopped():
+        holder = coordinator_at_work(settings)
+        if holder is None:
+            with coordinator_of(settings, say=say) as coordinator:
+                say(f"serving fleet {settings.fleet} on {settings.broker.place}")
+                while not stopped():
+                    coordinator.step(LOOK_SECONDS)
+            return
+        if holder != waiting_for:
+            say(f"waiting for coordinator {holder} to end")
+            waiting_for = holder
+        time.sleep(LOOK_SECONDS)
+
+
+def follow_rollout(
+    settings: HostSettings, name: str, *, say: Callable[[str], None], show: Callable[[RolloutState], None]
+) -> RolloutState:
+    """Return the rollout once it has ended; ``show`` gets it at every look.
+
+    While no service is at work, this process is the coordinator.
+
+    Raises:
+        UnreachableError: No broker, and no service.
+    """
+    while True:
+        state = rollout(settings, name)
+        show(state)
+        if state.settled:
+            return state
+        if coordinator_at_work(settings) is None:
+            with contextlib.suppress(BusyError), coordinator_of(settings, say=say) as coordinator:
+                while not (state := rollout(settings, name)).settled:
+                    show(state)
+                    coordinator.step(LOOK_SECONDS)
+        else:
+            time.sleep(LOOK_SECONDS)
