@@ -35,7 +35,7 @@ class BundleFile:
         with _opened(path) as archive:
             for member in _members(archive, path):
                 if member.name == MANIFEST_MEMBER and member.size <= limits.MAX_PAYLOAD_BYTES:
-                    return b"".join(_content(archive, member))
+                    return b"".join(_content(archive, member, path))
         raise _malformed(path, f"no {MANIFEST_MEMBER} in it")
 
     def files(self, path: str) -> Iterator[tuple[str, int, Iterator[bytes]]]:
@@ -47,18 +47,25 @@ class BundleFile:
         with _opened(path) as archive:
             for member in _members(archive, path):
                 if member.name.startswith(FILES_PREFIX):
-                    yield member.name[len(FILES_PREFIX) :], member.size, _content(archive, member)
+                    yield member.name[len(FILES_PREFIX) :], member.size, _content(archive, member, path)
 
 
 @contextmanager
 def _opened(path: str) -> "Iterator[tarfile.TarFile]":
     import tarfile
 
+    with _translated(path), tarfile.open(Path(path), "r:") as archive:
+        yield archive
+
+
+@contextmanager
+def _translated(path: str) -> Iterator[None]:
+    import tarfile
+
     try:
-        with tarfile.open(Path(path), "r:") as archive:
-            yield archive
+        yield
     except (tarfile.TarError, EOFError) as error:
-        raise _malformed(path, f"it is not a bundle ({error})") from error
+        raise _malformed(path, f"it is not a whole bundle ({error})") from error
     except OSError as error:
         raise _malformed(path, error.strerror or str(error)) from error
 
@@ -72,11 +79,12 @@ def _members(archive: "tarfile.TarFile", path: str) -> "Iterator[tarfile.TarInfo
         yield member
 
 
-def _content(archive: "tarfile.TarFile", member: "tarfile.TarInfo") -> Iterator[bytes]:
-    stream = archive.extractfile(member)
-    assert stream is not None
-    while piece := stream.read(READ_BYTES):
-        yield piece
+def _content(archive: "tarfile.TarFile", member: "tarfile.TarInfo", path: str) -> Iterator[bytes]:
+    with _translated(path):
+        stream = archive.extractfile(member)
+        assert stream is not None
+        while piece := stream.read(READ_BYTES):
+            yield piece
 
 
 def _malformed(path: str, detail: str) -> RefusedError:

@@ -150,7 +150,8 @@ def in_words(error: BaseException | None, settings: BrokerSettings) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"{where}: {CERTIFICATES.get(error.verify_code, f'TLS: {error.verify_message}')}"
     if isinstance(error, ssl.SSLError):
-        return f"{where}: TLS failed ({(error.reason or str(error)).replace('_', ' ').lower()})"
+        reason = getattr(error, "reason", None) or str(error)
+        return f"{where}: TLS failed ({reason.replace('_', ' ').lower()})"
     if isinstance(error, socket.gaierror):
         return f"{where}: name not found"
     if isinstance(error, ConnectionRefusedError):

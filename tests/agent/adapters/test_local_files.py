@@ -1,0 +1,273 @@
+"""The adapters to files, sockets and signatures of this machine."""
+
+import errno
+import os
+import shutil
+import socket
+import stat
+import subprocess
+import tarfile
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+from edgepick_agent.adapters import ed25519
+from edgepick_agent.adapters.bundle_file import BundleFile
+from edgepick_agent.adapters.control_socket import ControlServer, ask_agent
+from edgepick_agent.adapters.lock import held
+from edgepick_agent.adapters.socket_name import SocketNames
+from edgepick_agent.adapters.storage import FileStorage
+from edgepick_agent.core.control import Command, ControlReply, ControlRequest
+from edgepick_agent.errors import (
+    AlreadyRunningError,
+    ConfigError,
+    RefusedError,
+    StorageError,
+    StorageFullError,
+    UnreachableError,
+)
+from fakes.host_stand_in import bundle
+
+ONE = bundle("1")
+
+
+def failing(number: int):
+    """Return a system call that always fails with ``number``."""
+
+    def call(*_args: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return call
+
+
+# --- storage ---
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [(errno.ENOSPC, StorageFullError), (errno.EDQUOT, StorageFullError), (errno.EIO, StorageError)],
+)
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch, number, kind):
+    """Whatever the disk says, the old content stays, and no temporary file is left behind."""
+    storage = FileStorage(tmp_path)
+    storage.write("f", b"old")
+    monkeypatch.setattr(os, "fsync", failing(number))
+
+    with pytest.raises(kind):
+        storage.write("f", b"new")
+
+    assert storage.read("f") == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["f"]
+
+
+def test_reserved_space_is_really_allocated(tmp_path):
+    """A reserved file has its blocks, so that no chunk can fail for want of space."""
+    FileStorage(tmp_path).reserve("part", 1024 * 1024)
+
+    assert (tmp_path / "part").stat().st_blocks * 512 >= 1024 * 1024
+
+
+def test_a_file_system_without_links_gets_a_copy(tmp_path, monkeypatch):
+    """Where a link is not possible, the second name is a copy with the same content."""
+    storage = FileStorage(tmp_path)
+    storage.write("a", b"content")
+    monkeypatch.setattr(os, "link", failing(errno.EPERM))
+
+    storage.link("a", "b")
+
+    assert storage.read("b") == b"content"
+    assert (tmp_path / "a").stat().st_nlink == 1
+
+
+def test_only_this_user_may_read_the_state(tmp_path):
+    """Files are written with mode 0600."""
+    FileStorage(tmp_path).write("state.json", b"{}")
+
+    assert stat.S_IMODE((tmp_path / "state.json").stat().st_mode) == 0o600
+
+
+# --- lock ---
+
+
+def test_a_lock_is_held_by_one_and_free_afterwards(tmp_path):
+    """The second holder is turned away; after the first left, the lock can be taken again."""
+    with (
+        held(tmp_path / "lock"),
+        pytest.raises(AlreadyRunningError, match="another edgepick-agent"),
+        held(tmp_path / "lock"),
+    ):
+        pass
+    with held(tmp_path / "lock"):
+        pass
+
+
+def test_a_state_directory_that_cannot_be_made_is_an_error_with_a_hint(tmp_path):
+    """A file where the directory should be is told as such."""
+    (tmp_path / "file").write_bytes(b"")
+
+    with pytest.raises(StorageError) as caught, held(tmp_path / "file" / "lock"):
+        pass
+
+    assert "state_dir" in caught.value.hint
+
+
+# --- signatures ---
+
+
+def openssl(*arguments: object) -> None:
+    subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True)
+
+
+def test_signatures_agree_with_openssl(tmp_path):
+    """What OpenSSL signs is accepted, and with any other key, message or signature it is not."""
+    key, public, message, signature = (tmp_path / n for n in ("key", "public", "message", "signature"))
+    message.write_bytes(b"edgepick")
+    if shutil.which("openssl") is None:
+        pytest.skip("needs openssl")
+    openssl("genpkey", "-algorithm", "ed25519", "-out", key)
+    openssl("pkey", "-in", key, "-pubout", "-outform", "DER", "-out", public)
+    openssl("pkeyutl", "-sign", "-rawin", "-inkey", key, "-in", message, "-out", signature)
+    raw = public.read_bytes()[-32:]
+
+    assert ed25519.verify(raw, signature.read_bytes(), b"edgepick")
+    assert not ed25519.verify(raw, signature.read_bytes(), b"edgepicK")
+    assert not ed25519.verify(bytes(32), signature.read_bytes(), b"edgepick")
+    assert not ed25519.verify(raw, bytes(64), b"edgepick")
+
+
+# --- bundle files ---
+
+
+def tar_of(path: Path, members: list[tuple[str, bytes]], *, kind: bytes = tarfile.REGTYPE) -> str:
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as archive:
+        for name, data in members:
+            info = tarfile.TarInfo(name)
+            info.size, info.type, info.linkname = len(data), kind, "/etc/passwd"
+            archive.addfile(info, BytesIO(data) if kind == tarfile.REGTYPE else None)
+    return str(path)
+
+
+def members(made=ONE) -> list[tuple[str, bytes]]:
+    return [("manifest.signed", made.raw), *((f"files/{name}", data) for name, data in made.files.items())]
+
+
+def test_a_bundle_file_gives_its_manifest_and_files(tmp_path):
+    """What was packed comes out, byte for byte, in pieces."""
+    path = tar_of(tmp_path / "one.edgepick", members())
+
+    found = {name: (size, b"".join(pieces)) for name, size, pieces in BundleFile().files(path)}
+
+    assert BundleFile().manifest(path) == ONE.raw
+    assert found == {name: (len(data), data) for name, data in ONE.files.items()}
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE])
+def test_anything_but_a_regular_file_makes_a_bundle_refused(tmp_path, kind):
+    """Links, folders and devices in the archive are not even looked at."""
+    path = tar_of(tmp_path / "x", [("files/model.tflite", b"")], kind=kind)
+
+    with pytest.raises(RefusedError, match="not a regular file"):
+        BundleFile().manifest(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"rubbish" * 200, b"\0" * 10240])
+def test_what_is_no_archive_is_refused(tmp_path, content):
+    """Rubbish, an empty file and an empty archive are no bundles."""
+    (tmp_path / "x").write_bytes(content)
+
+    with pytest.raises(RefusedError):
+        BundleFile().manifest(str(tmp_path / "x"))
+
+
+def test_a_truncated_bundle_is_refused(tmp_path):
+    """A stick that was pulled too early is noticed."""
+    path = Path(tar_of(tmp_path / "x", members()))
+    path.write_bytes(path.read_bytes()[:4000])
+
+    with pytest.raises(RefusedError):
+        [b"".join(pieces) for _, _, pieces in BundleFile().files(str(path))]
+
+
+def test_a_missing_bundle_is_refused_by_name(tmp_path):
+    """The message names the file."""
+    with pytest.raises(RefusedError, match="nothing"):
+        BundleFile().manifest(str(tmp_path / "nothing"))
+
+
+# --- control socket ---
+
+
+def test_a_request_gets_its_answer_and_the_socket_is_private(tmp_path):
+    """The answer comes back to who asked; nobody but this user may ask."""
+    seen = []
+
+    def ask(request, answer) -> None:
+        seen.append(request)
+        answer(ControlReply(ok=False, error="no", hint="why"))
+
+    server = ControlServer(tmp_path / "c.sock", ask)
+    server.start()
+    mode = stat.S_IMODE((tmp_path / "c.sock").stat().st_mode)
+    reply = ask_agent(tmp_path / "c.sock", ControlRequest(command=Command.ROLLBACK, model="digits"))
+    server.stop()
+
+    assert seen == [ControlRequest(command=Command.ROLLBACK, model="digits")]
+    assert (reply.ok, reply.error, reply.hint) == (False, "no", "why")
+    assert mode == 0o600
+    assert not (tmp_path / "c.sock").exists()
+
+
+def test_rubbish_on_the_socket_gets_an_error_and_the_next_request_an_answer(tmp_path):
+    """A client that speaks nonsense disturbs nobody."""
+    server = ControlServer(tmp_path / "c.sock", lambda _, answer: answer(ControlReply(ok=True)))
+    server.start()
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(tmp_path / "c.sock"))
+        client.sendall(b"nonsense\n")
+        line = client.recv(4096)
+    reply = ask_agent(tmp_path / "c.sock", ControlRequest(command=Command.STATUS))
+    server.stop()
+
+    assert b'"ok":false' in line
+    assert reply.ok
+
+
+def test_without_an_agent_the_caller_is_told_so(tmp_path):
+    """No socket, and a socket that nobody listens on, are both unreachable."""
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(tmp_path / "dead.sock"))
+
+    for name in ("dead.sock", "none.sock"):
+        with pytest.raises(UnreachableError):
+            ask_agent(tmp_path / name, ControlRequest(command=Command.STATUS))
+
+
+def test_a_path_that_is_too_long_for_a_socket_is_a_matter_of_configuration(tmp_path):
+    """The hint says how long it may be."""
+    folder = tmp_path / ("x" * 120)
+    folder.mkdir()
+    server = ControlServer(folder / "c.sock", lambda *_: None)
+
+    with pytest.raises(ConfigError) as caught:
+        server.start()
+
+    server.stop()
+    assert "107" in caught.value.hint
+
+
+# --- socket names ---
+
+
+def test_a_name_leads_to_one_socket_at_a_time(tmp_path):
+    """The name is exchanged in one step, relative to its folder, and can be taken away."""
+    point = SocketNames(tmp_path)
+
+    point("run/digits.sock", "run/one.sock")
+    point("run/digits.sock", "run/two.sock")
+    target = (tmp_path / "run/digits.sock").readlink()
+    point("run/digits.sock", None)
+    point("run/digits.sock", None)
+
+    assert target == Path("two.sock")
+    assert list((tmp_path / "run").iterdir()) == []
