@@ -78,12 +78,22 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Broker]:
-    """Provide a running broker: mosquitto where it is installed, the embedded one otherwise."""
-    folder = tmp_path / "broker"
+def running_broker(folder: Path) -> Iterator[Broker]:
+    """Yield a broker that runs: mosquitto where it is installed, the embedded one otherwise."""
     folder.mkdir()
     running = Broker(port=free_port(), folder=folder, kind="mosquitto" if mosquitto() else "amqtt")
     running.start()
     yield running
     running.stop()
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    """Provide a running broker."""
+    yield from running_broker(tmp_path / "broker")
+
+
+@pytest.fixture(scope="session")
+def session_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """Provide a running broker for tests that share a fleet."""
+    yield from running_broker(tmp_path_factory.mktemp("session") / "broker")
