@@ -7,25 +7,27 @@ never loads the command line library, which on a small board costs time and a me
 import sys
 from collections.abc import Sequence
 
-NO_CLICK = """error: the technician's commands need a package that is not installed
-hint: pip install 'edgepick[agent]'"""
+MISSING = """error: the package {name!r} is not installed
+hint: pip install 'edgepick[agent]'
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit with its code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     config = plain_run(given)
-    if config is not None:
-        from edgepick_agent.cli.serve import serve
-
-        sys.exit(serve(config))
     try:
-        import click  # noqa: F401 - whether it is there is the question
-    except ImportError:
-        sys.stderr.write(NO_CLICK + "\n")
+        if config is not None:
+            from edgepick_agent.cli.serve import serve
+        else:
+            from edgepick_agent.cli.commands import cli
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("edgepick"):
+            raise
+        sys.stderr.write(MISSING.format(name=error.name))
         sys.exit(2)
-    from edgepick_agent.cli.commands import cli
-
+    if config is not None:
+        sys.exit(serve(config))
     cli.main(given, prog_name="edgepick-agent")
 
 

@@ -39,6 +39,19 @@ def test_without_click_the_pip_line_is_printed():
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("arguments", [["status"], ["run", "--config", "agent.toml"]])
+def test_any_other_missing_package_is_named_too(arguments):
+    """A package that the configuration's reader needs is missed in the same words, also by ``run``."""
+    block = "import sys; sys.modules['tomllib'] = None; sys.modules['tomli'] = None;"
+    code = f"{block} from edgepick_agent.__main__ import main; main({arguments!r})"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == "hint: pip install 'edgepick[agent]'"
+    assert "Traceback" not in done.stderr
+
+
 def test_run_as_systemd_starts_it_needs_no_click(tmp_path):
     """``run --config FILE`` reaches the configuration without the command line library."""
     arguments = ["run", "--config", str(tmp_path / "none.toml")]
