@@ -187,6 +187,11 @@ class Bench:
     def measured(self) -> list[MeasuredVariant]:
         return [r.measurement for r in self.reports if r.measurement is not None]
 
+    def ask_and_forget(self, command: Command, **rest: Any) -> None:
+        """Ask as a technician who does not wait."""
+        self.loop.ask(ControlRequest(command=command, **rest), self.replies.append)
+        self.turn()
+
     def ask(self, command: Command, **rest: Any) -> ControlReply:
         """Ask as a technician, and let time pass until the answer."""
         replies: list[ControlReply] = []

@@ -228,7 +228,7 @@ def _activate(turn: Turn, job: Job) -> None:
     assert job.content is not None
     slot = Slot(manifest=job.manifest, label=label_of(job.content), security_epoch=job.content.security_epoch)
     if job.path is not None:
-        pin(turn, job.model, job.manifest)
+        pin(turn, job.model, job.manifest, job.overruled)
     record = slots.activate(turn.agent.durable.model(job.model), slot, job.origin(turn.now))
     turn.set_record(job.model, replace(record, pinned=job.path is not None))
     turn.keep(with_attempt(turn.agent.durable, f"confirm/{job.manifest}"))
@@ -339,7 +339,7 @@ def roll_back(turn: Turn, model: str) -> Refusal | None:
         )
     if turn.agent.job is not None and turn.agent.job.model == model:
         close_job(turn)
-    refusal = pin(turn, model, back.manifest)
+    refusal = pin(turn, model, back.manifest, overruled_by_hand(turn, model))
     turn.set_record(model, slots.roll_back(turn.agent.durable.model(model)))
     turn.keep(without_attempts(turn.agent.durable, f"confirm/{left.manifest}"))
     report_outcome(turn, model, left.manifest, Outcome.REVERTED, origin=record.origin, refusal=refusal)
@@ -348,22 +348,25 @@ def roll_back(turn: Turn, model: str) -> Refusal | None:
     return None
 
 
-def pin(turn: Turn, model: str, chosen: str) -> Refusal:
-    """Note that a technician prefers ``chosen`` to what runs and to what is wanted, until that changes."""
+def overruled_by_hand(turn: Turn, model: str) -> tuple[tuple[str, str | None], ...]:
+    """Return what a technician's choice is preferred to: what runs and what is wanted now, not what comes later."""
+    record, assignment = turn.agent.durable.model(model), assignment_of(desired_of(turn.agent), model)
+    running = ((record.current.manifest, record.origin.rollout),) if record.current else ()
+    wanted = ((assignment.active, assignment.rollout),) if assignment and assignment.active else ()
+    return (*running, *wanted)
+
+
+def pin(turn: Turn, model: str, chosen: str, overruled: tuple[tuple[str, str | None], ...]) -> Refusal:
+    """Note that a technician prefers ``chosen`` to ``overruled``, until another rollout or variant is wanted."""
     detail = f"a technician chose {chosen[:12]} on the device"
     refusal = refuse(RefusalCode.PINNED, detail, "Start another rollout, or assign another variant, to overrule it.")
     record = turn.agent.durable.model(model)
-    desired = desired_of(turn.agent)
-    assignment = assignment_of(desired, model)
-    against = {(record.current.manifest, record.origin.rollout)} if record.current else set()
-    if assignment is not None and assignment.active is not None:
-        against.add((assignment.active, assignment.rollout))
-    for manifest, rollout in sorted(against, key=str):
+    for manifest, rollout in overruled:
         if manifest != chosen:
             verdict = Verdict(
                 manifest=manifest,
                 rollout=rollout,
-                sequence=desired.sequence if desired else 0,
+                sequence=turn.agent.durable.sequence,
                 outcome=Outcome.REVERTED,
                 refusal=refusal,
             )

@@ -101,7 +101,9 @@ def on_bundle_opened(turn: Turn, event: BundleOpened) -> None:
         return
     close_job(turn)
     turn.change(asks={**turn.agent.asks, digest: event.ask})
-    begin(turn, Job(kind=JobKind.INSTALL, model=content.model, manifest=digest, path=event.path, raw=event.raw))
+    overruled = serving.overruled_by_hand(turn, content.model)
+    job = Job(kind=JobKind.INSTALL, model=content.model, manifest=digest, path=event.path, overruled=overruled)
+    begin(turn, replace(job, raw=event.raw))
 
 
 def _verified(turn: Turn, raw: bytes) -> tuple[str, Manifest] | Refusal:

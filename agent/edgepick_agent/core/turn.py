@@ -52,6 +52,7 @@ class Job:
     Attributes:
         ask: The technician who waits for a local installation.
         path: The bundle file of a local installation.
+        overruled: What a local installation is preferred to: manifests, each within its rollout.
         sweeps: Times that space was made for it.
         listening: The manifest's topic is subscribed to.
         heard_at: When something last moved.
@@ -68,6 +69,7 @@ class Job:
     request: MeasureRequest | None = None
     ask: int | None = None
     path: str | None = None
+    overruled: tuple[tuple[str, str | None], ...] = ()
     stage: Stage = Stage.MANIFEST
     raw: bytes | None = None
     content: Manifest | None = None

@@ -1,0 +1,134 @@
+"""Random lives of a device: whatever happens in whatever order, it keeps its promises and comes right in the end."""
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from edgepick_agent.core.control import Command
+from edgepick_agent.core.state import decode_state
+from edgepick_agent.loop.bundles import Bundles
+from edgepick_wire.messages import MeasureRequest, Phase
+from fakes.agent_bench import Bench
+from fakes.host_stand_in import STRANGER, bundle
+from fakes.runner_launcher import Script
+
+GOOD = [bundle(str(number), model_size=1500) for number in range(4)]
+FORGED = bundle("forged", model_size=1500, key=STRANGER)
+ALL = [*GOOD, FORGED]
+MEASURES = st.sampled_from(["passes", "passes", "fails", "cannot", "crashes", "hangs", "swells", "slow"])
+SERVES = st.sampled_from(["serves", "serves", "crashes", "hangs", "swells", "slow"])
+
+
+class Device(RuleBasedStateMachine):
+    """One device among hosts, technicians, power cuts and bad models."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bench = Bench().boot()
+        self.bench.turn()
+        self.rollout = 0
+        self.was_confirmed = False
+
+    # --- what can happen ---
+
+    @rule(number=st.integers(0, 4), without=st.sampled_from([0, 0, 0, 2]))
+    def a_variant_is_published(self, number, without):
+        self.bench.host.publish(ALL[number], without=without)
+
+    @rule(number=st.integers(0, 4), fresh=st.booleans())
+    def the_host_wants(self, number, fresh):
+        self.rollout += fresh
+        self.bench.host.want(ALL[number], rollout=f"r{self.rollout}")
+
+    @rule(number=st.integers(0, 4), name=st.integers(0, 5))
+    def the_host_wants_a_measurement(self, number, name):
+        self.bench.host.want(None, measure=(MeasureRequest(id=f"m{name}", manifest=ALL[number].digest),))
+
+    @rule(number=st.integers(0, 3), measure=MEASURES, serve=SERVES)
+    def a_variant_behaves(self, number, measure, serve):
+        self.bench.launcher.scripts[str(number)] = Script(measure=measure, serve=serve)
+        for process in self.bench.launcher.started:
+            if process.spec.version == str(number):
+                process.script = self.bench.launcher.scripts[str(number)]
+
+    @rule(seconds=st.sampled_from([0.5, 2.0, 10.0, 100.0]))
+    def time_passes(self, seconds):
+        self.bench.run(seconds, step=min(seconds, 1.0))
+
+    @rule()
+    def the_power_is_cut(self):
+        self.bench.cut_power()
+        self.bench.boot()
+
+    @precondition(lambda self: self.bench.transport.up)
+    @rule()
+    def the_connection_is_lost(self):
+        self.bench.transport.disconnect()
+
+    @precondition(lambda self: not self.bench.transport.up)
+    @rule()
+    def the_connection_is_back(self):
+        self.bench.transport.connect()
+
+    @rule(position=st.integers(0, 1000))
+    def an_old_message_is_replayed(self, position):
+        topic, payload = self.bench.broker.published[position % max(1, len(self.bench.broker.published))]
+        if "/d/" not in topic or topic.endswith("/desired"):
+            self.bench.broker.publish(topic, payload, retain=False)
+
+    @rule()
+    def a_technician_goes_back(self):
+        self.bench.ask(Command.ROLLBACK, model="digits")
+
+    @rule(number=st.integers(0, 4))
+    def a_technician_plugs_in_a_stick(self, number):
+        self.bench.reader.files_at["/stick"] = ALL[number]
+        self.bench.ask_and_forget(Command.INSTALL, path="/stick")
+
+    # --- what holds always ---
+
+    @invariant()
+    def what_is_installed_is_whole_and_genuine(self):
+        self.bench.turn()
+        raw = self.bench.storage.read("state.json")
+        assert raw is not None
+        state = decode_state(raw)
+        assert state == self.bench.loop.agent.durable
+        slots = [slot for record in state.models.values() for slot in (record.a, record.b) if slot is not None]
+        assert {slot.manifest for slot in slots} <= {made.digest for made in GOOD}
+        assert Bundles(self.bench.storage, self.bench.reader).check(tuple(s.manifest for s in slots)).broken == {}
+
+    @invariant()
+    def what_was_confirmed_once_is_never_without_a_successor(self):
+        record = self.bench.loop.agent.durable.model("digits")
+        self.was_confirmed = self.was_confirmed or (record.active is not None and record.confirmed)
+        assert record.active is not None or not self.was_confirmed
+
+    @invariant()
+    def no_more_runs_than_is_needed(self):
+        alive = self.bench.launcher.alive()
+        assert len(alive) == len(set(alive)) <= 3
+
+    # --- how it ends ---
+
+    def teardown(self):
+        bench = self.bench
+        for number in range(4):
+            self.a_variant_behaves(number, "passes", "serves")
+        for made in GOOD:
+            bench.host.publish(made)
+        if not bench.transport.up:
+            bench.transport.connect()
+        bench.host.want(GOOD[3], rollout="the last one")
+        bench.run(400, step=1.0)
+
+        assert bench.model().active == GOOD[3].digest
+        assert bench.model().phase is Phase.CONFIRMED
+        assert bench.launcher.alive() == ["3"]
+
+
+TestDevice = Device.TestCase
+TestDevice.settings = settings(
+    max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+)
+TestDevice.__doc__ = "Every life keeps the invariants and ends with what is wanted running."
