@@ -235,12 +235,16 @@ def on_chunk(turn: Turn, digest: str, data: bytes) -> None:
         _report_chunk(turn, job, IncidentCode.CHUNK_CORRUPT, f"chunk {digest[:12]} does not hash to its name")
     elif arrival.pieces:
         turn.do(*(WriteChunk(job.manifest, p.name, p.offset, data[: p.size]) for p in arrival.pieces))
-        filled = sum(piece.name.endswith(".part") for piece in arrival.pieces)
-        job = turn.set_job(done=job.done + filled, fetched=job.fetched + 1, bytes_fetched=job.bytes_fetched + len(data))
+        job = _counted(job, arrival, len(data))
     fetch, asks = window.pump(fetch, turn.now)
-    turn.set_job(fetch=fetch)
+    turn.change(job=replace(job, fetch=fetch, heard_at=turn.now))
     _tell(turn, asks)
     _go_on_if_finished(turn)
+
+
+def _counted(job: Job, arrival: window.Arrival, size: int) -> Job:
+    filled = sum(piece.name.endswith(".part") for piece in arrival.pieces)
+    return replace(job, done=job.done + filled, fetched=job.fetched + 1, bytes_fetched=job.bytes_fetched + size)
 
 
 def _report_chunk(turn: Turn, job: Job, code: IncidentCode, detail: str) -> None:

@@ -71,17 +71,20 @@ def tend(turn: Turn) -> None:
     """Have every active variant and the one about to be active run, and nothing else for long."""
     if not turn.agent.checked:
         return
-    for name, record in turn.agent.durable.models.items():
-        if record.current is not None:
-            _ensure(turn, name, record.current.manifest)
-    job = turn.agent.job
-    if job is not None and job.stage is Stage.START:
-        _ensure(turn, job.model, job.manifest)
     for serving in tuple(turn.agent.serving.values()):
-        if not _needed(turn, serving):
+        if not _needed(turn, serving) or _may_take_over_the_port(turn, serving):
             stop(turn, serving.manifest)
-        elif not serving.runs:
+    for model, manifest in _wanted(turn):
+        _ensure(turn, model, manifest)
+    for serving in tuple(turn.agent.serving.values()):
+        if not serving.runs:
             _decide(turn, serving, None)
+
+
+def _wanted(turn: Turn) -> list[tuple[str, str]]:
+    records, job = turn.agent.durable.models.items(), turn.agent.job
+    active = [(name, record.current.manifest) for name, record in records if record.current is not None]
+    return [*active, (job.model, job.manifest)] if job is not None and job.stage is Stage.START else active
 
 
 def _ensure(turn: Turn, model: str, manifest: str) -> None:
@@ -114,14 +117,26 @@ def _is_active(turn: Turn, serving: Serving) -> bool:
 def _start(turn: Turn, serving: Serving) -> None:
     content = turn.agent.manifests[serving.manifest]
     choices = runnable(content, turn.facts()) or content.runtimes
-    alone = len(turn.agent.serving) == 1
+    port = turn.settings.runner.tcp_port if not _port_is_held(turn, serving) else None
     spec = replace(
         runner_spec(turn.context, content, serving.manifest, choices),
         socket_path=f"{turn.context.state_dir}/{places.runner_socket(serving.manifest)}",
-        # A port can be held by one process only; the socket's name can be moved.
-        tcp_port=turn.settings.runner.tcp_port if alone else None,
+        tcp_port=port,
     )
+    _set(turn, replace(serving, port=port))
     turn.do(StartRunner(serve_key(serving.manifest), spec, RunnerMode.SERVE))
+
+
+def _port_is_held(turn: Turn, serving: Serving) -> bool:
+    """Return whether another runner holds the port: one process can, while a socket's name can be moved."""
+    return any(other.port is not None for other in turn.agent.serving.values() if other.manifest != serving.manifest)
+
+
+def _may_take_over_the_port(turn: Turn, serving: Serving) -> bool:
+    """Return whether a confirmed variant's runner can now be started anew with the port that its predecessor held."""
+    wanted = turn.settings.runner.tcp_port is not None and serving.port is None
+    idle = serving.ready_since is not None and not _port_is_held(turn, serving)
+    return wanted and idle and _is_active(turn, serving) and turn.agent.durable.model(serving.model).confirmed
 
 
 def _set(turn: Turn, serving: Serving) -> None:

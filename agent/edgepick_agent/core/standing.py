@@ -89,6 +89,12 @@ def reported(agent: Agent, device: str) -> Reported:
     )
 
 
+def announce_progress(turn: Turn) -> None:
+    """Have the reported state published if it was not lately; for the moment between two chunks."""
+    if turn.now - turn.agent.reported_at >= PROGRESS_SECONDS:
+        announce(turn)
+
+
 def announce(turn: Turn) -> None:
     """Have the reported state published if it changed; mere progress at most every two seconds."""
     if not (turn.agent.connected and turn.agent.checked):

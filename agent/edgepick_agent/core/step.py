@@ -57,10 +57,12 @@ def step(agent: Agent, event: Event, context: Context, *, now: float, wall: floa
     """
     turn = Turn(agent, context, now, wall)
     _handle(turn, event)
-    if not _is_passing_chunk(turn, event):
+    if _is_passing_chunk(turn, event):
+        standing.announce_progress(turn)
+    else:
         planning.arrange(turn)
         serving.tend(turn)
-    standing.announce(turn)
+        standing.announce(turn)
     return turn.agent, _ordered(agent, turn)
 
 

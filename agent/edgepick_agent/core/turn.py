@@ -114,6 +114,7 @@ class Serving:
     Attributes:
         supervisor: When it starts, whether it runs, and how often it failed.
         seen: The latest look at it; ``None`` while there is no process.
+        port: The loopback port that it holds beside its socket, if any.
     """
 
     model: str
@@ -121,6 +122,7 @@ class Serving:
     supervisor: SupervisorState = field(default_factory=SupervisorState)
     seen: RunnerObservation | None = None
     pid: int | None = None
+    port: int | None = None
 
     @property
     def ready_since(self) -> float | None:

@@ -204,6 +204,18 @@ def test_a_damaged_state_file_is_put_aside_and_the_store_decides():
     assert bench.model().phase is Phase.CONFIRMED
 
 
+def test_the_loopback_port_is_held_by_one_runner_and_goes_to_the_confirmed_variant():
+    """A new variant is tried without the port; once it is confirmed and the old runner is gone, it gets it."""
+    bench = running(ONE, TWO, settings=with_runner(tcp_port=8080))
+    bench.run(10)
+
+    ports = [(p.spec.version, p.spec.tcp_port) for p in bench.launcher.started if p.mode == "serve"]
+    alive = [(p.spec.version, p.spec.tcp_port) for p in bench.launcher.started if p.running]
+    assert ports == [("1", 8080), ("2", None), ("2", 8080)]
+    assert alive == [("2", 8080)]
+    assert bench.model().phase is Phase.CONFIRMED
+
+
 def test_an_active_variant_is_served_without_a_broker():
     """A device that boots without a network runs its model at once."""
     bench = running(ONE)
