@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from edgepick_host import app
+from edgepick_host.app import composition
 from edgepick_host.core.plan import variant_name
 from edgepick_host.core.recipes import RECIPES, is_quantized, specialise
 from edgepick_profiles.load import load_profile
@@ -31,7 +32,7 @@ def test_every_step_names_a_pass_that_can_be_loaded():
     """No recipe refers to a pass that the composition root does not have."""
     names = {step.pass_name for recipe in RECIPES.values() for step in recipe.steps}
 
-    assert names == set(app.PASSES)
+    assert names == set(composition.PASSES)
     assert all(callable(app.compression_pass(name)) for name in names)
 
 
