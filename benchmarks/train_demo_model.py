@@ -1,7 +1,7 @@
 """Train the demo's model and write everything that the demo ships about it.
 
     python -m venv train && . train/bin/activate
-    pip install torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu
+    pip install torch==2.13.0                  # its build for CPUs is enough, and much smaller
     pip install torch==2.13.0 litert-torch==0.10.0 scikit-learn onnx onnxscript onnxruntime
     python benchmarks/train_demo_model.py --out somewhere      # train and write
     python benchmarks/train_demo_model.py --check              # train and compare with what is shipped

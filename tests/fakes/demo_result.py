@@ -86,6 +86,7 @@ def a_good_run() -> DemoResult:
     return DemoResult(
         model="digits",
         version="1",
+        rollout="r-00000000",
         float_bytes=149_028,
         float_accuracy=0.994,
         started="21 November 2026, 01:22",

@@ -65,7 +65,7 @@ def _shower(*, keep: bool, as_json: bool) -> Callable[[DemoResult, Workspace], N
         else:
             _print_result(result, workspace)
         if keep:
-            _print_keep(workspace)
+            _print_keep(result, workspace)
             _wait()
 
     return show
@@ -112,10 +112,10 @@ def _facts(result: DemoResult) -> list[str]:
     return lines
 
 
-def _print_keep(workspace: Workspace) -> None:
+def _print_keep(result: DemoResult, workspace: Workspace) -> None:
     command = f"edgepick --config {workspace.config}"
     click.echo("\nThe fleet is running until Ctrl-C. In another terminal:")
-    for rest in ("devices list", "devices watch", f"why {MODEL_NAME}", "rollout status"):
+    for rest in ("devices list", "devices watch", f"why {MODEL_NAME} --rollout {result.rollout}", "rollout status"):
         click.echo(f"  {command} {rest}")
 
 

@@ -134,6 +134,7 @@ def _tell(scene: Scene, story: Story, progress: Progress) -> DemoResult:
     return DemoResult(
         model=MODEL_NAME,
         version=stages.VERSION,
+        rollout=rollout.id,
         float_bytes=data("digits.tflite").stat().st_size,
         float_accuracy=story.variants.float_accuracy,
         started=time.strftime("%d %B %Y, %H:%M UTC", time.gmtime(app.clock().now() - progress.seconds)),

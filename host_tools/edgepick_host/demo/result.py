@@ -254,6 +254,7 @@ class DemoResult:
     Attributes:
         model: Name of the model.
         version: Label that was rolled out.
+        rollout: Id of the rollout, for `edgepick why`.
         float_bytes: The float model that it started from.
         float_accuracy: Its accuracy on the evaluation set.
         started: When, as text.
@@ -263,6 +264,7 @@ class DemoResult:
 
     model: str
     version: str
+    rollout: str
     float_bytes: int
     float_accuracy: float | None
     started: str
