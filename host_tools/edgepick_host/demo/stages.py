@@ -26,6 +26,9 @@ from edgepick_wire import topics
 from edgepick_wire.messages import ModelState, Outcome, Refusal, TargetKind
 
 VERSION, WRONG_VERSION, FORGED_VERSION = "1", "2", "3"
+OBJECTIVE = "minimise size within 5% then latency"
+"""The smallest that keeps every limit: latencies below a millisecond on a stand-in decide nothing."""
+
 CHUNK_BYTES = 4096
 """Small, so that a small model is many chunks and a kill falls between them."""
 
@@ -187,7 +190,14 @@ def resume_of(scene: Scene, kill: Kill, *, completed: bool) -> Resume:
 
 def roll_out(scene: Scene, progress: Progress) -> RolledOut:
     """Return the rollout of the variants that the devices' own measurements chose."""
-    plan = Plan(version=VERSION, waves=(1.0,), soak_seconds=1.0, wave_seconds=60.0, measure_seconds=150.0)
+    plan = Plan(
+        version=VERSION,
+        objective=OBJECTIVE,
+        waves=(1.0,),
+        soak_seconds=1.0,
+        wave_seconds=60.0,
+        measure_seconds=150.0,
+    )
     state = app.start_rollout(scene.settings, MODEL_NAME, plan)
     with progress.step("decide, and roll out: canary first, then the rest") as step:
         return _follow(scene, state.id, step, progress)

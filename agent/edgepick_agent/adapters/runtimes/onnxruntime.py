@@ -75,7 +75,9 @@ def _module() -> Any:
 def _load_on(ort: Any, model: Path, choice: RuntimeChoice, accelerator: str, fallback: str | None) -> "OnnxSession":
     provider = PROVIDERS.get(accelerator, accelerator)
     if provider not in ort.get_available_providers():
-        raise AcceleratorError(f"{provider} is not in this onnxruntime, which has {ort.get_available_providers()}")
+        raise AcceleratorError(
+            f"{provider} is not in this onnxruntime, which has {', '.join(ort.get_available_providers())}"
+        )
     session = _create(ort, model, choice, provider)
     if provider not in session.get_providers():
         raise AcceleratorError(f"{provider} did not start on this machine")
