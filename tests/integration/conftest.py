@@ -1,4 +1,3 @@
-import shutil
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,7 @@ def compressed(folder: Path, model: str, name: str, *recipes: str) -> Path:
 
 @pytest.fixture(scope="session")
 def variants(tmp_path_factory):
-    """Provide the demo's model as two variants: ``float32-tflite`` of three chunks, ``static_wi8_ai8-tflite`` of one."""
+    """Provide the demo's model as ``float32-tflite`` of three chunks and ``static_wi8_ai8-tflite`` of one."""
     return compressed(tmp_path_factory.mktemp("variants"), "digits.tflite", "v1", "float32", "static_wi8_ai8")
 
 

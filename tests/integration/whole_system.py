@@ -60,6 +60,7 @@ def run(module: str, *arguments: object, folder: Path, environment: Mapping[str,
     """Return how a command ended; whatever it was, it showed nobody a stack trace."""
     done = subprocess.run(
         [sys.executable, "-m", module, *map(str, arguments)],
+        check=False,
         cwd=folder,
         env=clean_environment(folder, environment),
         stdin=subprocess.DEVNULL,

@@ -1,0 +1,104 @@
+"""Runners that die, hang or grow: the agent says so, starts them again, and goes back to what worked."""
+
+import os
+import signal
+from dataclasses import replace
+
+import pytest
+
+from edgepick_wire.manifest import RunLimits
+from edgepick_wire.messages import Incident, IncidentCode, Phase
+from integration.forger import Forger
+from integration.whole_system import Device, Host, alive, until
+
+
+@pytest.fixture
+def updated(serving, variants, request):
+    """Provide the plant after an update, the manifest that ran before it and the one that runs now."""
+    host, device = serving
+    before = device.active()
+    chosen = ("--variant", "float32-tflite", "--activate", "float32-tflite", "--yes")
+    version = request.node.name.replace("[", "-").rstrip("]")
+    made = host.publish(variants, "--version", version, "--epoch", "2", "--no-measure", *chosen)
+    manifest = made["variants"][0]["manifest"]
+    until(lambda: device.confirmed(manifest), "the update is confirmed")
+    return host, device, before, manifest
+
+
+def said(host: Host, device: Device, manifest: str) -> list[Incident]:
+    """Return what the host has heard about one manifest, in the order in which it happened."""
+    return [i for i in host.incidents(device.name) if i.manifest == manifest]
+
+
+def fell_back(device: Device, manifest: str, before: str) -> bool:
+    """Return whether the device runs ``before`` instead of ``manifest``."""
+    model = device.model()
+    return model is not None and (model.phase, model.wanted, model.active) == (Phase.REVERTED, manifest, before)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGKILL, IncidentCode.RUNNER_CRASHED), (signal.SIGSTOP, IncidentCode.RUNNER_HUNG)],
+    ids=["killed", "stopped"],
+)
+def test_a_runner_that_fails_is_started_again_and_then_left(updated, number, code):
+    """Killed or hung, it is reported and started again; at the second time the variant before it serves."""
+    host, device, before, manifest = updated
+    pids = []
+
+    for _ in range(2):
+        runner = until(lambda: (r := device.runner()) and r.pid not in pids and r, "a new runner is ready")
+        pids.append(runner.pid)
+        os.kill(runner.pid, number)
+    until(lambda: fell_back(device, manifest, before), "fell back")
+    told = until(lambda: (i := said(host, device, manifest)) and i[-1].code is IncidentCode.FELL_BACK and i, "told")
+
+    assert [i.code for i in told] == [code, IncidentCode.RUNNER_RESTARTED, IncidentCode.FELL_BACK]
+    assert "2 failure(s) in a row" in told[-1].detail
+    assert code.value in told[-1].detail
+    assert not any(map(alive, pids))
+
+
+def test_a_runner_over_its_memory_is_ended(plant):
+    """A variant that needs more memory than the device gives it is reported, and the one before it serves."""
+    host, device = plant
+    before, limited = device.active(), Forger(host, device)
+    unlimited = replace(limited.template(), version="unlimited", limits=RunLimits())
+    manifest = limited.manifest(unlimited)
+    limited.want(manifest)
+    until(lambda: device.confirmed(manifest), "confirmed while the device sets no cap")
+
+    # What the manifest before it allows, its own cap, goes before the device's.
+    device.stop()
+    device.configure(runner="memory_cap_bytes = 16777216")
+    device.start()
+    until(lambda: fell_back(device, manifest, before), "fell back")
+    until(device.runner, "the variant before it serves")
+    share = device.answers()
+    told = until(lambda: (i := said(host, device, manifest)) and i[-1].code is IncidentCode.FELL_BACK and i, "told")
+    device.stop()
+    device.configure()
+    device.start()
+    limited.close()
+
+    assert told[0].code is IncidentCode.RUNNER_OVER_MEMORY
+    assert "the cap is 16777216" in told[0].detail
+    assert share >= 0.75
+
+
+def test_runners_end_with_an_agent_that_is_killed(host, device, variants):
+    """SIGKILL to the agent leaves no runner behind, and the next agent serves the same variant."""
+    made = host.publish(variants, "--no-measure", "--variant", "static_wi8_ai8-tflite")
+    manifest = made["variants"][0]["manifest"]
+    device.start()
+    until(lambda: device.confirmed(manifest), "confirmed")
+    family = device.family()
+
+    device.kill()
+    until(lambda: not any(map(alive, family)), "no runner outlives its agent", 5)
+    device.start()
+    until(device.runner, "a runner serves")
+
+    assert family
+    assert device.confirmed(manifest)
+    assert device.answers() >= 0.75
