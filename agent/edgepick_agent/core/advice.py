@@ -20,7 +20,8 @@ def _advice(status: AgentStatus) -> Iterator[str]:
         yield "start the agent: sudo systemctl start edgepick-agent"
     elif status.broker != CONNECTED:
         yield "edgepick-agent doctor shows where the way to the broker ends"
-    if 0 < status.disk_free_bytes < LITTLE_SPACE_BYTES:
+    # Zero is a full disk, but for an agent at rest that has no state directory yet.
+    if status.disk_free_bytes < LITTLE_SPACE_BYTES and (status.running or status.disk_free_bytes):
         yield "make room on the disk: du -xh / | sort -h | tail -20"
     for model in status.models:
         yield from _about(model)

@@ -68,6 +68,7 @@ def test_a_healthy_device_says_so():
         ({"running": False}, "systemctl start edgepick-agent"),
         ({"broker": "connection refused"}, "edgepick-agent doctor"),
         ({"disk_free_bytes": 1024}, "make room"),
+        ({"disk_free_bytes": 0}, "make room"),
         ({"models": ()}, "nothing is assigned"),
         ({"models": (model(phase=Phase.REVERTED, refusal=REFUSAL),)}, "Publish a sound variant."),
         ({"models": (model(pinned=True),)}, "its variant was chosen here"),
