@@ -26,8 +26,8 @@ from edgepick_wire import topics
 from edgepick_wire.messages import ModelState, Outcome, Refusal, TargetKind
 
 VERSION, WRONG_VERSION, FORGED_VERSION = "1", "2", "3"
-OBJECTIVE = "minimise size within 5% then latency"
-"""The smallest that keeps every limit: latencies below a millisecond on a stand-in decide nothing."""
+OBJECTIVE = "weighted latency=0.5 size=0.5"
+"""Fast and small count the same: the demo has no application whose deadline could decide."""
 
 CHUNK_BYTES = 4096
 """Small, so that a small model is many chunks and a kill falls between them."""
