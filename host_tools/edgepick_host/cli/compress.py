@@ -8,13 +8,12 @@ from rich.table import Table
 from rich.text import Text
 
 from edgepick_host import app
+from edgepick_host.cli.render import console, print_json
 from edgepick_host.compress.request import CompressRequest
 from edgepick_host.core.variants import VARIANTS_FILE, Rejection, Variant, VariantSet
 from edgepick_profiles.load import load_profile
 from edgepick_profiles.schema import KNOWN_RECIPES
-from edgepick_wire.codec import encode_document
 
-PIPE_WIDTH = 120
 _FILE = click.Path(path_type=Path)
 
 
@@ -101,9 +100,9 @@ def compress(
     progress = Console(stderr=True)
     found = app.compress_model(request, say=lambda line: progress.print(line, style="dim", markup=False))
     if as_json:
-        click.echo(encode_document(found, indent=2).decode())
+        print_json(found)
     else:
-        _print(_console(), found, out)
+        _print(console(), found, out)
     context.exit(1 if left_out(found) else 0)
 
 
@@ -113,24 +112,18 @@ def left_out(found: VariantSet) -> tuple[str, ...]:
     return tuple(profile for profile in found.profiles if profile not in served)
 
 
-def _console() -> Console:
-    """Return the terminal; a file or a pipe has no width of its own, and gets one that fits."""
-    console = Console()
-    return console if console.is_terminal else Console(width=PIPE_WIDTH)
-
-
-def _print(console: Console, found: VariantSet, out: Path) -> None:
+def _print(screen: Console, found: VariantSet, out: Path) -> None:
     for profile in found.profiles:
-        console.print(_table(found, profile))
+        screen.print(_table(found, profile))
         for rejection in found.rejections:
             if rejection.profile == profile:
-                console.print(_line(rejection), soft_wrap=True)
-        console.print()
+                screen.print(_line(rejection), soft_wrap=True)
+        screen.print()
     reference = "" if found.float_accuracy is None else f"float accuracy {found.float_accuracy:.2%}; "
-    console.print(f"{reference}* on the Pareto front of quality, size and host latency", style="dim", highlight=False)
-    console.print(f"{len(found.variants)} variants in {out / VARIANTS_FILE}", highlight=False, soft_wrap=True)
+    screen.print(f"{reference}* on the Pareto front of quality, size and host latency", style="dim", highlight=False)
+    screen.print(f"{len(found.variants)} variants in {out / VARIANTS_FILE}", highlight=False, soft_wrap=True)
     for profile in left_out(found):
-        console.print(f"no variant is left for {profile}", style="bold red", highlight=False)
+        screen.print(f"no variant is left for {profile}", style="bold red", highlight=False)
 
 
 def _table(found: VariantSet, profile: str) -> Table:

@@ -8,14 +8,11 @@ from rich.console import Console
 from rich.table import Table
 
 from edgepick_host.cli.options import as_json, profile_dirs, settings_of
+from edgepick_host.cli.render import NOTHING, console, print_json, size_text
 from edgepick_profiles.errors import Problem, ProfileError
 from edgepick_profiles.load import SUFFIX, check_file, load_all, load_profile, profile_files
 from edgepick_profiles.schema import Profile
-from edgepick_wire.codec import encode_document
 from edgepick_wire.manifest import RuntimeChoice
-
-_UNITS = (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024))
-_NOTHING = "-"
 
 
 @click.group()
@@ -31,9 +28,9 @@ def list_command(context: click.Context, profile_dirs: tuple[str, ...], as_json:
     """List every profile."""
     found = load_all(_folders(context, profile_dirs))
     if as_json:
-        _print_json(tuple(found.values()))
+        print_json(tuple(found.values()))
     else:
-        Console().print(_overview(found.values()))
+        console().print(_overview(found.values()))
 
 
 @profiles.command("show")
@@ -45,9 +42,9 @@ def show_command(context: click.Context, name: str, profile_dirs: tuple[str, ...
     """Show one profile: facts, rules, budgets, recipes and where they come from."""
     profile = load_profile(name, directories=_folders(context, profile_dirs))
     if as_json:
-        _print_json(profile)
+        print_json(profile)
     else:
-        _print_profile(Console(), profile)
+        _print_profile(console(), profile)
 
 
 @profiles.command("check")
@@ -66,7 +63,7 @@ def check_command(
     results = {path: _problems(path, directories) for path in _files(paths, directories)}
     problems = [problem for found in results.values() for problem in found]
     if as_json:
-        _print_json({str(path): {"ok": not found, "problems": found} for path, found in results.items()})
+        print_json({str(path): {"ok": not found, "problems": found} for path, found in results.items()})
         context.exit(ProfileError.exit_code if problems else 0)
     for path in (p for p, found in results.items() if not found):
         click.echo(f"{path}: ok")
@@ -94,10 +91,6 @@ def _problems(path: Path, directories: Sequence[Path]) -> tuple[Problem, ...]:
     return ()
 
 
-def _print_json(value: object) -> None:
-    click.echo(encode_document(value, indent=2).decode())
-
-
 def _overview(found: Iterable[Profile]) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("profile", "device", "memory", "formats", "runtimes"):
@@ -106,38 +99,38 @@ def _overview(found: Iterable[Profile]) -> Table:
         table.add_row(
             profile.name,
             profile.title,
-            _size(profile.hardware.ram_bytes),
+            size_text(profile.hardware.ram_bytes),
             " ".join(f.value for f in profile.rules.formats),
             " ".join(r.name.value for r in profile.runtimes),
         )
     return table
 
 
-def _print_profile(console: Console, profile: Profile) -> None:
+def _print_profile(screen: Console, profile: Profile) -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for name, value in _rows(profile):
         table.add_row(name, value)
-    console.print(table)
-    console.print("\nsources", style="bold")
+    screen.print(table)
+    screen.print("\nsources", style="bold")
     for source in profile.sources:
-        console.print(f"- {source.fact}\n  {source.reference}", highlight=False, markup=False, soft_wrap=True)
+        screen.print(f"- {source.fact}\n  {source.reference}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _rows(profile: Profile) -> list[tuple[str, str]]:
     return [
         ("profile", profile.name),
         ("device", profile.title),
-        ("about", profile.description or _NOTHING),
-        ("inherits", profile.inherits or _NOTHING),
+        ("about", profile.description or NOTHING),
+        ("inherits", profile.inherits or NOTHING),
         *_hardware(profile),
         *_rules(profile),
         *[(f"runtime {i}", _runtime(choice)) for i, choice in enumerate(profile.runtimes, 1)],
         *_budgets(profile),
         ("recipes", ", ".join(profile.recipes)),
-        ("sensors", ", ".join(profile.sensors) or _NOTHING),
-        ("throttling", ", ".join(profile.throttling) or _NOTHING),
+        ("sensors", ", ".join(profile.sensors) or NOTHING),
+        ("throttling", ", ".join(profile.throttling) or NOTHING),
         ("gateway", "models run on a gateway on its behalf" if profile.gateway else "no"),
     ]
 
@@ -146,10 +139,10 @@ def _hardware(profile: Profile) -> list[tuple[str, str]]:
     board = profile.hardware
     return [
         ("processor", f"{board.isa}, {board.cores} x {board.clock_mhz} MHz"),
-        ("memory", _size(board.ram_bytes)),
-        ("flash", _size(board.flash_bytes) if board.flash_bytes else _NOTHING),
-        ("accelerators", ", ".join(board.accelerators) or _NOTHING),
-        ("active power", f"{profile.watts:g} W (estimates only)" if profile.watts else _NOTHING),
+        ("memory", size_text(board.ram_bytes)),
+        ("flash", size_text(board.flash_bytes) if board.flash_bytes else NOTHING),
+        ("accelerators", ", ".join(board.accelerators) or NOTHING),
+        ("active power", f"{profile.watts:g} W (estimates only)" if profile.watts else NOTHING),
     ]
 
 
@@ -166,7 +159,7 @@ def _rules(profile: Profile) -> list[tuple[str, str]]:
     return [
         ("formats", ", ".join(f.value for f in rules.formats)),
         ("number types", ", ".join(n.value for n in rules.number_types)),
-        ("rules", ", ".join(name for name, holds in more.items() if holds) or _NOTHING),
+        ("rules", ", ".join(name for name, holds in more.items() if holds) or NOTHING),
     ]
 
 
@@ -178,13 +171,9 @@ def _budgets(profile: Profile) -> list[tuple[str, str]]:
     budgets = profile.budgets
     limits = {
         "latency p95": f"{budgets.latency_p95_ms:g} ms" if budgets.latency_p95_ms else "",
-        "peak memory": _size(budgets.peak_rss_bytes) if budgets.peak_rss_bytes else "",
-        "arena": _size(budgets.arena_bytes) if budgets.arena_bytes else "",
-        "model": _size(budgets.model_bytes) if budgets.model_bytes else "",
+        "peak memory": size_text(budgets.peak_rss_bytes) if budgets.peak_rss_bytes else "",
+        "arena": size_text(budgets.arena_bytes) if budgets.arena_bytes else "",
+        "model": size_text(budgets.model_bytes) if budgets.model_bytes else "",
         "energy": f"{budgets.energy_mj:g} mJ" if budgets.energy_mj else "",
     }
-    return [("budgets", ", ".join(f"{name} {limit}" for name, limit in limits.items() if limit) or _NOTHING)]
-
-
-def _size(count: int) -> str:
-    return next((f"{count / unit:g} {name}" for name, unit in _UNITS if count >= unit), f"{count} B")
+    return [("budgets", ", ".join(f"{name} {limit}" for name, limit in limits.items() if limit) or NOTHING)]

@@ -231,9 +231,9 @@ def test_without_labels_the_gate_bounds_disagreement(files, tmp_path):
 
 def test_recipes_that_end_in_the_same_bytes_are_one_variant(files, tmp_path, monkeypatch):
     """Two candidates with one digest become one variant, offered to the profiles of both."""
-    from edgepick_host import app
+    from edgepick_host.app import composition
 
-    monkeypatch.setitem(app.PASSES, "tflite_float16", app.PASSES["tflite_dynamic_int8"])
+    monkeypatch.setitem(composition.PASSES, "tflite_float16", composition.PASSES["tflite_dynamic_int8"])
     monkeypatch.setattr("edgepick_host.compress.step.parameter", lambda parameters, name, allowed: "per_tensor")
     monkeypatch.setattr(
         "edgepick_host.compress.passes.tflite_dynamic_int8.parameter", lambda parameters, name, allowed: "per_tensor"
