@@ -23,7 +23,7 @@ from edgepick_agent.core.settings import AgentSettings
 from edgepick_agent.core.state import AgentState, decode_state, encode_state
 from edgepick_agent.core.technician import ready_to_answer, status_at_rest
 from edgepick_agent.core.turn import Agent, Context
-from edgepick_agent.errors import ConfigError, StorageError, StorageFullError, UnreachableError
+from edgepick_agent.errors import ConfigError, NotAnsweringError, StorageError, StorageFullError, UnreachableError
 from edgepick_agent.loop.agent_loop import AgentLoop, Log, Parts
 from edgepick_agent.loop.bundles import Bundles
 from edgepick_agent.loop.runners import Runners
@@ -201,6 +201,7 @@ def read_status(settings: AgentSettings) -> AgentStatus:
     """Return what the running agent says about itself, or what the state directory says without one.
 
     Raises:
+        NotAnsweringError: It runs, but hangs.
         StorageError: The state directory cannot be read.
     """
     folder = _state_dir(settings)
@@ -208,6 +209,8 @@ def read_status(settings: AgentSettings) -> AgentStatus:
         reply: ControlReply = adapter(PARTS["ask-agent"])(
             folder / CONTROL_SOCKET, ControlRequest(command=Command.STATUS)
         )
+    except NotAnsweringError:
+        raise
     except UnreachableError:
         return _status_from_disk(settings, folder)
     if reply.status is None:
@@ -233,13 +236,16 @@ def request(settings: AgentSettings, asked: ControlRequest) -> ControlReply:
     """Return the answer of the running agent; without one, do the same here, without a broker.
 
     Raises:
-        AlreadyRunningError: An agent holds the state directory but does not answer.
+        AlreadyRunningError: An agent holds the state directory but does not listen.
+        NotAnsweringError: It listens, but hangs.
         ConfigError: The root document cannot be used.
         StorageError: The state directory cannot be used.
     """
     folder = _state_dir(settings)
     try:
         reply: ControlReply = adapter(PARTS["ask-agent"])(folder / CONTROL_SOCKET, asked)
+    except NotAnsweringError:
+        raise
     except UnreachableError:
         return _request_offline(settings, folder, asked)
     return reply

@@ -6,6 +6,7 @@ AgentError                     code                 exit
 │   └── StorageFullError       storage-full         1
 ├── AlreadyRunningError        already-running      1
 ├── UnreachableError           unreachable          3
+│   └── NotAnsweringError      not-answering        3
 ├── RefusedError               refused              1, 4 for signatures and digests
 └── RunError                   run                  1
     ├── RuntimeMissingError    runtime-missing      1
@@ -61,6 +62,12 @@ class UnreachableError(AgentError):
 
     code = "unreachable"
     exit_code = 3
+
+
+class NotAnsweringError(UnreachableError):
+    """The agent is there, and says nothing."""
+
+    code = "not-answering"
 
 
 class RefusedError(AgentError):

@@ -78,7 +78,7 @@ def decode(kind: type[T], data: bytes | bytearray | memoryview) -> T:
 
 def decode_document(kind: type[T], data: bytes) -> T:
     """Return the ``kind`` that a file holds: as :func:`decode`, without the size limit of the wire."""
-    return from_plain(kind, parse_json(data, kind.__name__))
+    return from_plain(kind, parse_json(data, _title(kind)))
 
 
 def parse_json(data: bytes, what: str = "message") -> Any:
@@ -98,7 +98,12 @@ def parse_json(data: bytes, what: str = "message") -> Any:
 
 def from_plain(kind: type[T], value: Any) -> T:
     """Return the ``kind`` described by parsed JSON ``value``."""
-    return cast("T", _convert(kind, value, kind.__name__, 0))
+    return cast("T", _convert(kind, value, _title(kind), 0))
+
+
+def _title(kind: type[Any]) -> str:
+    """Return what a message calls a class; people need not know that one is private."""
+    return kind.__name__.lstrip("_")
 
 
 def _refuse_constant(name: str) -> Any:

@@ -174,3 +174,24 @@ def test_every_mistake_of_the_hosts_settings_is_named_at_once(tmp_path):
     for key in ("flet", "security_epoch", "broker.url"):
         assert key in done.err
     assert [p.name for p in tmp_path.iterdir()] == ["edgepick.toml"]
+
+
+def test_a_golden_file_that_is_none_is_refused(tmp_path):
+    """`benchmark` names the file and what it expects, and advises nothing unsafe."""
+    golden = tmp_path / "golden.npz"
+    golden.write_text("not an archive")
+
+    done = run("edgepick_agent", "benchmark", MODEL, "--golden", golden, folder=tmp_path)
+
+    assert done.code == 1
+    assert "golden.npz is not a readable .npz archive" in done.err
+    assert "'expected' and 'x'" in done.err
+    assert "pickle" not in done.err
+
+
+def test_a_rollout_that_nobody_started_is_said_to_be_none(tmp_path):
+    """Asked for a rollout where there never was one, the command says how one is started."""
+    found = [run("edgepick_host", "rollout", "status", *name, folder=tmp_path) for name in ((), ("r-1",))]
+
+    assert [done.code for done in found] == [1, 1]
+    assert all("no rollout was ever started" in done.err for done in found)

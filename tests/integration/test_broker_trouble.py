@@ -28,7 +28,7 @@ def test_commands_without_a_broker_exit_with_3(broker, host, variants):
 
     assert {name: done.code for name, done in away.items()} == dict.fromkeys(away, 3)
     assert all(f"127.0.0.1:{broker.port}" in done.err and "hint: " in done.err for done in away.values())
-    assert all(done.out == "" for done in away.values())
+    assert all(done.out == "" and done.err.startswith("error: ") for done in away.values())
     assert later.code == 0
     assert all(v["chunks_new"] for v in later.json()["variants"])
 
@@ -96,4 +96,5 @@ def test_a_wrong_password_is_said_on_both_sides(guarded, host, tmp_path, variant
     assert all("refused the connection" in done.err for done in (refused, anonymous))
     assert "not authorised" in words or "bad user name or password" in words
     assert "FAIL  broker login" in doctor.out
+    assert "wrong user name or password" in doctor.out
     assert "wr0ng" not in refused.err + doctor.out + device.log()

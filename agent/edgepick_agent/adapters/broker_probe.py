@@ -17,15 +17,14 @@ from edgepick_agent.core.settings import BrokerSettings
 TIMEOUT_SECONDS = 5.0
 CONNACK = 0x20
 
+COMPARE = "Compare broker.username and the content of broker.password_file with the broker's."
 ANSWERS = {
     1: ("the broker does not speak MQTT 3.1.1", "Use a broker that does: mosquitto, EMQX, HiveMQ, VerneMQ."),
     2: ("the broker does not accept this client id", "Allow the device's id, and the same id with -doctor."),
     3: ("the broker is not available now", "Look at the broker's log; try again."),
-    4: (
-        "wrong user name or password",
-        "Compare broker.username and the content of broker.password_file with the broker's.",
-    ),
-    5: ("not allowed: the broker wants another, or any, user name", "Set broker.username and broker.password_file."),
+    4: ("wrong user name or password", COMPARE),
+    # mosquitto's answer to a wrong password, too.
+    5: ("not allowed: wrong user name or password, or none given", COMPARE),
 }
 """CONNACK return code -> what it means, and what to do (MQTT 3.1.1, table 3.1)."""
 

@@ -8,9 +8,9 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from edgepick_agent.core.control import ControlReply, ControlRequest
+from edgepick_agent.core.control import Command, ControlReply, ControlRequest
 from edgepick_agent.core.places import SOCKET_PATH_BYTES
-from edgepick_agent.errors import ConfigError, UnreachableError
+from edgepick_agent.errors import ConfigError, NotAnsweringError, UnreachableError
 from edgepick_wire import codec
 from edgepick_wire.errors import WireError
 
@@ -19,6 +19,8 @@ REPLY_BYTES = 4 * 1024 * 1024
 REQUEST_SECONDS = 5.0
 ANSWER_SECONDS = 3600.0
 """A local installation may have to copy and try a large model on a slow board."""
+PROMPT_SECONDS = 15.0
+"""Everything else is answered between two events of the agent's loop."""
 WAITING_MAX = 16
 
 Ask = Callable[[ControlRequest, Callable[[ControlReply], None]], None]
@@ -95,15 +97,20 @@ def ask_agent(path: Path, request: ControlRequest) -> ControlReply:
     """Return the running agent's answer.
 
     Raises:
+        NotAnsweringError: It listens, but does not answer in time: it hangs, or was stopped.
         UnreachableError: No agent listens there, or it went away before it answered.
     """
+    seconds = ANSWER_SECONDS if request.command is Command.INSTALL else PROMPT_SECONDS
     hint = "Is edgepick-agent running with this configuration?"
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(ANSWER_SECONDS)
+        connection.settimeout(seconds)
         try:
             connection.connect(str(path))
             connection.sendall(codec.encode_document(request) + b"\n")
             line = _read_line(connection, REPLY_BYTES)
+        except TimeoutError as error:
+            silent = f"{path}: the agent runs, but did not answer within {seconds:g} s"
+            raise NotAnsweringError(silent, hint="sudo systemctl restart edgepick-agent") from error
         except OSError as error:
             raise UnreachableError(f"{path}: {error.strerror or error}", hint=hint) from error
     if not line:

@@ -92,8 +92,8 @@ def which(status: AgentStatus, model: str | None) -> ModelState:
 
 
 def already(status: AgentStatus, digest: str) -> bool:
-    """Return whether this variant is active and confirmed."""
-    return any(state.active == digest and state.phase is Phase.CONFIRMED for state in status.models)
+    """Return whether this variant is active, and not only on trial."""
+    return any(state.active == digest and state.phase is not Phase.CONFIRMING for state in status.models)
 
 
 def _asked(settings: AgentSettings, request: ControlRequest) -> AgentStatus:
@@ -133,7 +133,8 @@ def _wait(settings: AgentSettings, status: AgentStatus, digest: str) -> AgentSta
         time.sleep(LOOK_SECONDS)
         status = site.status(settings)
     ended = _wanting(status, digest)
-    if ended and ended.phase in {Phase.REFUSED, Phase.REVERTED} and ended.refusal:
+    # What the host wants instead is refused as long as this variant is pinned; that is no failure of this one.
+    if ended and ended.active != digest and ended.refusal:
         raise RefusedError(ended.refusal)
     return status
 
@@ -155,4 +156,6 @@ def _show(status: AgentStatus, model: str, *, as_json: bool) -> None:
     if as_json:
         click.echo(as_json_text(status))
     elif state is not None:
-        click.echo(f"{model}: {state.phase.value}, active {_label(state.active_label, state.active)}")
+        overruled = state.pinned and state.phase in {Phase.REFUSED, Phase.REVERTED}
+        how = "pinned" if overruled else state.phase.value
+        click.echo(f"{model}: {how}, active {_label(state.active_label, state.active)}")

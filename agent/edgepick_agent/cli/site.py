@@ -15,6 +15,7 @@ from edgepick_agent.core.service import ServiceFacts, Step
 from edgepick_agent.core.settings import AgentSettings, BrokerSettings
 from edgepick_agent.errors import RefusedError, StorageError
 from edgepick_wire import envelope
+from edgepick_wire.errors import SignatureError, WireError
 from edgepick_wire.manifest import Manifest, manifest_digest
 from edgepick_wire.messages import Refusal, RuntimeAvailable
 from edgepick_wire.metrics import Measurement, MeasurePlan
@@ -40,15 +41,21 @@ def read_root(path: Path) -> RootDocument:
     """Return the root document in a file, which signs itself.
 
     Raises:
-        StorageError: The file cannot be read.
-        WireError: Not a root document, or not signed by its own root role.
+        StorageError: The file cannot be read, or is no root document.
+        SignatureError: It is not signed by its own root role.
     """
     try:
         data = path.read_bytes()
     except OSError as error:
         hint = "Copy the fleet's root document from the host; `edgepick keys show` names it."
         raise StorageError(f"{path}: {(error.strerror or 'cannot be read').lower()}", hint=hint) from error
-    return first_root(envelope.unpack(data), adapter(TOOLS["verify"]))
+    try:
+        return first_root(envelope.unpack(data), adapter(TOOLS["verify"]))
+    except SignatureError as error:
+        raise SignatureError(f"{path}: {error}") from error
+    except WireError as error:
+        hint = "Copy the fleet's root document from the host again; `edgepick keys show` names it."
+        raise StorageError(f"{path}: not a root document: {error}", hint=hint) from error
 
 
 def service_facts(

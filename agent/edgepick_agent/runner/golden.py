@@ -54,7 +54,9 @@ def read_golden(path: Path) -> Golden:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
     except (OSError, ValueError, zipfile.BadZipFile, KeyError, EOFError, AttributeError, TypeError) as error:
-        raise InputError(f"golden {path.name} is not a readable .npz archive: {error}") from error
+        # Without numpy's own words: they advise to load it unsafely.
+        hint = "Expected: an .npz with 'expected' and 'x' (or 'x_<input>'), all of them numbers."
+        raise InputError(f"golden {path.name} is not a readable .npz archive", hint=hint) from error
     inputs = {key: array for key, array in arrays.items() if key == "x" or key.startswith("x_")}
     if "expected" not in arrays or not inputs:
         raise InputError(f"golden {path.name}: needs 'expected' and 'x' (or 'x_<input>'), found {sorted(arrays)}")

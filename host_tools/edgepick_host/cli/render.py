@@ -75,8 +75,9 @@ def digest_text(digest: str | None) -> str:
 
 @contextmanager
 def transfer_progress(*, quiet: bool) -> Iterator[OnTransfer]:
-    """Provide a callback that draws a transfer on stderr; ``quiet`` draws nothing."""
-    stderr = Console(stderr=True, quiet=quiet)
+    """Provide a callback that draws a transfer on a terminal's stderr; ``quiet`` draws nothing."""
+    stderr = Console(stderr=True)
+    stderr.quiet = quiet or not stderr.is_terminal
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn())
     with Progress(*columns, console=stderr, transient=True) as progress:
         task = progress.add_task("publishing", total=None)

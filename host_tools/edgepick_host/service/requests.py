@@ -66,11 +66,11 @@ def find_rollout(store: Store, rollout: str | None) -> RolloutState:
     found: Sequence[RolloutState] = states[-1:] if rollout is None else [s for s in states if s.id.startswith(rollout)]
     if len(found) == 1:
         return found[0]
-    if rollout is None:
+    if rollout is None or not states:
         raise StateError("no rollout was ever started", hint="Start one: edgepick rollout start MODEL")
     what = "no rollout has" if not found else "several rollouts have an id that begins with"
-    known = ", ".join(s.id for s in states[-5:]) or "none"
-    raise StateError(f"{what} {rollout!r}; the latest are {known}", hint="edgepick rollout status lists them.")
+    known = ", ".join(s.id for s in states[-5:])
+    raise StateError(f"{what} {rollout!r}; the latest are {known}", hint="edgepick rollout status --all lists them.")
 
 
 def unfinished(store: Store, model: str) -> RolloutState | None:
