@@ -1,6 +1,7 @@
 """The topic tree: built and parsed here and nowhere else.
 
-edgepick/1/{fleet}/root                    host   retained  signed root document
+edgepick/1/{fleet}/root                    host   retained  signed root document, the newest
+edgepick/1/{fleet}/root/{version}          host   retained  every signed root document, by its version
 edgepick/1/{fleet}/host                    host   retained  HostPresence, also its last will
 edgepick/1/{fleet}/m/{manifest digest}     host   retained  signed manifest
 edgepick/1/{fleet}/c/{chunk digest}        host   retained  raw chunk bytes
@@ -41,8 +42,13 @@ class Address(NamedTuple):
 
 
 def root(fleet: str) -> str:
-    """Return the topic of the fleet's root document."""
+    """Return the topic of the fleet's newest root document."""
     return f"{PREFIX}/{check_name('fleet', fleet)}/root"
+
+
+def root_version(fleet: str, version: int) -> str:
+    """Return the topic of one version of the fleet's root document."""
+    return f"{root(fleet)}/{version}"
 
 
 def host(fleet: str) -> str:

@@ -24,6 +24,7 @@ def test_no_topic_is_too_deep_or_wild(fleet: str, name: str, digest: str, kind: 
     """Every topic has at most seven levels and no wildcard; only the filter for all devices has one."""
     built = [
         topics.root(fleet),
+        topics.root_version(fleet, 2**53),
         topics.host(fleet),
         topics.manifest(fleet, digest),
         topics.chunk(fleet, digest),

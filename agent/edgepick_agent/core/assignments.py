@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from edgepick_agent.core.admission import Trust, refuse
 from edgepick_agent.core.state import Seen
 from edgepick_wire import codec, envelope
-from edgepick_wire.envelope import DocumentType
+from edgepick_wire.envelope import DocumentType, Role
 from edgepick_wire.errors import SignatureError, WireError
 from edgepick_wire.ids import digest_of
 from edgepick_wire.messages import Desired, Refusal, RefusalCode, TargetKind
-from edgepick_wire.trust import RootDocument, next_root
+from edgepick_wire.trust import RootDocument, first_root, next_root
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,3 +99,23 @@ def verified_root(raw: bytes, trust: Trust) -> RootDocument | Refusal | None:
         return refuse(RefusalCode.BAD_SIGNATURE, f"root document: {error}", error.hint)
     except WireError as error:
         return refuse(RefusalCode.MALFORMED, f"root document: {error}", error.hint)
+
+
+def root_ahead(raw: bytes, trust: Trust) -> int | None:
+    """Return the version of a root document that others must come before, if it may be one of this fleet.
+
+    Whether it is genuine shows only at the end of the chain that leads to it: its signers may have
+    come to office in between.
+    """
+    try:
+        document = envelope.unpack(raw)
+        offered = first_root(document, trust.check)
+    except WireError:
+        return None
+    newer = offered.fleet == trust.root.fleet and offered.version > trust.root.version + 1
+    return offered.version if newer else None
+
+
+def out_of_office(old: Role, new: Role) -> bool:
+    """Return whether nothing that only ``old`` could sign is signed enough for ``new``."""
+    return len(set(old.keys) & set(new.keys)) < new.threshold
