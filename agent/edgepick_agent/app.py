@@ -148,6 +148,7 @@ def benchmark(
 PARTS = {
     "storage": "edgepick_agent.adapters.storage:FileStorage",
     "clock": "edgepick_agent.adapters.clock:SystemClock",
+    "time-of-day": "edgepick_agent.adapters.clock:time_of_day",
     "transport": "edgepick_agent.adapters.mqtt:MqttTransport",
     "no-transport": "edgepick_agent.adapters.offline:NoTransport",
     "lock": "edgepick_agent.adapters.lock:held",
@@ -334,7 +335,13 @@ def _compose(
     transport = _transport(settings, durable.session, inbox.put, online=online)
     worker = Worker(inbox.put)
     worker.start()
-    context = Context(settings=settings, first_root=root, check=adapter(TOOLS["verify"]), state_dir=str(folder))
+    context = Context(
+        settings=settings,
+        first_root=root,
+        check=adapter(TOOLS["verify"]),
+        state_dir=str(folder),
+        time_of_day=adapter(PARTS["time-of-day"]),
+    )
     parts = Parts(
         storage=storage,
         transport=transport,

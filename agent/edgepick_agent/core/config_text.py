@@ -84,9 +84,11 @@ def _rest() -> list[str]:
     return [
         "",
         "[fetch]",
-        "# window = 64                         # chunks asked for at one time; 64 x 64 KiB is 4 MiB of memory at most",
+        "# window = 64                         # most chunks asked for at one time; 64 x 64 KiB bound memory to 4 MiB",
         "# timeout_seconds = 5.0               # silence after which missing chunks are asked for again",
         "# retries = 5",
+        "# bytes_per_second = 500000           # of models, on average; default: as fast as it goes",
+        '# hours = "22:00-06:00"               # when models may be fetched, local time; default: always',
         "",
         "[runner]",
         '# python = "/opt/tflite/bin/python"   # interpreter of the models, if not the agent\'s own',

@@ -29,6 +29,7 @@ from edgepick_agent.core.events import (
     ManifestRead,
     ReadManifest,
     Reserve,
+    Say,
     StoreBundle,
     StoreFailed,
     Subscribe,
@@ -40,6 +41,7 @@ from edgepick_agent.core.events import (
 )
 from edgepick_agent.core.fetch import Asks, Target
 from edgepick_agent.core.garbage import bundles_in_use
+from edgepick_agent.core.hours import seconds_until_open
 from edgepick_agent.core.outbox import report_incident
 from edgepick_agent.core.trial import start_run
 from edgepick_agent.core.turn import Job, Stage, Turn
@@ -213,7 +215,9 @@ def resume(turn: Turn) -> None:
     if job.listening and job.stage is Stage.MANIFEST:
         turn.do(Subscribe((topics.manifest(turn.settings.fleet, job.manifest),), 1))
     if job.fetch is not None:
-        fetch, asks = window.connected(job.fetch, turn.now)
+        fetch, asks = window.connected(_held(turn, job.fetch), turn.now)
+        if fetch.not_before > turn.now and not fetch.waiting:
+            turn.do(Say(f"{job.model}: waits for the hours of downloads, {turn.settings.fetch.hours}"))
         turn.set_job(fetch=fetch)
         _tell(turn, asks)
 
@@ -225,26 +229,42 @@ def interrupt(turn: Turn) -> None:
         turn.set_job(fetch=window.disconnected(job.fetch, turn.now))
 
 
-def on_chunk(turn: Turn, digest: str, data: bytes) -> None:
-    """Write a good chunk to every place that it fills, and ask for more; report a corrupt one."""
+def on_chunks(turn: Turn, chunks: tuple[tuple[str, bytes], ...]) -> None:
+    """Write good chunks to every place that they fill, and ask for more; report corrupt ones."""
     job = turn.agent.job
     if job is None or job.fetch is None:
         return
-    fetch, arrival = window.accept(job.fetch, digest, data, turn.now)
-    if arrival.corrupt:
-        _report_chunk(turn, job, IncidentCode.CHUNK_CORRUPT, f"chunk {digest[:12]} does not hash to its name")
-    elif arrival.pieces:
-        turn.do(*(WriteChunk(job.manifest, p.name, p.offset, data[: p.size]) for p in arrival.pieces))
-        job = _counted(job, arrival, len(data))
-    fetch, asks = window.pump(fetch, turn.now)
-    turn.change(job=replace(job, fetch=fetch, heard_at=turn.now))
+    fetch, arrivals = window.accept_all(job.fetch, chunks, turn.now)
+    filled = sum(_write(turn, job, chunk, arrival) for chunk, arrival in zip(chunks, arrivals, strict=True))
+    before = job.fetch
+    fetch, asks = window.pump(_held(turn, fetch), turn.now)
+    counted = replace(
+        job,
+        fetch=fetch,
+        heard_at=turn.now,
+        done=job.done + filled,
+        fetched=job.fetched + fetch.fetched - before.fetched,
+        bytes_fetched=job.bytes_fetched + fetch.bytes_fetched - before.bytes_fetched,
+    )
+    turn.change(job=counted)
     _tell(turn, asks)
     _go_on_if_finished(turn)
 
 
-def _counted(job: Job, arrival: window.Arrival, size: int) -> Job:
-    filled = sum(piece.name.endswith(".part") for piece in arrival.pieces)
-    return replace(job, done=job.done + filled, fetched=job.fetched + 1, bytes_fetched=job.bytes_fetched + size)
+def _write(turn: Turn, job: Job, chunk: tuple[str, bytes], arrival: window.Arrival) -> int:
+    """Have a chunk written; return how many places of files it fills."""
+    digest, data = chunk
+    if arrival.corrupt:
+        _report_chunk(turn, job, IncidentCode.CHUNK_CORRUPT, f"chunk {digest[:12]} does not hash to its name")
+    turn.do(*(WriteChunk(job.manifest, p.name, p.offset, data[: p.size]) for p in arrival.pieces))
+    return sum(piece.name.endswith(".part") for piece in arrival.pieces)
+
+
+def _held(turn: Turn, fetch: window.Fetch) -> window.Fetch:
+    """Return the fetch keeping to the hours in which downloads are allowed."""
+    hours = turn.settings.fetch.hours
+    closed = seconds_until_open(hours, turn.context.time_of_day(turn.wall)) if hours else 0.0
+    return window.hold(fetch, turn.now + closed) if closed > 0 else fetch
 
 
 def _report_chunk(turn: Turn, job: Job, code: IncidentCode, detail: str) -> None:
@@ -263,11 +283,18 @@ def _go_on_if_finished(turn: Turn) -> None:
     job = turn.agent.job
     if job is None or job.fetch is None or not job.fetch.finished or job.content is None:
         return
+    _tell_cost(turn, job.fetch)
     if _fetched_an_index(job.fetch):
         turn.set_job(stage=Stage.SURVEY, fetch=None)
         turn.do(TakeSurvey(job.manifest, job.content))
     else:
         _store(turn, job)
+
+
+def _tell_cost(turn: Turn, fetch: window.Fetch) -> None:
+    if fetch.began_at is not None:
+        took = turn.now - fetch.began_at
+        turn.do(Say(f"fetched {fetch.fetched} chunks, {fetch.bytes_fetched} bytes in {took:.3f} s"))
 
 
 def _fetched_an_index(fetch: window.Fetch) -> bool:
@@ -279,7 +306,7 @@ def on_tick(turn: Turn) -> None:
     job = turn.agent.job
     if job is None or job.fetch is None:
         return
-    fetch, asks, missing = window.tick(job.fetch, turn.now)
+    fetch, asks, missing = window.tick(_held(turn, job.fetch), turn.now)
     turn.change(job=replace(job, fetch=fetch))
     _tell(turn, asks)
     if missing:

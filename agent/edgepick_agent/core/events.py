@@ -81,6 +81,13 @@ class Delivered:
 
 
 @dataclass(frozen=True, slots=True)
+class ChunksDelivered:
+    """Several chunks arrived, one after the other: digest in the topic, and content."""
+
+    chunks: tuple[tuple[str, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Oversized:
     """A message larger than the protocol allows was dropped unread."""
 
@@ -219,7 +226,17 @@ class Tick:
     """Time has passed."""
 
 
-Event = TransportEvent | StoreEvent | RunnerSeen | RunnerNotStarted | RuntimesFound | ControlAsked | Started | Tick
+Event = (
+    TransportEvent
+    | ChunksDelivered
+    | StoreEvent
+    | RunnerSeen
+    | RunnerNotStarted
+    | RuntimesFound
+    | ControlAsked
+    | Started
+    | Tick
+)
 
 # --- effects --------------------------------------------------------------------------------------
 

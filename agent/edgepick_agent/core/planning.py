@@ -23,12 +23,23 @@ def arrange(turn: Turn) -> None:
         return
     wanted = _wanted_jobs(turn.agent)
     job = turn.agent.job
-    if job is not None and job.path is None and job.key not in {w.key for w in wanted}:
+    if job is not None and (_unwanted(job, wanted) or _outranked(turn, job, wanted)):
         close_job(turn)
     elif job is not None and _stuck(job, turn.now) and any(_ready(turn, w) for w in wanted if w.key != job.key):
         park_job(turn, STALL_SECONDS)
     if turn.agent.job is None:
         _begin_next(turn, wanted)
+
+
+def _unwanted(job: Job, wanted: tuple[Job, ...]) -> bool:
+    return job.path is None and job.key not in {w.key for w in wanted}
+
+
+def _outranked(turn: Turn, job: Job, wanted: tuple[Job, ...]) -> bool:
+    """Return whether an installation goes first: what is only to be measured gives up the network to it."""
+    if job.kind is not JobKind.MEASURE or job.stage not in NETWORK_STAGES:
+        return False
+    return any(w.kind is JobKind.INSTALL and _ready(turn, w) for w in wanted)
 
 
 def _stuck(job: Job, now: float) -> bool:

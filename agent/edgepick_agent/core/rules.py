@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from edgepick_agent.core.hours import parse_hours
 from edgepick_wire.errors import BadNameError
 from edgepick_wire.ids import check_name
 from edgepick_wire.manifest import RuntimeName
@@ -72,6 +73,10 @@ def _filled(value: str) -> str | None:
     return None if value.strip() and not any(c.isspace() for c in value) else "a host name or address"
 
 
+def _hours(value: str) -> str | None:
+    return None if parse_hours(value) else '"HH:MM-HH:MM", local time, e.g. "22:00-06:00"'
+
+
 RULES: Mapping[str, Rule] = {
     "device": _name,
     "fleet": _name,
@@ -85,6 +90,8 @@ RULES: Mapping[str, Rule] = {
     "fetch.window": _between(1, 1024),
     "fetch.timeout_seconds": _positive,
     "fetch.retries": _between(1, 1000),
+    "fetch.bytes_per_second": _positive,
+    "fetch.hours": _hours,
     "runner.runtimes": _one_of(r.value for r in RuntimeName),
     "runner.memory_cap_bytes": _positive,
     "runner.max_failures": _between(1, 1000),

@@ -44,14 +44,19 @@ class FetchSettings:
     """How to download.
 
     Attributes:
-        window: Chunks asked for at one time; bounds memory to window x chunk size.
-        timeout_seconds: Silence after which missing chunks are asked for again.
+        window: Most chunks asked for at one time; bounds memory to window x chunk size.
+        timeout_seconds: Silence after which missing chunks are asked for again; sooner on a quick link.
         retries: Times a chunk is asked for before the device reports it missing and waits longer.
+        bytes_per_second: Most bytes of chunks per second, on average; ``None`` for as fast as it goes.
+        hours: Time of day in which chunks are asked for, local time: ``"22:00-06:00"``; ``None`` for always.
+            Neither holds for a bundle from a stick.
     """
 
     window: int = 64
     timeout_seconds: float = 5.0
     retries: int = 5
+    bytes_per_second: int | None = None
+    hours: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from edgepick_agent.core.events import (
     BundleOpened,
     BundleStored,
     CheckSlots,
+    ChunksDelivered,
     Connected,
     ControlAsked,
     Delivered,
@@ -42,6 +43,9 @@ from edgepick_agent.core.outbox import report_incident
 from edgepick_agent.core.turn import Agent, Context, Stage, Turn
 from edgepick_wire.messages import Incident, IncidentCode
 
+FIRST = (DiscardDownload, SaveReport)
+"""Effects that come before the state is written."""
+
 StepStoreEvent = SlotsChecked | ManifestRead | Surveyed | BundleStored | BundleOpened | BundleExtracted | StoreFailed
 
 
@@ -57,7 +61,7 @@ def step(agent: Agent, event: Event, context: Context, *, now: float, wall: floa
     """
     turn = Turn(agent, context, now, wall)
     _handle(turn, event)
-    if _is_passing_chunk(turn, event):
+    if _are_passing_chunks(turn, event):
         standing.announce_progress(turn)
     else:
         planning.arrange(turn)
@@ -66,24 +70,25 @@ def step(agent: Agent, event: Event, context: Context, *, now: float, wall: floa
     return turn.agent, _ordered(agent, turn)
 
 
-def _is_passing_chunk(turn: Turn, event: Event) -> bool:
+def _are_passing_chunks(turn: Turn, event: Event) -> bool:
     job = turn.agent.job
-    return (
-        isinstance(event, Delivered) and job is not None and job.stage is Stage.FETCH and intake.is_chunk(event.topic)
-    )
+    if job is None or job.stage is not Stage.FETCH:
+        return False
+    return isinstance(event, ChunksDelivered) or (isinstance(event, Delivered) and intake.is_chunk(event.topic))
 
 
 def _ordered(before: Agent, turn: Turn) -> tuple[Effect, ...]:
     room = [e for e in turn.effects if isinstance(e, DiscardDownload)]
     reports = [e for e in turn.effects if isinstance(e, SaveReport)]
-    rest = [e for e in turn.effects if not isinstance(e, DiscardDownload | SaveReport)]
-    state = [Persist(turn.agent.durable)] if turn.agent.durable != before.durable else []
+    rest = [e for e in turn.effects if not isinstance(e, FIRST)] if room or reports else turn.effects
+    unchanged = turn.agent.durable is before.durable or turn.agent.durable == before.durable
+    state = [] if unchanged else [Persist(turn.agent.durable)]
     return (*room, *reports, *state, *rest)
 
 
 def _handle(turn: Turn, event: Event) -> None:
     match event:
-        case Connected() | Disconnected() | Delivered() | Oversized():
+        case Connected() | Disconnected() | Delivered() | ChunksDelivered() | Oversized():
             intake.on_transport(turn, event)
         case RunnerSeen() | RunnerNotStarted():
             _on_runner(turn, event)
@@ -92,7 +97,6 @@ def _handle(turn: Turn, event: Event) -> None:
         case Started():
             _on_started(turn, event)
         case Tick():
-            intake.on_tick(turn)
             delivery.on_tick(turn)
         case RuntimesFound():
             turn.change(runtimes=event.runtimes)
@@ -153,7 +157,6 @@ def next_wake(agent: Agent, now: float) -> float | None:
     times = [s.supervisor.next_start for s in agent.serving.values() if not s.runs and not s.supervisor.gave_up]
     if agent.job is not None and agent.job.fetch is not None:
         times.append(fetch.next_wake(agent.job.fetch, now))
-    times += [agent.ahead.since + intake.ROOT_CHAIN_SECONDS] if agent.ahead is not None else []
     times += planning.next_looks(agent)
     return min((at for at in times if at is not None and at > now), default=None)
 

@@ -5,7 +5,7 @@ through one event, collects the effects, and is thrown away. Nothing here touche
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,6 +22,10 @@ from edgepick_wire.envelope import VerifySignature
 from edgepick_wire.manifest import Manifest, RuntimeChoice
 from edgepick_wire.messages import Assignment, Desired, MeasureRequest, Reported, RuntimeAvailable, TargetKind
 from edgepick_wire.trust import RootDocument
+
+
+def _utc_time_of_day(wall: float) -> float:
+    return wall % 86400.0
 
 
 class JobKind(StrEnum):
@@ -136,32 +140,20 @@ class Serving:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ahead:
-    """A root document that cannot be followed before those between it and the present one.
-
-    Attributes:
-        payload: The signed document.
-        since: When the chain towards it last moved.
-    """
-
-    version: int
-    payload: bytes
-    since: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
     """What does not change while an agent runs.
 
     Attributes:
         first_root: The configured root document; holds until a newer one was followed.
         state_dir: Absolute path of the state directory.
+        time_of_day: Wall clock to seconds since local midnight; for the hours in which downloads are allowed.
     """
 
     settings: AgentSettings
     first_root: RootDocument
     check: VerifySignature
     state_dir: str
+    time_of_day: Callable[[float], float] = _utc_time_of_day
 
     @property
     def jitter(self) -> float:
@@ -181,9 +173,6 @@ class Agent:
     Attributes:
         checked: The slots were checked after the start; before that nothing is run.
         runtimes: What can be started here; ``None`` until that is known, and nothing is judged before.
-        sources: Digests of the signed documents that ``documents`` came from.
-        outdated: Those of them that were followed until their keys stopped counting.
-        ahead: The newest root document, while the chain towards it is being followed.
         manifests: Verified manifests of the variants in the slots and under way, by digest.
         serving: Runners by manifest digest.
         later: Jobs that stalled or were refused, and when they may be tried again.
@@ -203,10 +192,7 @@ class Agent:
     broker: str = "connecting"
     host_session: int | None = None
     documents: Mapping[TargetKind, Desired] = field(default_factory=dict)
-    sources: Mapping[TargetKind, str] = field(default_factory=dict)
     refused: tuple[str, ...] = ()
-    outdated: tuple[str, ...] = ()
-    ahead: Ahead | None = None
     manifests: Mapping[str, Manifest] = field(default_factory=dict)
     job: Job | None = None
     serving: Mapping[str, Serving] = field(default_factory=dict)

@@ -14,6 +14,8 @@ from typing import Any, Protocol
 from edgepick_agent.core import events as e
 from edgepick_agent.core import places
 from edgepick_agent.core.control import ControlReply, ControlRequest
+from edgepick_agent.core.intake import is_chunk
+from edgepick_agent.core.outbox import Resending, resend
 from edgepick_agent.core.state import encode_state
 from edgepick_agent.core.step import next_wake, step
 from edgepick_agent.core.technician import complete
@@ -29,10 +31,10 @@ from edgepick_wire.topics import DeviceTopic
 PAUSE_UNWRITTEN_SECONDS = 10.0
 """Time until an event is handled again whose consequence could not be written down."""
 DEFERRED_MAX = 64
+BATCH_CHUNKS = 16
+"""Chunks handled in one step if so many wait; 1 MiB of the usual size."""
 IDLE_SECONDS = 30.0
 """Longest sleep."""
-RESEND_SECONDS = 900.0
-"""Reports that nobody acknowledged are sent again after this, whatever the host says about itself."""
 
 Answer = Callable[[ControlReply], None]
 Work = Callable[[], e.Event | None]
@@ -82,10 +84,11 @@ class AgentLoop:
         self._asks: dict[int, Answer] = {}
         self._ask_lock = threading.Lock()
         self._ask_count = 0
+        self._ahead: e.Event | None = None
         self._deferred: deque[tuple[float, e.Event]] = deque(maxlen=DEFERRED_MAX)
         self._look_at = 0.0
         self._wake_at = parts.clock.monotonic()
-        self._resend_at = parts.clock.monotonic() + RESEND_SECONDS
+        self._resending = Resending()
         self._performers = self._table()
 
     # --- taking events in ---
@@ -111,18 +114,33 @@ class AgentLoop:
         event = self._next(timeout)
         busy = event is not None
         while event is not None:
-            self.handle(event)
+            self.handle(self._gathered(event))
             event = self._next(0.0)
         return self._on_time() or busy
 
+    def _gathered(self, event: e.Event) -> e.Event:
+        """Return a chunk together with those that wait right behind it; anything else as it is."""
+        chunks: list[tuple[str, bytes]] = []
+        ahead: e.Event | None = event
+        while isinstance(ahead, e.Delivered) and is_chunk(ahead.topic) and len(chunks) < BATCH_CHUNKS:
+            chunks.append((ahead.topic[-64:], ahead.payload))
+            ahead = self._next(0.0)
+        if not chunks:
+            return event
+        self._ahead = ahead
+        return e.ChunksDelivered(tuple(chunks))
+
     def _next(self, timeout: float) -> e.Event | None:
+        if self._ahead is not None:
+            ahead, self._ahead = self._ahead, None
+            return ahead
         try:
             return self._inbox.get(timeout=timeout) if timeout > 0 else self._inbox.get_nowait()
         except queue.Empty:
             return None
 
     def _sleep_seconds(self) -> float:
-        times = [self._wake_at, *(at for at, _ in self._deferred)]
+        times = [self._wake_at, self._resending.due, *(at for at, _ in self._deferred)]
         if self._parts.runners:
             times.append(self._look_at)
         return max(0.0, min(times) - self._parts.clock.monotonic())
@@ -146,8 +164,11 @@ class AgentLoop:
         return tuple(self._parts.runners.look())
 
     def _resend(self, now: float) -> None:
-        if now >= self._resend_at:
-            self._resend_at = now + RESEND_SECONDS
+        if not self.agent.connected:
+            self._resending = Resending()  # everything is sent again at the next connection
+            return
+        self._resending, due = resend(self._resending, self.agent.outbox, now, self._context.jitter)
+        if due:
             self._resend_reports(e.ResendReports(self.agent.outbox))
 
     # --- one event ---

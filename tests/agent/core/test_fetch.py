@@ -163,7 +163,107 @@ def test_a_reconnection_asks_again_without_counting_it_as_a_failure():
 
         assert (silent, nothing, missing) == (window.disconnected(silent, 1.0), window.Asks(), ())
         assert set(asks.subscribe) == set(asked)
-        assert set(fetch.waiting.values()) == {1}
+        assert {asked.times for asked in fetch.waiting.values()} == {1}
+
+
+def test_a_rate_limit_is_kept_on_average():
+    """With 640 bytes a second, chunks of 64 bytes are asked for ten a second and never more at once."""
+    data = chunks(100)
+    by_digest = {digest_of(c): c for c in data}
+    limited = FetchSettings(window=64, bytes_per_second=640)
+    fetch, asked = started(data, limited)
+    now, todo, largest = 0.0, list(asked), len(asked)
+
+    while not fetch.finished:
+        for digest in todo:
+            fetch, _ = window.accept(fetch, digest, by_digest[digest], now)
+        later = window.next_wake(fetch, now)
+        fetch, asks, _ = window.tick(fetch, later or now)
+        now, todo, largest = later or now, list(asks.subscribe), max(largest, len(asks.subscribe))
+
+    assert largest == 10
+    assert 9.0 <= now <= 10.0
+
+
+def test_a_limit_below_one_chunk_a_second_still_makes_progress():
+    """However low the limit, one chunk is asked for, and the next when that is paid for."""
+    fetch, asked = started(chunks(3), FetchSettings(bytes_per_second=16))
+
+    assert len(asked) == 1
+    assert window.next_wake(fetch, 0.0) == 4.0
+
+
+def test_nothing_is_asked_for_while_the_fetch_is_held():
+    """Outside the allowed hours nothing goes out; what was asked for before is still taken; then it goes on."""
+    data = chunks(40)
+    fetch, asked = started(data)
+    fetch = window.hold(fetch, 3600.0)
+
+    for number, digest in enumerate(asked):
+        fetch, arrival = window.accept(fetch, digest, data[number], 1.0)
+        assert arrival.pieces
+    fetch, while_held = window.pump(fetch, 1.0)
+    wake = window.next_wake(fetch, 1.0)
+    _, after, _ = window.tick(fetch, 3600.0)
+
+    assert while_held.subscribe == ()
+    assert wake == 3600.0
+    assert after.subscribe
+
+
+def test_chunks_that_stand_in_a_queue_narrow_the_window_to_one_packet():
+    """On a link so slow that chunks take long, less is asked for at once, but never less than a packet."""
+    data = chunks(200)
+    by_digest = {digest_of(c): c for c in data}
+    fetch, asked = started(data, FetchSettings(window=32))
+    todo, now, widths = list(asked), 0.0, []
+
+    while todo:
+        now += 0.5
+        digest = todo.pop(0)
+        fetch, _ = window.accept(fetch, digest, by_digest[digest], now)
+        fetch, asks = window.pump(fetch, now)
+        todo += asks.subscribe
+        widths.append(fetch.width)
+
+    assert fetch.finished
+    assert min(widths) == TOPICS_PER_PACKET
+    assert widths[-1] < 16
+
+
+def test_a_quick_link_grows_the_window_and_shortens_the_patience():
+    """Prompt answers open the window up to its bound, and a silence is noticed sooner than on a slow link."""
+    data = chunks(400)
+    by_digest = {digest_of(c): c for c in data}
+    fetch, asked = started(data, FetchSettings(window=128, timeout_seconds=30.0))
+    todo, now = list(asked), 0.0
+
+    while len(todo) > 1:
+        now += 0.001
+        digest = todo.pop(0)
+        fetch, _ = window.accept(fetch, digest, by_digest[digest], now)
+        fetch, asks = window.pump(fetch, now)
+        todo += asks.subscribe
+
+    assert len(asked) < 128
+    assert fetch.width == 128
+    assert window.next_wake(fetch, now) == now + window.PATIENCE_MIN_SECONDS
+
+
+def test_a_batch_means_what_its_chunks_mean_one_by_one():
+    """Taking several chunks at once leaves the same fetch as taking them one after the other."""
+    data = chunks(16)
+    fetch, _ = started(data)
+    batch = [(digest_of(c), c) for c in (*data[:5], data[2])] + [(digest_of(data[6]), b"wrong")]
+
+    together, arrivals = window.accept_all(fetch, batch, 1.0)
+    one_by_one = fetch
+    for digest, chunk in batch:
+        one_by_one, _ = window.accept(one_by_one, digest, chunk, 1.0)
+
+    assert together == one_by_one
+    assert [bool(a.pieces) for a in arrivals] == [True] * 5 + [False, False]
+    assert [a.corrupt for a in arrivals] == [False] * 6 + [True]
 
 
 class Link:
