@@ -17,12 +17,13 @@ from edgepick_agent.core.events import (
     Say,
     Subscribe,
     TransportEvent,
+    Unsubscribe,
 )
 from edgepick_agent.core.exhaustive import assert_never
 from edgepick_agent.core.outbox import acknowledge, report_incident
 from edgepick_agent.core.planning import forgive
 from edgepick_agent.core.state import Seen, with_seen
-from edgepick_agent.core.turn import Turn
+from edgepick_agent.core.turn import Ahead, Turn
 from edgepick_wire import codec, limits, topics
 from edgepick_wire.errors import WireError
 from edgepick_wire.ids import digest_of
@@ -37,9 +38,12 @@ from edgepick_wire.messages import (
     TargetKind,
 )
 from edgepick_wire.topics import DeviceTopic
+from edgepick_wire.trust import RootDocument
 
 REFUSED_KEPT = 64
 
+ROOT_CHAIN_SECONDS = 10.0
+"""Without a step for so long, the way to a root document is taken for broken: many round trips of a slow network."""
 
 def on_transport(turn: Turn, event: TransportEvent | ChunksDelivered) -> None:
     """Take note of the broker's news."""
@@ -65,8 +69,9 @@ def _connected(turn: Turn) -> None:
     turn.change(connected=True, broker="connected", reported=None)
     device, fleet = turn.settings.device, turn.settings.fleet
     ack = topics.device(fleet, device, DeviceTopic.ACK)
-    # The root document first, in a packet of its own: desired states may be signed by its newest keys.
-    turn.do(Subscribe((topics.root(fleet), topics.host(fleet), ack), 1))
+    # The root documents first, in a packet of their own: desired states may be signed by the newest keys.
+    turn.change(ahead=None)
+    turn.do(Subscribe((_next_root(turn), topics.root(fleet), topics.host(fleet), ack), 1))
     _ask_for_desired(turn)
     presence = Presence(session=turn.agent.durable.session, online=True)
     turn.do(Publish(topics.device(fleet, device, DeviceTopic.PRESENCE), codec.encode(presence)))
@@ -83,6 +88,10 @@ def say_birth(turn: Turn) -> None:
 
 def _ask_for_desired(turn: Turn) -> None:
     turn.do(Subscribe((_desired_topic(turn, TargetKind.DEVICE), _desired_topic(turn, TargetKind.PROFILE)), 1))
+
+
+def _next_root(turn: Turn) -> str:
+    return topics.root_version(turn.settings.fleet, turn.trust.root.version + 1)
 
 
 def _desired_topic(turn: Turn, kind: TargetKind) -> str:
@@ -106,7 +115,7 @@ def _delivered(turn: Turn, topic: str, payload: bytes) -> None:
     fleet = turn.settings.fleet
     if is_chunk(topic):
         on_chunks(turn, ((topic[-64:], payload),))
-    elif topic == topics.root(fleet):
+    elif topic in {topics.root(fleet), _next_root(turn)}:
         _on_root(turn, payload)
     elif topic == topics.host(fleet):
         _on_host(turn, payload)
@@ -123,14 +132,61 @@ def _on_root(turn: Turn, payload: bytes) -> None:
     if not payload or digest_of(payload) in turn.agent.refused:
         return
     root = assignments.verified_root(payload, turn.trust)
-    if isinstance(root, Refusal):
-        _refuse_document(turn, payload, root)
+    ahead = assignments.root_ahead(payload, turn.trust)
+    if isinstance(root, RootDocument):
+        _follow_root(turn, root)
+    elif ahead is not None:
+        _await_chain(turn, Ahead(version=ahead, payload=payload, since=turn.now))
     elif root is not None:
-        turn.keep(replace(turn.agent.durable, root=root))
-        turn.change(refused=())
-        forgive(turn)
-        turn.do(Say(f"follows root document version {root.version}"))
+        _refuse_document(turn, payload, root)
+
+
+def _await_chain(turn: Turn, ahead: Ahead) -> None:
+    before = turn.agent.ahead
+    if before is None or before.version < ahead.version:
+        turn.change(ahead=ahead)
+        turn.do(Say(f"root document version {ahead.version} is out; has {turn.trust.root.version}, follows the chain"))
+
+
+def _follow_root(turn: Turn, root: RootDocument) -> None:
+    """Follow the next root document, and ask for the one after it."""
+    old, asked = turn.trust.root, _next_root(turn)
+    turn.keep(replace(turn.agent.durable, root=root))
+    ahead = turn.agent.ahead
+    arrived = ahead is None or ahead.version <= root.version
+    turn.change(refused=(), ahead=None if ahead is None or arrived else replace(ahead, since=turn.now))
+    if assignments.out_of_office(old.campaign, root.campaign):
+        _forget_sequences(turn)
+    forgive(turn)
+    turn.do(Say(f"follows root document version {root.version}"))
+    turn.do(Unsubscribe((asked,)), Subscribe((_next_root(turn),), 1))
+    if arrived:
         _ask_for_desired(turn)
+
+
+def _forget_sequences(turn: Turn) -> None:
+    """Begin anew with the first desired state of the new keys.
+
+    Whoever stole the old ones may have used a sequence that the host never reaches; and no document
+    of the old keys can be replayed, since none of them is signed well enough any more. Those that
+    were followed are passed over in silence until the host has signed them again.
+    """
+    turn.keep(replace(turn.agent.durable, seen={}))
+    outdated = (*turn.agent.outdated, *turn.agent.sources.values())[-REFUSED_KEPT:]
+    turn.change(documents={}, sources={}, outdated=outdated)
+
+
+def on_tick(turn: Turn) -> None:
+    """Refuse a root document that the chain does not lead to."""
+    ahead = turn.agent.ahead
+    if ahead is None or turn.now < ahead.since + ROOT_CHAIN_SECONDS:
+        return
+    turn.change(ahead=None)
+    missing = turn.trust.root.version + 1
+    detail = f"root document: version {ahead.version} is out, version {missing} that leads to it is not, or is refused"
+    hint = f"Let the host publish version {missing} again: edgepick keys publish"
+    _refuse_document(turn, ahead.payload, refuse(RefusalCode.BAD_SIGNATURE, detail, hint))
+    _ask_for_desired(turn)
 
 
 def _on_host(turn: Turn, payload: bytes) -> None:
@@ -151,23 +207,27 @@ def _on_ack(turn: Turn, payload: bytes) -> None:
 
 
 def _on_desired(turn: Turn, kind: TargetKind, payload: bytes) -> None:
-    if not payload or digest_of(payload) in turn.agent.refused:
+    if not payload or digest_of(payload) in (*turn.agent.refused, *turn.agent.outdated):
         return
     seen = turn.agent.durable.seen.get(kind.value)
     desired = assignments.verified_desired(payload, kind, turn.context.addressee, turn.trust, seen)
+    if isinstance(desired, Refusal) and desired.code is RefusalCode.BAD_SIGNATURE and turn.agent.ahead:
+        return  # Its key may come to office at the end of the chain; it is asked for again then.
     if isinstance(desired, Refusal):
         _refuse_document(turn, payload, desired)
     else:
-        _follow(turn, kind, desired, assignments.payload_digest(payload))
+        _follow(turn, kind, desired, payload)
 
 
-def _follow(turn: Turn, kind: TargetKind, desired: Desired, digest: str) -> None:
-    seen = Seen(sequence=desired.sequence, digest=digest)
+def _follow(turn: Turn, kind: TargetKind, desired: Desired, payload: bytes) -> None:
+    seen = Seen(sequence=desired.sequence, digest=assignments.payload_digest(payload))
     if turn.agent.durable.seen.get(kind.value) != seen:
         turn.keep(with_seen(turn.agent.durable, kind, seen))
         turn.do(Say(f"desired state of {kind} {desired.target}: sequence {desired.sequence}"))
         forgive(turn)
-    turn.change(documents={**turn.agent.documents, kind: desired})
+    turn.change(
+        documents={**turn.agent.documents, kind: desired}, sources={**turn.agent.sources, kind: digest_of(payload)}
+    )
 
 
 def _refuse_document(turn: Turn, payload: bytes, refusal: Refusal) -> None:

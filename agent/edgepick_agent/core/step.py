@@ -97,6 +97,7 @@ def _handle(turn: Turn, event: Event) -> None:
         case Started():
             _on_started(turn, event)
         case Tick():
+            intake.on_tick(turn)
             delivery.on_tick(turn)
         case RuntimesFound():
             turn.change(runtimes=event.runtimes)
@@ -157,6 +158,7 @@ def next_wake(agent: Agent, now: float) -> float | None:
     times = [s.supervisor.next_start for s in agent.serving.values() if not s.runs and not s.supervisor.gave_up]
     if agent.job is not None and agent.job.fetch is not None:
         times.append(fetch.next_wake(agent.job.fetch, now))
+    times += [agent.ahead.since + intake.ROOT_CHAIN_SECONDS] if agent.ahead is not None else []
     times += planning.next_looks(agent)
     return min((at for at in times if at is not None and at > now), default=None)
 

@@ -140,6 +140,20 @@ class Serving:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ahead:
+    """A root document that cannot be followed before those between it and the present one.
+
+    Attributes:
+        payload: The signed document.
+        since: When the chain towards it last moved.
+    """
+
+    version: int
+    payload: bytes
+    since: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
     """What does not change while an agent runs.
 
@@ -173,6 +187,9 @@ class Agent:
     Attributes:
         checked: The slots were checked after the start; before that nothing is run.
         runtimes: What can be started here; ``None`` until that is known, and nothing is judged before.
+        sources: Digests of the signed documents that ``documents`` came from.
+        outdated: Those of them that were followed until their keys stopped counting.
+        ahead: The newest root document, while the chain towards it is being followed.
         manifests: Verified manifests of the variants in the slots and under way, by digest.
         serving: Runners by manifest digest.
         later: Jobs that stalled or were refused, and when they may be tried again.
@@ -192,7 +209,10 @@ class Agent:
     broker: str = "connecting"
     host_session: int | None = None
     documents: Mapping[TargetKind, Desired] = field(default_factory=dict)
+    sources: Mapping[TargetKind, str] = field(default_factory=dict)
     refused: tuple[str, ...] = ()
+    outdated: tuple[str, ...] = ()
+    ahead: Ahead | None = None
     manifests: Mapping[str, Manifest] = field(default_factory=dict)
     job: Job | None = None
     serving: Mapping[str, Serving] = field(default_factory=dict)
