@@ -20,6 +20,12 @@ DIGEST_BYTES = 32
 KNOWN_REQUIREMENTS = frozenset({"golden", "memory-cap"})
 """What a manifest may require of an agent, in this version of the protocol."""
 
+ZSTD = "zstd"
+ALIGNED = "aligned-zstd"
+BSDIFF = "bsdiff"
+ALGORITHMS = frozenset({ZSTD, ALIGNED, BSDIFF})
+"""How an :class:`Encoding` may be made, in this version of the protocol; PROTOCOL.md describes each."""
+
 
 class ModelFormat(StrEnum):
     """How the model file is to be read."""
@@ -38,6 +44,46 @@ class RuntimeName(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Encoding:
+    """Another, smaller way to come by a file; who does not know its algorithm takes the file itself.
+
+    Attributes:
+        algorithm: How to decode, one of :data:`ALGORITHMS`; text, so that a later one harms nobody.
+        size: Bytes of the encoded form.
+        sha256: Digest of the encoded form.
+        chunk_size: Bytes per chunk of it; the last may be shorter.
+        index: Digests of the chunks of its index.
+        base: Digest of the whole file that it is a difference to; ``None`` if it stands alone.
+        window_bytes: Memory that decoding needs beside the file that is read and the one that is written.
+    """
+
+    algorithm: str
+    size: int
+    sha256: str
+    chunk_size: int
+    index: tuple[str, ...]
+    base: str | None = None
+    window_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse sizes out of bounds and an index of the wrong length."""
+        check_name("algorithm", self.algorithm)
+        if self.base is not None:
+            check_digest(self.base)
+        _check_chunked(f"encoding {self.algorithm}", self)
+
+    @property
+    def chunks(self) -> int:
+        """Number of chunks of the encoded form."""
+        return chunk_count(self.size, self.chunk_size)
+
+    @property
+    def index_size(self) -> int:
+        """Bytes of the encoded form's index."""
+        return self.chunks * DIGEST_BYTES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FileEntry:
     """One file of a bundle.
 
@@ -47,6 +93,7 @@ class FileEntry:
         sha256: Digest of the whole file.
         chunk_size: Bytes per chunk; the last may be shorter.
         index: Digests of the chunks of the file's index.
+        encodings: Smaller ways to come by it. Size and digest above are always those of the file itself.
     """
 
     name: str
@@ -54,20 +101,12 @@ class FileEntry:
     sha256: str
     chunk_size: int
     index: tuple[str, ...]
+    encodings: tuple[Encoding, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse sizes out of bounds and an index of the wrong length."""
         check_name("file", self.name)
-        for digest in (self.sha256, *self.index):
-            check_digest(digest)
-        if not 0 < self.size <= limits.MAX_FILE_BYTES:
-            raise LimitError(f"file {self.name}: {self.size} bytes; allowed are 1 to {limits.MAX_FILE_BYTES}")
-        if not limits.MIN_CHUNK_BYTES <= self.chunk_size <= limits.MAX_CHUNK_BYTES:
-            raise LimitError(f"file {self.name}: chunks of {self.chunk_size} bytes")
-        if len(self.index) != chunk_count(self.index_size, self.chunk_size):
-            raise MalformedError(
-                f"file {self.name}: the index has {len(self.index)} chunks, which does not fit its size"
-            )
+        _check_chunked(f"file {self.name}", self)
 
     @property
     def chunks(self) -> int:
@@ -78,6 +117,17 @@ class FileEntry:
     def index_size(self) -> int:
         """Bytes of the file's index."""
         return self.chunks * DIGEST_BYTES
+
+
+def _check_chunked(what: str, form: FileEntry | Encoding) -> None:
+    for digest in (form.sha256, *form.index):
+        check_digest(digest)
+    if not 0 < form.size <= limits.MAX_FILE_BYTES:
+        raise LimitError(f"{what}: {form.size} bytes; allowed are 1 to {limits.MAX_FILE_BYTES}")
+    if not limits.MIN_CHUNK_BYTES <= form.chunk_size <= limits.MAX_CHUNK_BYTES:
+        raise LimitError(f"{what}: chunks of {form.chunk_size} bytes")
+    if len(form.index) != chunk_count(form.index_size, form.chunk_size):
+        raise MalformedError(f"{what}: the index has {len(form.index)} chunks, which does not fit its size")
 
 
 def chunk_count(size: int, chunk_size: int) -> int:
@@ -197,6 +247,11 @@ class Manifest:
     def size(self) -> int:
         """Bytes of all files together."""
         return sum(f.size for f in self.files)
+
+    @property
+    def downloads(self) -> frozenset[str]:
+        """Digests of everything that may be fetched for it: its files and their encoded forms."""
+        return frozenset(form.sha256 for f in self.files for form in (f, *f.encodings))
 
 
 def parse_manifest(payload: bytes) -> Manifest:

@@ -33,6 +33,8 @@ class RefusalCode(StrEnum):
     UNKNOWN_REQUIREMENT = "unknown-requirement"
     NO_RUNTIME = "no-runtime"
     NO_SPACE = "no-space"
+    NO_BUDGET = "no-budget"
+    """It would take more bytes over the network than the assignment allows."""
     DIGEST_MISMATCH = "digest-mismatch"
     MALFORMED = "malformed"
     TRIAL_FAILED = "trial-failed"
@@ -171,18 +173,22 @@ class Assignment:
         active: Manifest digest to run; ``None`` leaves what is active alone.
         measure: Variants to measure.
         rollout: Id of the rollout that asks for it, for the reports.
+        max_bytes: Most payload bytes that installing ``active`` may take over the network; ``None`` for no limit.
     """
 
     model: str
     active: str | None = None
     measure: tuple[MeasureRequest, ...] = ()
     rollout: str | None = None
+    max_bytes: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse names and digests that are none."""
         check_name("model", self.model)
         if self.active is not None:
             check_digest(self.active)
+        if self.max_bytes is not None and self.max_bytes < 0:
+            raise MalformedError(f"max_bytes {self.max_bytes}: must not be negative")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

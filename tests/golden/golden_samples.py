@@ -17,6 +17,7 @@ from nacl.signing import SigningKey
 from edgepick_wire import codec
 from edgepick_wire.envelope import DocumentType, Envelope, Role, Signature, key_id, pack, signed_bytes
 from edgepick_wire.manifest import (
+    Encoding,
     FileEntry,
     GoldenSpec,
     Manifest,
@@ -79,8 +80,30 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def entry(name: str) -> FileEntry:
-    return FileEntry(name=name, size=len(MODEL), sha256=digest(MODEL), chunk_size=CHUNK, index=(digest(INDEX),))
+DELTA = bytes(700)
+"""Something that stands for an encoded form: two chunks of zeros."""
+DELTA_CHUNKS = tuple(DELTA[i : i + CHUNK] for i in range(0, len(DELTA), CHUNK))
+DELTA_INDEX = b"".join(hashlib.sha256(chunk).digest() for chunk in DELTA_CHUNKS)
+ENCODING = Encoding(
+    algorithm="aligned-zstd",
+    size=len(DELTA),
+    sha256=digest(DELTA),
+    chunk_size=CHUNK,
+    index=(digest(DELTA_INDEX),),
+    base=OTHER,
+    window_bytes=8388608,
+)
+
+
+def entry(name: str, *encodings: Encoding) -> FileEntry:
+    return FileEntry(
+        name=name,
+        size=len(MODEL),
+        sha256=digest(MODEL),
+        chunk_size=CHUNK,
+        index=(digest(INDEX),),
+        encodings=encodings,
+    )
 
 
 MANIFEST = Manifest(
@@ -96,7 +119,7 @@ MANIFEST = Manifest(
         RuntimeChoice(name=RuntimeName.LITERT, threads=2),
     ),
     model_file="model.tflite",
-    files=(entry("model.tflite"), entry("golden.npz")),
+    files=(entry("model.tflite", ENCODING), entry("golden.npz")),
     golden=GoldenSpec(file="golden.npz", min_agreement=0.98, max_mean_abs_error=0.05),
     limits=RunLimits(peak_rss_bytes=268435456, start_seconds=30.0, inference_seconds=5.0),
     requires=("golden", "memory-cap"),
@@ -122,6 +145,7 @@ DESIRED = Desired(
     models=(
         Assignment(
             model="digits",
+            max_bytes=2_000_000,
             active=PREVIOUS_DIGEST,
             measure=(MeasureRequest(id="m-7", manifest=MANIFEST_DIGEST, plan=MeasurePlan(min_runs=300)),),
             rollout="r-2026-01",

@@ -33,6 +33,7 @@ FIELDS: dict[tuple[type, str], st.SearchStrategy] = {
     (messages.MeasureRequest, "manifest"): digests,
     (messages.Assignment, "model"): names,
     (messages.Assignment, "active"): st.none() | digests,
+    (messages.Assignment, "max_bytes"): st.none() | st.integers(0, 2**62),
     (messages.Desired, "sequence"): st.integers(1, 2**62),
     (metrics.MeasurePlan, "min_runs"): st.integers(1, 10**6),
     (metrics.MeasurePlan, "threads"): st.integers(1, 64),
@@ -87,18 +88,26 @@ def of_hint(hint: Any) -> st.SearchStrategy:
 
 
 @st.composite
-def file_entries(draw: st.DrawFn, name: st.SearchStrategy[str] = names) -> manifest.FileEntry:
+def chunked(draw: st.DrawFn) -> dict[str, Any]:
+    """Return the fields that a file and an encoded form of one have in common."""
     chunk_size = draw(st.integers(limits.MIN_CHUNK_BYTES, limits.MAX_CHUNK_BYTES))
     size = draw(st.integers(1, chunk_size * 200))
     index_size = manifest.chunk_count(size, chunk_size) * manifest.DIGEST_BYTES
     count = manifest.chunk_count(index_size, chunk_size)
-    return manifest.FileEntry(
-        name=draw(name),
-        size=size,
-        sha256=draw(digests),
-        chunk_size=chunk_size,
-        index=tuple(draw(st.lists(digests, min_size=count, max_size=count))),
-    )
+    index = tuple(draw(st.lists(digests, min_size=count, max_size=count)))
+    return {"size": size, "sha256": draw(digests), "chunk_size": chunk_size, "index": index}
+
+
+@st.composite
+def encodings(draw: st.DrawFn) -> manifest.Encoding:
+    base = draw(st.none() | digests)
+    return manifest.Encoding(algorithm=draw(names), base=base, window_bytes=draw(st.integers(0)), **draw(chunked()))
+
+
+@st.composite
+def file_entries(draw: st.DrawFn, name: st.SearchStrategy[str] = names) -> manifest.FileEntry:
+    others = tuple(draw(st.lists(encodings(), max_size=2)))
+    return manifest.FileEntry(name=draw(name), encodings=others, **draw(chunked()))
 
 
 @st.composite
@@ -158,6 +167,7 @@ def desired_states() -> st.SearchStrategy[messages.Desired]:
 
 
 SPECIAL = {
+    manifest.Encoding: encodings,
     manifest.FileEntry: file_entries,
     manifest.Manifest: manifests,
     messages.Report: reports,
