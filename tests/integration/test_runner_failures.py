@@ -36,6 +36,13 @@ def fell_back(device: Device, manifest: str, before: str) -> bool:
     return model is not None and (model.phase, model.wanted, model.active) == (Phase.REVERTED, manifest, before)
 
 
+def restart(device: Device, **sections: str) -> None:
+    """Have the agent start anew with other settings."""
+    device.stop()
+    device.configure(**sections)
+    device.start()
+
+
 @pytest.mark.parametrize(
     ("number", "code"),
     [(signal.SIGKILL, IncidentCode.RUNNER_CRASHED), (signal.SIGSTOP, IncidentCode.RUNNER_HUNG)],
@@ -68,18 +75,16 @@ def test_a_runner_over_its_memory_is_ended(plant):
     limited.want(manifest)
     until(lambda: device.confirmed(manifest), "confirmed while the device sets no cap")
 
-    # What the manifest before it allows, its own cap, goes before the device's.
-    device.stop()
-    device.configure(runner="memory_cap_bytes = 16777216")
-    device.start()
-    until(lambda: fell_back(device, manifest, before), "fell back")
-    until(device.runner, "the variant before it serves")
-    share = device.answers()
-    told = until(lambda: (i := said(host, device, manifest)) and i[-1].code is IncidentCode.FELL_BACK and i, "told")
-    device.stop()
-    device.configure()
-    device.start()
-    limited.close()
+    # The manifest before it names a cap of its own, which goes before the device's.
+    restart(device, runner="memory_cap_bytes = 16777216")
+    try:
+        until(lambda: fell_back(device, manifest, before), "fell back")
+        until(device.runner, "the variant before it serves")
+        share = device.answers()
+        told = until(lambda: (i := said(host, device, manifest)) and i[-1].code is IncidentCode.FELL_BACK and i, "told")
+    finally:
+        restart(device)
+        limited.close()
 
     assert told[0].code is IncidentCode.RUNNER_OVER_MEMORY
     assert "the cap is 16777216" in told[0].detail

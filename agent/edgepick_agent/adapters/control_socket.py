@@ -19,7 +19,7 @@ REPLY_BYTES = 4 * 1024 * 1024
 REQUEST_SECONDS = 5.0
 ANSWER_SECONDS = 3600.0
 """A local installation may have to copy and try a large model on a slow board."""
-PROMPT_SECONDS = 15.0
+PROMPT_SECONDS = 10.0
 """Everything else is answered between two events of the agent's loop."""
 WAITING_MAX = 16
 
