@@ -45,13 +45,14 @@ REFUSED_KEPT = 64
 ROOT_CHAIN_SECONDS = 10.0
 """Without a step for so long, the way to a root document is taken for broken: many round trips of a slow network."""
 
+
 def on_transport(turn: Turn, event: TransportEvent | ChunksDelivered) -> None:
     """Take note of the broker's news."""
     match event:
         case Connected():
             _connected(turn)
         case Disconnected():
-            turn.change(connected=False, broker=event.reason, host_session=None)
+            turn.change(connected=False, broker=event.reason)
             interrupt(turn)
         case Delivered():
             _delivered(turn, event.topic, event.payload)
@@ -194,8 +195,7 @@ def _on_host(turn: Turn, payload: bytes) -> None:
         presence = codec.decode(Presence, payload)
     except WireError:
         return  # A cleared or foreign presence says nothing that the device depends on.
-    if presence.online and presence.session != turn.agent.host_session:
-        turn.change(host_session=presence.session)
+    if presence.online:  # said at each of the host's connections: what it was sent before may be lost
         _resend(turn)
 
 

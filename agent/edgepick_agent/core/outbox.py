@@ -1,11 +1,13 @@
 """What the agent tells the host for keeps: reports, bounded, and not in floods.
 
 A report is written before it is sent and stays until the host acknowledges it. When the outbox is
-full, the oldest incidents go first, because outcomes and measurements decide rollouts.
+full, the oldest incidents go first, because outcomes and measurements decide rollouts. What nobody
+acknowledges is sent again at growing intervals, whatever host and broker say about themselves.
 """
 
 import hashlib
-from dataclasses import replace
+import math
+from dataclasses import dataclass, replace
 
 from edgepick_agent.core.events import DropReports, SaveReport, Say
 from edgepick_agent.core.turn import Turn
@@ -22,6 +24,10 @@ from edgepick_wire.messages import (
 OUTBOX_LIMIT = 512
 QUIET_SECONDS = 30.0
 """Within this time an incident that comes in floods is counted instead of said again."""
+RESEND_FIRST_SECONDS = 30.0
+RESEND_MAX_SECONDS = 900.0
+RESEND_SPREAD = 0.25
+"""Share by which a device's intervals are longer than another's at most, so that a fleet is not in step."""
 FLOODING = frozenset({IncidentCode.CHUNK_CORRUPT, IncidentCode.CHUNK_MISSING, IncidentCode.STORAGE_FULL})
 
 
@@ -102,3 +108,35 @@ def acknowledge(turn: Turn, ids: tuple[str, ...]) -> None:
     if known:
         turn.change(outbox=tuple(i for i in turn.agent.outbox if i not in known))
         turn.do(DropReports(known))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resending:
+    """When the reports are sent again that wait for an acknowledgement.
+
+    Attributes:
+        oldest: The first report that waits; another one means that the host does acknowledge.
+        pause: Seconds from the latest sending to the next.
+        due: When that is; never while nothing waits.
+    """
+
+    oldest: str | None = None
+    pause: float = RESEND_FIRST_SECONDS
+    due: float = math.inf
+
+
+def resend(before: Resending, outbox: tuple[str, ...], now: float, jitter: float) -> tuple[Resending, bool]:
+    """Return the plan at ``now``, and whether everything in ``outbox`` is to be sent again at once.
+
+    ``jitter`` is the device's share from 0 to 1.
+    """
+    stretch = 1.0 + RESEND_SPREAD * jitter
+    oldest = outbox[0] if outbox else None
+    if oldest is None:
+        return Resending(), False
+    if oldest != before.oldest:
+        return Resending(oldest=oldest, due=now + RESEND_FIRST_SECONDS * stretch), False
+    if now < before.due:
+        return before, False
+    pause = min(before.pause * 2, RESEND_MAX_SECONDS)
+    return replace(before, pause=pause, due=now + pause * stretch), True

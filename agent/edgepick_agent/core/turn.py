@@ -207,7 +207,6 @@ class Agent:
     runtimes: tuple[RuntimeAvailable, ...] | None = None
     connected: bool = False
     broker: str = "connecting"
-    host_session: int | None = None
     documents: Mapping[TargetKind, Desired] = field(default_factory=dict)
     sources: Mapping[TargetKind, str] = field(default_factory=dict)
     refused: tuple[str, ...] = ()

@@ -1,5 +1,8 @@
 """Reports reach the host at least once, whatever happens in between."""
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from edgepick_agent.core import outbox
 from edgepick_agent.core.state import AgentState
 from edgepick_agent.core.turn import Agent, Context, Turn
@@ -43,8 +46,8 @@ def test_a_report_waits_until_it_is_acknowledged():
     assert bench.storage.names("outbox") == []
 
 
-def test_reports_are_sent_again_to_a_new_host_and_in_a_new_session_only():
-    """A host that starts anew gets everything once more; the same host session does not."""
+def test_reports_are_sent_again_whenever_the_host_says_that_it_is_there():
+    """At its start and after each loss of its connection: what was sent meanwhile went nowhere."""
     bench = installed()
     counts = [sent(bench)]
 
@@ -52,7 +55,20 @@ def test_reports_are_sent_again_to_a_new_host_and_in_a_new_session_only():
         host_is(bench, session)
         counts.append(sent(bench))
 
-    assert counts == [1, 2, 2, 3]
+    assert counts == [1, 2, 3, 4]
+
+
+def test_a_host_that_leaves_is_sent_nothing():
+    """Neither its own last will nor a late one of an older session is a reason to send anything."""
+    bench = installed()
+    host_is(bench, 5)
+    before = sent(bench)
+
+    for session in (4, 5):
+        bench.broker.publish(topics.host("demo"), codec.encode(Presence(session=session, online=False)))
+    bench.run(1)
+
+    assert sent(bench) == before
 
 
 def test_reports_survive_a_restart_and_a_broken_connection():
@@ -70,13 +86,35 @@ def test_reports_survive_a_restart_and_a_broken_connection():
     assert len(bench.reports) == 1
 
 
-def test_reports_are_sent_again_after_a_long_silence():
-    """Even if neither side restarts, nothing unacknowledged is forgotten."""
+def test_unacknowledged_reports_are_sent_again_at_growing_intervals():
+    """Soon at first, and for ever every quarter of an hour, if neither side ever says anything."""
     bench = installed()
+    counts = [sent(bench)]
 
-    bench.run(1000, step=10.0)
+    for seconds in (40, 80, 160, 10_000):
+        bench.run(seconds, step=5.0)
+        counts.append(sent(bench))
 
-    assert sent(bench) == 2
+    assert counts[:4] == [1, 2, 3, 4]
+    assert 8 <= counts[4] - counts[3] <= 14
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 500), st.sampled_from(["", "a", "b", "ab", "ba"])), max_size=60),
+    st.floats(0, 1, exclude_max=True),
+)
+def test_reports_are_never_sent_again_in_a_hurry(looks, jitter):
+    """Between two sendings of the same oldest report lie at least the first interval's seconds."""
+    plan, now, sent_at, oldest = outbox.Resending(), 0.0, None, None
+    for pause, waiting in looks:
+        now += pause
+        plan, due = outbox.resend(plan, tuple(waiting), now, jitter)
+        if waiting[:1] != oldest:
+            oldest, sent_at = waiting[:1], now
+
+        assert not due or now - sent_at >= outbox.RESEND_FIRST_SECONDS
+        assert plan.due <= now + outbox.RESEND_MAX_SECONDS * (1 + outbox.RESEND_SPREAD) or not waiting
+        sent_at = now if due else sent_at
 
 
 def test_rubbish_on_the_ack_topic_drops_nothing():
