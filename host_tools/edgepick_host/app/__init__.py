@@ -16,7 +16,7 @@ from edgepick_host.app.composition import (
     verify_signature,
 )
 from edgepick_host.app.compression import compress_model, compression_pass
-from edgepick_host.app.devices import live_roster, roster
+from edgepick_host.app.devices import history, live_roster, roster
 from edgepick_host.app.publishing import (
     build_bundle,
     inspect_bundle,
@@ -56,6 +56,7 @@ __all__ = [
     "create_keys",
     "decision_records",
     "follow_rollout",
+    "history",
     "inspect_bundle",
     "live_roster",
     "load",

@@ -8,6 +8,7 @@ from threading import Lock
 from edgepick_host.app.composition import broker_of, store_of
 from edgepick_host.core.roster import Roster, by_name, filters
 from edgepick_host.core.settings import HostSettings
+from edgepick_wire.messages import Report
 
 
 def roster(settings: HostSettings) -> Roster:
@@ -21,6 +22,14 @@ def roster(settings: HostSettings) -> Roster:
         for topic, payload in broker.retained(filters(settings.fleet)).items():
             found.hear(topic, payload)
     return found
+
+
+def history(settings: HostSettings, device: str) -> tuple[Report, ...]:
+    """Return every stored report of a device, in the order of their arrival; none without a database."""
+    if not _has_store(settings):
+        return ()
+    with store_of(settings) as store:
+        return tuple(store.reports(device=device))
 
 
 @contextmanager
@@ -47,8 +56,12 @@ def live_roster(settings: HostSettings, on_change: Callable[[Roster], None]) -> 
 
 
 def _roster(settings: HostSettings) -> Roster:
-    place = settings.database
-    if "://" not in place and not Path(place).exists():
+    if not _has_store(settings):
         return Roster(settings.fleet)
     with store_of(settings) as store:
         return Roster(settings.fleet, by_name(store.devices()))
+
+
+def _has_store(settings: HostSettings) -> bool:
+    """Return whether there is a database; looking at devices makes none."""
+    return "://" in settings.database or Path(settings.database).exists()

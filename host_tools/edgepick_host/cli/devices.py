@@ -12,7 +12,7 @@ from edgepick_host.core.records import Device
 from edgepick_host.core.roster import Roster
 from edgepick_host.errors import StateError
 from edgepick_wire.ids import check_name
-from edgepick_wire.messages import ModelState
+from edgepick_wire.messages import ModelState, Report
 
 COLUMNS = ("device", "profile", "presence", "session", "agent", "models")
 TICK_SECONDS = 0.1
@@ -60,6 +60,48 @@ def show_command(context: click.Context, /, *, device: str, as_json: bool, **pla
         render.print_json(known)
     else:
         render.print_facts(_facts(known))
+
+
+@devices.command("history")
+@click.argument("device", metavar="ID")
+@click.option("--last", type=click.IntRange(min=1), default=20, show_default=True, help="How many reports.")
+@options.host_options
+@options.as_json
+@click.pass_context
+def history_command(context: click.Context, /, *, device: str, last: int, as_json: bool, **places: str | None) -> None:
+    """Show what a device has reported: installations, measurements and incidents, oldest first.
+
+    The host service stores the reports; this reads them without a broker.
+    """
+    settings = options.settings_of(context, **places)
+    found = app.history(settings, check_name("device", device))[-last:]
+    if as_json:
+        render.print_json(found)
+    elif found:
+        render.print_table(("device's clock", "report", "model", "what happened"), [_told(r) for r in found])
+    else:
+        click.echo(f"no report of device {device!r} is stored; `edgepick serve` stores them")
+
+
+def _told(report: Report) -> tuple[str, str, str, str]:
+    at = render.time_text(report.recorded_at)
+    if report.install is not None:
+        refusal = f": {report.install.refusal.detail}" if report.install.refusal else ""
+        return at, "install", report.install.model, f"{report.install.outcome.value}{refusal}"
+    if report.incident is not None:
+        return (
+            at,
+            "incident",
+            report.incident.model or render.NOTHING,
+            f"{report.incident.code}: {report.incident.detail}",
+        )
+    measured = report.measurement
+    assert measured is not None
+    what = render.digest_text(measured.manifest)
+    if measured.refusal is not None:
+        return at, "measurement", measured.model, f"{what}: {measured.refusal.detail}"
+    assert measured.measurement is not None
+    return at, "measurement", measured.model, f"{what}: {measured.measurement.verdict.value}"
 
 
 @devices.command("watch")
@@ -122,7 +164,7 @@ def _state(state: ModelState) -> str:
 def _facts(device: Device) -> list[tuple[str, str]]:
     facts = [("device", device.device), ("presence", "online" if device.online else "offline")]
     if device.last_seen is not None:
-        when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(device.last_seen))
+        when = render.time_text(device.last_seen)
         facts.append(("last heard by this host", when))
     return facts + _birth_facts(device) + _reported_facts(device)
 

@@ -1,5 +1,6 @@
 """How values look on a terminal: tables, sizes, progress. Results go to stdout, progress to stderr."""
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -66,6 +67,11 @@ def console() -> Console:
 def size_text(count: int) -> str:
     """Return a number of bytes as a person reads it: ``1.5 MiB``."""
     return next((f"{count / unit:.3g} {name}" for name, unit in _UNITS if count >= unit), f"{count} B")
+
+
+def time_text(seconds: float) -> str:
+    """Return seconds since the epoch as a person reads them."""
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
 
 
 def digest_text(digest: str | None) -> str:

@@ -266,7 +266,7 @@ def _facts(state: RolloutState) -> list[tuple[str, str]]:
         ("rollout", state.id),
         ("model", f"{state.model} {state.plan.version}"),
         ("state", where),
-        ("started", time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(state.started_at))),
+        ("started", render.time_text(state.started_at)),
     ]
     return [*facts, ("because", state.reason)] if state.reason else facts
 
