@@ -36,6 +36,7 @@ from edgepick_host.service.inbox import Inbox
 from edgepick_host.service.reactions import BudgetsOf, Knowledge
 from edgepick_host.service.requests import COORDINATOR_LEASE, load_requests, load_rollouts, save_rollout
 from edgepick_wire import codec, topics
+from edgepick_wire.errors import WireError
 from edgepick_wire.messages import Assignment, Presence, Report
 from edgepick_wire.metrics import MeasurePlan
 
@@ -111,6 +112,9 @@ class Coordinator:
         self._desk = Desk(fleet=fleet, store=store, broker=broker, sign=sign, clock=clock)
         self._inbox = Inbox(fleet=fleet, store=store, broker=broker, clock=clock, say=say)
         self._behind = False
+        self._misjudged = False
+        self._was_heard = False
+        self._forgotten = False
         self._waiting: dict[str, tuple[str, ...]] = {}
 
     def start(self) -> None:
@@ -122,6 +126,7 @@ class Coordinator:
         self._renew()
         self._inbox.open()
         self._announce(online=True)  # devices resend their reports on hearing this: listen first
+        self._broker.subscribe([topics.host(self._fleet)], self._heard_itself)
         self._desk.send_all()
 
     def step(self, timeout_seconds: float = 0.5) -> None:
@@ -142,11 +147,35 @@ class Coordinator:
             self._say(f"{error}; going on when it answers")
 
     def _catch_up(self) -> None:
-        """Read what is wanted; send all of it again if an earlier message may not have arrived."""
+        """Read what is wanted; send all of it again if an earlier message may not have arrived, or was forgotten."""
+        if self._misjudged:
+            self._misjudged = False
+            self._announce(online=True)
         if self._behind:
+            self._behind = False  # first: whatever happens from here on is another reason
             self._desk.send_all()
-            self._behind = False
+            self._check_memory()
         self._desk.read()
+
+    def _heard_itself(self, _topic: str, payload: bytes) -> None:
+        """Take note that the broker was connected to again, or that it takes this service for dead; any thread."""
+        with contextlib.suppress(WireError):
+            said = codec.decode(Presence, payload)
+            if said.session == self._session and not said.online:
+                self._misjudged = True
+            elif said.session == self._session:
+                self._behind, self._was_heard = self._behind or self._was_heard, True
+
+    def _check_memory(self) -> None:
+        """Tell a person, once, what to do if the broker has forgotten what only a publication can bring back."""
+        root = topics.root(self._fleet)
+        forgotten = bool(self._store.releases()) and root not in self._broker.retained([root])
+        if forgotten and not self._forgotten:
+            self._say(
+                "the broker has lost its memory: what every device should do was sent again, models were not; "
+                "send them with `edgepick publish`, once for each published folder that devices still need"
+            )
+        self._forgotten = forgotten
 
     def stop(self) -> None:
         """Say goodbye and free the lease, if this coordinator still has it."""

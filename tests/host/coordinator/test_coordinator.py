@@ -5,13 +5,13 @@ import pytest
 from edgepick_host.core.rollout_state import Stage
 from edgepick_host.core.waves import Plan
 from edgepick_host.errors import BusyError, UnreachableError
-from edgepick_host.service.coordinator import LEASE_SECONDS, free_lease, take_lease
+from edgepick_host.service.coordinator import LEASE_SECONDS, free_lease, host_presence, take_lease
 from edgepick_host.service.desk import Desk
 from edgepick_host.service.inbox import Inbox
 from edgepick_host.service.requests import lease_holder
 from edgepick_wire import codec, topics
 from edgepick_wire.envelope import unpack
-from edgepick_wire.messages import Ack, Assignment, Desired, TargetKind
+from edgepick_wire.messages import Ack, Assignment, Desired, Presence, TargetKind
 from edgepick_wire.topics import DeviceTopic
 from fakes.store import MemoryStore
 from fleet.simulator import FLEET, HostBroker, Script, World, sign
@@ -294,3 +294,58 @@ def test_the_host_listens_before_it_says_anything(world):
     world.host_up(before=note)
 
     assert listening[0] is True
+
+
+def turns(world: World, count: int) -> None:
+    for _ in range(count):
+        world.turn()
+
+
+def lost_memory(world: World) -> None:
+    """Have the broker come back empty, and the host's connection with it, as its adapter announces it."""
+    world.air.retained.clear()
+    topic, payload = host_presence(FLEET, world.hosts, online=True)
+    world.air.publish(topic, payload, retain=True)
+
+
+def test_a_broker_that_lost_its_memory_is_told_again_what_is_wanted(world):
+    """Every desired state is there again, byte for byte, and the service says what brings the models back."""
+    world.publish(A)
+    world.air.retained[topics.root(FLEET)] = b"root"
+    world.host_up()
+    turns(world, 2)
+    before = {t: p for t, p in world.air.retained.items() if t.endswith("/desired")}
+
+    lost_memory(world)
+    turns(world, 2)
+
+    after = {t: p for t, p in world.air.retained.items() if t.endswith("/desired")}
+    assert after == before != {}
+    assert len([line for line in world.lines if "edgepick publish" in line]) == 1
+
+
+def test_a_reconnection_to_a_broker_that_remembers_asks_nobody_for_anything(world):
+    """What is wanted is sent again, which is harmless, and no person is bothered."""
+    world.publish(A)
+    world.air.retained[topics.root(FLEET)] = b"root"
+    world.host_up()
+    turns(world, 2)
+
+    topic, payload = host_presence(FLEET, world.hosts, online=True)
+    world.air.publish(topic, payload, retain=True)
+    turns(world, 2)
+
+    assert not [line for line in world.lines if "lost its memory" in line]
+
+
+def test_a_late_last_will_of_its_own_is_contradicted(world):
+    """A service that the broker takes for dead says that it is there; one of an older session is let alone."""
+    world.host_up()
+    turns(world, 1)
+    for session in (world.hosts, world.hosts - 1):
+        topic, payload = host_presence(FLEET, session, online=False)
+        world.air.publish(topic, payload, retain=True)
+        turns(world, 2)
+        said = codec.decode(Presence, world.air.retained[topics.host(FLEET)])
+
+        assert (said.session, said.online) == (session, session == world.hosts)
