@@ -36,6 +36,9 @@ COMMANDS: dict[str, Entry] = {
     "rollout": Entry("edgepick_host.cli.rollout:rollout", "host", "Roll out what wins: start, status, pause, abort."),
     "why": Entry("edgepick_host.cli.why:why", "host", "Why a variant was chosen, with the figures."),
     "serve": Entry("edgepick_host.cli.serve:serve", "host", "The host service: reports, selection, rollouts."),
+    "conformance": Entry(
+        "edgepick_host.cli.conformance:conformance", "host", "Attack any agent, and see whether it keeps the protocol."
+    ),
     "demo": Entry("edgepick_host.cli.demo:demo", "demo", "The whole job on this machine, with a report."),
 }
 """Subcommand -> its entry; a module is imported when its command is called, not before."""

@@ -1,0 +1,1 @@
+"""A simulated host that attacks an agent over a real broker, and says whether it kept the protocol."""
