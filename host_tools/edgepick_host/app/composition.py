@@ -7,6 +7,8 @@ pays only for what it needs, and a missing extra hurts only the command that nee
 import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 from edgepick_host.core.settings import HostSettings
@@ -75,6 +77,15 @@ def open_store(settings: HostSettings) -> HostStore:
     """
     place = settings.database
     return cast("HostStore", load(STORE)(place if "://" in place else f"sqlite:///{place}"))
+
+
+@contextmanager
+def store_to_read(settings: HostSettings) -> Iterator[HostStore]:
+    """Provide the database of these settings to look into; where there is none, an empty one that leaves no file."""
+    place = settings.database
+    missing = "://" not in place and not Path(place).exists()
+    with store_of(replace(settings, database="sqlite://") if missing else settings) as store:
+        yield store
 
 
 @contextmanager

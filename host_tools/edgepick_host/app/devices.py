@@ -2,10 +2,9 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from threading import Lock
 
-from edgepick_host.app.composition import broker_of, store_of
+from edgepick_host.app.composition import broker_of, store_to_read
 from edgepick_host.core.roster import Roster, by_name, filters
 from edgepick_host.core.settings import HostSettings
 from edgepick_wire.messages import Report
@@ -26,9 +25,7 @@ def roster(settings: HostSettings) -> Roster:
 
 def history(settings: HostSettings, device: str) -> tuple[Report, ...]:
     """Return every stored report of a device, in the order of their arrival; none without a database."""
-    if not _has_store(settings):
-        return ()
-    with store_of(settings) as store:
+    with store_to_read(settings) as store:
         return tuple(store.reports(device=device))
 
 
@@ -56,12 +53,5 @@ def live_roster(settings: HostSettings, on_change: Callable[[Roster], None]) -> 
 
 
 def _roster(settings: HostSettings) -> Roster:
-    if not _has_store(settings):
-        return Roster(settings.fleet)
-    with store_of(settings) as store:
+    with store_to_read(settings) as store:
         return Roster(settings.fleet, by_name(store.devices()))
-
-
-def _has_store(settings: HostSettings) -> bool:
-    """Return whether there is a database; looking at devices makes none."""
-    return "://" in settings.database or Path(settings.database).exists()

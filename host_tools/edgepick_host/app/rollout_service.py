@@ -9,14 +9,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from edgepick_host.app.composition import clock, connect_broker, signer, store_of
-from edgepick_host.app.trust import read_root
+from edgepick_host.app.composition import clock, connect_broker, signer, store_of, store_to_read
+from edgepick_host.app.trust import read_root, succession_of
 from edgepick_host.core.decision import DecisionRecord, first_break, parse_record
 from edgepick_host.core.rollout_state import RequestKind, RolloutState
 from edgepick_host.core.settings import HostSettings
 from edgepick_host.core.trust import check_signers, document_signer
 from edgepick_host.core.waves import Plan
 from edgepick_host.errors import BusyError, HostError, VerificationError
+from edgepick_host.ports import Broker, HostStore
 from edgepick_host.service import campaigns
 from edgepick_host.service.coordinator import LOOK_SECONDS, Coordinator, free_lease, host_presence, take_lease
 from edgepick_host.service.reactions import BudgetsOf
@@ -51,7 +52,7 @@ def preview_rollout(settings: HostSettings, model: str, plan: Plan) -> campaigns
     Raises:
         StateError: Nothing of this model, version, profile or variant was published.
     """
-    with store_of(settings) as store:
+    with store_to_read(settings) as store:
         checked = campaigns.checked_plan(store, model, plan)
         rollout, now = new_rollout_id(), clock().now()
         return campaigns.preview(store, model, checked, rollout=rollout, now=now, budgets_of=budgets_of(settings))
@@ -70,7 +71,7 @@ def start_rollout(settings: HostSettings, model: str, plan: Plan) -> RolloutStat
 
 def rollouts(settings: HostSettings) -> tuple[RolloutState, ...]:
     """Return every rollout, oldest first."""
-    with store_of(settings) as store:
+    with store_to_read(settings) as store:
         return load_rollouts(store)
 
 
@@ -80,7 +81,7 @@ def rollout(settings: HostSettings, name: str | None) -> RolloutState:
     Raises:
         StateError: There is none.
     """
-    with store_of(settings) as store:
+    with store_to_read(settings) as store:
         return find_rollout(store, name)
 
 
@@ -100,7 +101,7 @@ def decision_records(settings: HostSettings, model: str) -> tuple[DecisionRecord
     Raises:
         VerificationError: A record was changed or removed after it was written.
     """
-    with store_of(settings) as store:
+    with store_to_read(settings) as store:
         documents = [document for _, document in store.decisions()]
     broken = first_break(documents)
     if broken is not None:
@@ -133,6 +134,12 @@ def coordinator_of(settings: HostSettings, *, say: Callable[[str], None]) -> Ite
         except HostError:
             free_lease(store, holder, now=clock().now())
             raise
+        try:
+            _succeed(settings, broker, store, say)
+        except HostError:
+            free_lease(store, holder, now=clock().now())
+            broker.close()
+            raise
         coordinator = Coordinator(
             fleet=settings.fleet,
             store=store,
@@ -152,9 +159,21 @@ def coordinator_of(settings: HostSettings, *, say: Callable[[str], None]) -> Ite
             broker.close()
 
 
+def _succeed(settings: HostSettings, broker: Broker, store: HostStore, say: Callable[[str], None]) -> None:
+    """Hand the broker over to this host's root document, if it serves an older one."""
+    work = succession_of(settings, broker, store)
+    found = work.check()
+    if found is None or found == work.root.version:
+        return
+    done = work.renew()
+    say(f"root document version {done.version} is out; {len(done.manifests)} manifests are signed anew")
+    if done.waiting:
+        say(f"{len(done.waiting)} manifests wait for the new release key: edgepick keys publish, where that key is")
+
+
 def coordinator_at_work(settings: HostSettings) -> str | None:
     """Return who holds the coordinator's lease; ``None`` if nobody does."""
-    with store_of(settings) as store:
+    with store_to_read(settings) as store:
         return lease_holder(store, now=clock().now())
 
 
