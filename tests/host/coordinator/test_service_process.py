@@ -194,11 +194,12 @@ def test_commands_refuse_what_cannot_be_done(host, devices):
         "was ever published": host.run("rollout", "start", "nothing"),
         "has no version '9'": host.run("rollout", "start", "digits", "--version", "9"),
         "has no variant 'x'": host.run("rollout", "start", "digits", "--variant", "x"),
-        "no rollout has": host.run("rollout", "pause", "r-unknown"),
+        "no rollout was ever started": host.run("rollout", "pause", "r-unknown"),
         "no decision": host.run("why", "digits"),
     }
     host.run("rollout", "start", "digits", "--no-wait", "--json")
     answers["only one at a time"] = host.run("rollout", "start", "digits", "--no-wait")
+    answers["no rollout has 'r-unknown'"] = host.run("rollout", "pause", "r-unknown")
     usage = {
         "objective": host.run("rollout", "start", "digits", "--objective", "be nice"),
         "waves": host.run("rollout", "start", "digits", "--waves", "50%,20%"),
