@@ -155,6 +155,8 @@ PARTS = {
     "socket-names": "edgepick_agent.adapters.socket_name:SocketNames",
     "control-server": "edgepick_agent.adapters.control_socket:ControlServer",
     "ask-agent": "edgepick_agent.adapters.control_socket:ask_agent",
+    "decode": "edgepick_agent.adapters.decoder:decode",
+    "algorithms": "edgepick_agent.adapters.decoder:algorithms",
     "probe-runtimes": "edgepick_agent.adapters.runner_process:probe_runtimes",
 }
 """What an agent consists of."""
@@ -328,7 +330,7 @@ def _compose(
     settings: AgentSettings, folder: Path, inbox: "queue.SimpleQueue[Event | None]", log: Log, *, online: bool
 ) -> _Composed:
     storage: Storage = adapter(PARTS["storage"])(folder)
-    bundles = Bundles(storage, adapter(TOOLS["bundle-file"])())
+    bundles = Bundles(storage, adapter(TOOLS["bundle-file"])(), adapter(PARTS["decode"]))
     root = _first_root(settings)
     durable, note = _begin_session(storage, bundles, root, log)
     clock: Clock = adapter(PARTS["clock"])()
@@ -340,6 +342,7 @@ def _compose(
         first_root=root,
         check=adapter(TOOLS["verify"]),
         state_dir=str(folder),
+        algorithms=adapter(PARTS["algorithms"])(),
         time_of_day=adapter(PARTS["time-of-day"]),
     )
     parts = Parts(
@@ -449,7 +452,7 @@ def _birth(settings: AgentSettings) -> Birth:
         memory_bytes=machine.memory_bytes() or 0,
         disk_free_bytes=0,
         stand_in=settings.stand_in,
-        capabilities=tuple(sorted(KNOWN_REQUIREMENTS)),
+        capabilities=tuple(sorted(KNOWN_REQUIREMENTS | adapter(PARTS["algorithms"])())),
         labels=settings.labels,
     )
 

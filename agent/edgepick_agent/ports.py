@@ -126,6 +126,22 @@ class BundleReader(Protocol):
         ...
 
 
+class UndecodedError(Exception):
+    """An encoded form could not be decoded; the file is to be had in another way."""
+
+
+class Decode(Protocol):
+    """Decodes without trust: memory is bounded, and what comes out still has to be compared with its digest."""
+
+    def __call__(self, algorithm: str, size: int, encoded: Path, base: Path | None) -> Iterator[bytes]:
+        """Yield the content of a file of ``size`` bytes in pieces.
+
+        Raises:
+            UndecodedError: The input is not what it should be, or the decoder died.
+        """
+        ...
+
+
 class Transport(Protocol):
     """The broker: bytes and topics, reconnecting by itself with jittered backoff.
 

@@ -251,7 +251,8 @@ class Manifest:
     @property
     def downloads(self) -> frozenset[str]:
         """Digests of everything that may be fetched for it: its files and their encoded forms."""
-        return frozenset(form.sha256 for f in self.files for form in (f, *f.encodings))
+        encoded = (encoding.sha256 for f in self.files for encoding in f.encodings)
+        return frozenset((*(f.sha256 for f in self.files), *encoded))
 
 
 def parse_manifest(payload: bytes) -> Manifest:

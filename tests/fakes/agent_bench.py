@@ -1,11 +1,13 @@
 """An agent on a bench: the real core, loop and store operations between fakes, and time by hand."""
 
+import io
 import queue
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from edgepick_agent import app
+from edgepick_agent import app, decode
 from edgepick_agent.core import places
 from edgepick_agent.core.control import Command, ControlReply, ControlRequest
 from edgepick_agent.core.events import Event, Started
@@ -15,6 +17,7 @@ from edgepick_agent.errors import RefusedError
 from edgepick_agent.loop.agent_loop import AgentLoop, Parts
 from edgepick_agent.loop.bundles import Bundles
 from edgepick_agent.loop.runners import Runners
+from edgepick_agent.ports import UndecodedError
 from edgepick_wire import codec
 from edgepick_wire.messages import (
     Birth,
@@ -89,6 +92,7 @@ class Bench:
         self.launcher = ScriptedLauncher()
         self.reader = BundlesInMemory()
         self.runtimes = (RuntimeAvailable(name="litert", version="2.1"),)
+        self.algorithms: frozenset[str] = frozenset()
         self.sockets: dict[str, str] = {}
         self.log: list[str] = []
         self.replies: list[ControlReply] = []
@@ -98,12 +102,18 @@ class Bench:
     def boot(self, *, online: bool = True) -> "Bench":
         """Start an agent on what the storage holds."""
         inbox: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
-        bundles = Bundles(self.storage, self.reader)
+        bundles = Bundles(self.storage, self.reader, self._decode)
         durable, note = app._begin_session(self.storage, bundles, root(), self._log)
         self.transport = FakeTransport(
             self.broker, app._presence(self.settings, durable.session, online=False), inbox.put
         )
-        context = Context(settings=self.settings, first_root=root(), check=check, state_dir="/memory")
+        context = Context(
+            settings=self.settings,
+            first_root=root(),
+            check=check,
+            state_dir="/memory",
+            algorithms=self.algorithms,
+        )
         parts = Parts(
             storage=self.storage,
             transport=self.transport,
@@ -122,6 +132,18 @@ class Bench:
             self.transport.start()
         self.loop.handle(Started(outbox, note))
         return self
+
+    def _decode(self, algorithm: str, size: int, encoded: Path, base: Path | None) -> Iterator[bytes]:
+        """Keep ``edgepick_agent.ports.Decode`` without a process."""
+        read = [io.BytesIO(self._content(path) or b"") for path in (encoded, base) if path is not None]
+        try:
+            yield from decode.pieces(algorithm, size, read[0], read[1] if base is not None else None)
+        except decode.DecodeError as error:
+            raise UndecodedError(str(error)) from error
+
+    def _content(self, path: Path) -> bytes | None:
+        found: bytes | None = self.storage.read(str(path.relative_to(self.storage.path(""))))
+        return found
 
     def _log(self, text: str, *, serious: bool = False, about: Any = None) -> None:
         self.log.append(text)

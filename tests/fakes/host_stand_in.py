@@ -1,5 +1,6 @@
 """A host that signs and publishes: bundles, desired states, root documents, with the keys of the wire's tests."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -7,6 +8,7 @@ from edgepick_wire import codec, envelope, topics
 from edgepick_wire.envelope import DocumentType
 from edgepick_wire.ids import digest_of
 from edgepick_wire.manifest import (
+    Encoding,
     FileEntry,
     GoldenSpec,
     Manifest,
@@ -47,6 +49,22 @@ def entry(name: str, data: bytes, chunk_size: int = CHUNK) -> tuple[FileEntry, d
     return file, {digest_of(c): c for c in (*chunks, *index)}
 
 
+def encoding(
+    algorithm: str, data: bytes, base: bytes | None, chunk_size: int = CHUNK
+) -> tuple[Encoding, dict[str, bytes]]:
+    """Return an encoded form, and its chunks and its index's by digest."""
+    file, parts = entry("encoded", data, chunk_size)
+    form = Encoding(
+        algorithm=algorithm,
+        size=file.size,
+        sha256=file.sha256,
+        chunk_size=chunk_size,
+        index=file.index,
+        base=digest_of(base) if base is not None else None,
+    )
+    return form, parts
+
+
 @dataclass(frozen=True)
 class Bundle:
     """A variant as a host has it."""
@@ -59,12 +77,26 @@ class Bundle:
 
 
 def bundle(
-    version: str = "1", *, model_size: int = 3000, key: int = RELEASE, chunk_size: int = CHUNK, **changes: Any
+    version: str = "1",
+    *,
+    model_size: int = 3000,
+    model_bytes: bytes | None = None,
+    encoded: Sequence[tuple[str, bytes, bytes | None]] = (),
+    key: int = RELEASE,
+    chunk_size: int = CHUNK,
+    **changes: Any,
 ) -> Bundle:
-    """Return a signed variant of model ``digits`` for fleet ``demo`` and profile ``generic-linux``."""
+    """Return a signed variant of model ``digits`` for fleet ``demo`` and profile ``generic-linux``.
+
+    ``model_bytes`` are the model file's bytes, ``encoded`` its encoded forms: algorithm, bytes, and the base's bytes.
+    """
     name = changes.get("model", "digits")
-    files = {"model.tflite": noise(f"{name} {version}", model_size), "golden.npz": noise("golden", 700)}
+    files = {"model.tflite": model_bytes or noise(f"{name} {version}", model_size), "golden.npz": noise("golden", 700)}
     entries = {file: entry(file, data, chunk_size) for file, data in files.items()}
+    forms = [encoding(*form, chunk_size) for form in encoded]
+    file, parts = entries["model.tflite"]
+    encoded_parts = {digest: data for _, more in forms for digest, data in more.items()}
+    entries["model.tflite"] = replace(file, encodings=tuple(form for form, _ in forms)), {**parts, **encoded_parts}
     content = Manifest(
         fleet="demo",
         model="digits",

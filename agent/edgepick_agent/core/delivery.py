@@ -46,7 +46,7 @@ from edgepick_agent.core.outbox import report_incident
 from edgepick_agent.core.trial import start_run
 from edgepick_agent.core.turn import Job, Stage, Turn
 from edgepick_wire import topics
-from edgepick_wire.manifest import FileEntry, Manifest, split_index
+from edgepick_wire.manifest import Encoding, FileEntry, Manifest, split_index
 from edgepick_wire.messages import Incident, IncidentCode, Refusal, RefusalCode
 
 STORE_PAUSE_SECONDS = 60.0
@@ -103,7 +103,13 @@ def _judge(turn: Turn, job: Job, raw: bytes) -> None:
         refuse_job(turn, verdict)
         return
     turn.set_job(raw=raw, content=content, runtimes=verdict.runtimes, stage=Stage.SURVEY)
-    turn.do(TakeSurvey(job.manifest, content))
+    _survey(turn, job, content)
+
+
+def _survey(turn: Turn, job: Job, content: Manifest) -> None:
+    """Have what is there looked at; a bundle file holds every file as it is."""
+    algorithms = turn.context.algorithms if job.path is None else frozenset()
+    turn.do(TakeSurvey(job.manifest, content, algorithms, job.avoid))
 
 
 def _same_model(content: Manifest, job: Job) -> Refusal | None:
@@ -124,6 +130,8 @@ def on_surveyed(turn: Turn, event: Surveyed) -> None:
     missing = _missing_bytes(job.content, event.survey)
     verdict = admit(job.content, turn.facts(missing_bytes=missing, free_bytes=event.survey.free_bytes))
     if isinstance(verdict, Admitted):
+        verdict = _over_budget(job, job.content, event.survey) or verdict
+    if isinstance(verdict, Admitted):
         _supply(turn, job, job.content, event.survey)
     elif verdict.code is RefusalCode.NO_SPACE and not job.sweeps:
         _make_room(turn, job, job.content)
@@ -132,11 +140,40 @@ def on_surveyed(turn: Turn, event: Surveyed) -> None:
 
 
 def _missing_bytes(content: Manifest, survey: Survey) -> int:
-    return sum(
-        (0 if held.reserved else entry.size) + (entry.index_size if held.index is None else 0)
-        for entry, held in _pairs(content, survey)
-        if held.holding is Holding.PARTIAL
-    )
+    return sum(_space(entry, held) for entry, held in _pairs(content, survey) if held.holding is Holding.PARTIAL)
+
+
+def _space(entry: FileEntry, held: FileSurvey) -> int:
+    form = _form(entry, held)
+    decoded = entry.size if held.way is not None and not held.decoded else 0
+    return (0 if held.reserved else form.size) + (form.index_size if held.index is None else 0) + decoded
+
+
+def _form(entry: FileEntry, held: FileSurvey) -> FileEntry | Encoding:
+    """Return what is fetched for a file: the file itself, or an encoded form of it."""
+    return entry if held.way is None else held.way.encoding
+
+
+def _over_budget(job: Job, content: Manifest, survey: Survey) -> Refusal | None:
+    """Return the refusal of what would take more bytes than the assignment allows, attempts included."""
+    if job.max_bytes is None or job.path is not None:
+        return None
+    partial = [(e, held) for e, held in _pairs(content, survey) if held.holding is Holding.PARTIAL]
+    needed = job.bytes_fetched + sum(_bytes_to_fetch(entry, held) for entry, held in partial)
+    if needed <= job.max_bytes:
+        return None
+    detail = f"{label_of(content)} takes {needed} bytes over the network; the assignment allows {job.max_bytes}"
+    return refuse(RefusalCode.NO_BUDGET, detail, "Allow more bytes, or bring it to the device as a bundle file.")
+
+
+def _bytes_to_fetch(entry: FileEntry, held: FileSurvey) -> int:
+    form = _form(entry, held)
+    if held.index is None:
+        return form.size + form.index_size
+    missing = dict.fromkeys(d for d in split_index(held.index) if d not in held.present)
+    last = form.size - (form.chunks - 1) * form.chunk_size
+    ends = split_index(held.index)[-1]
+    return sum(last if digest == ends else form.chunk_size for digest in missing)
 
 
 def _pairs(content: Manifest, survey: Survey) -> list[tuple[FileEntry, FileSurvey]]:
@@ -147,15 +184,16 @@ def _pairs(content: Manifest, survey: Survey) -> list[tuple[FileEntry, FileSurve
 def _make_room(turn: Turn, job: Job, content: Manifest) -> None:
     turn.set_job(sweeps=job.sweeps + 1)
     turn.do(
-        CollectGarbage(bundles_in_use(turn.agent), frozenset(entry.sha256 for entry in content.files)),
-        TakeSurvey(job.manifest, content),
+        CollectGarbage(bundles_in_use(turn.agent), content.downloads),
     )
+    _survey(turn, job, content)
 
 
 def _supply(turn: Turn, job: Job, content: Manifest, survey: Survey) -> None:
     pairs = _pairs(content, survey)
     reused = sum(_present(entry, held) for entry, held in pairs)
-    job = turn.set_job(reused=max(job.reused, reused), done=reused)
+    ways = tuple(held.way for _, held in pairs if held.way is not None)
+    job = turn.set_job(reused=max(job.reused, reused), done=reused, ways=ways)
     for entry, held in pairs:
         if held.holding is Holding.ELSEWHERE and held.source is not None:
             turn.do(Link(job.manifest, held.source, places.bundle_file(job.manifest, entry.name)))
@@ -170,6 +208,7 @@ def _supply(turn: Turn, job: Job, content: Manifest, survey: Survey) -> None:
 
 
 def _present(entry: FileEntry, held: FileSurvey) -> int:
+    """Return how many chunks are here of what is fetched for a file."""
     if held.holding is not Holding.PARTIAL:
         return entry.chunks
     return sum(digest in held.present for digest in split_index(held.index)) if held.index else 0
@@ -179,7 +218,7 @@ def _store(turn: Turn, job: Job) -> None:
     assert job.content is not None
     assert job.raw is not None
     turn.set_job(stage=Stage.STORE, fetch=None)
-    turn.do(StoreBundle(job.manifest, job.content, job.raw))
+    turn.do(StoreBundle(job.manifest, job.content, job.raw, job.ways))
 
 
 # --- the chunks -----------------------------------------------------------------------------------
@@ -190,17 +229,20 @@ def _begin_fetch(turn: Turn, job: Job, partial: list[tuple[FileEntry, FileSurvey
     present = {target.name: _here(held) for target, (_, held) in zip(targets, partial, strict=True)}
     turn.set_job(stage=Stage.FETCH, fetch=window.begin(targets, present, turn.settings.fetch))
     turn.do(*(Reserve(job.manifest, target.name, target.size) for target in targets))
+    encoded = (entry for entry, held in partial if held.way is not None)
+    turn.do(*(Reserve(job.manifest, places.part(entry.sha256), entry.size) for entry in encoded))
     if turn.agent.connected:
         resume(turn)
     _go_on_if_finished(turn)
 
 
 def _target(entry: FileEntry, held: FileSurvey) -> Target:
+    form = _form(entry, held)
     if held.index is None:
-        name, size, digests = places.index(entry.sha256), entry.index_size, entry.index
+        name, size, digests = places.index(form.sha256), form.index_size, form.index
     else:
-        name, size, digests = places.part(entry.sha256), entry.size, split_index(held.index)
-    return Target(name=name, size=size, chunk_size=entry.chunk_size, digests=digests)
+        name, size, digests = places.part(form.sha256), form.size, split_index(held.index)
+    return Target(name=name, size=size, chunk_size=form.chunk_size, digests=digests)
 
 
 def _here(held: FileSurvey) -> frozenset[str]:
@@ -286,7 +328,7 @@ def _go_on_if_finished(turn: Turn) -> None:
     _tell_cost(turn, job.fetch)
     if _fetched_an_index(job.fetch):
         turn.set_job(stage=Stage.SURVEY, fetch=None)
-        turn.do(TakeSurvey(job.manifest, job.content))
+        _survey(turn, job, job.content)
     else:
         _store(turn, job)
 
@@ -334,6 +376,9 @@ def on_stored(turn: Turn, event: BundleStored) -> None:
     job = _at(turn, event.manifest, Stage.STORE)
     if job is None or job.content is None:
         return
+    if event.undecoded:
+        _go_another_way(turn, job, job.content, event.undecoded)
+        return
     if not event.bad:
         _leave_topic(turn, job)
         start_run(turn)
@@ -341,6 +386,14 @@ def on_stored(turn: Turn, event: BundleStored) -> None:
     turn.do(DiscardDownload(job.content))
     detail = f"{label_of(job.content)}: the digest of {', '.join(event.bad)} is not what the manifest says"
     refuse_job(turn, refuse(RefusalCode.DIGEST_MISMATCH, detail, "Bundle and publish the variant again."))
+
+
+def _go_another_way(turn: Turn, job: Job, content: Manifest, undecoded: tuple[str, ...]) -> None:
+    """Look again without the encoded forms that were useless; the next smaller way is taken, at last none."""
+    named = ", ".join(digest[:12] for digest in undecoded)
+    turn.do(Say(f"{label_of(content)}: {named} did not decode to the right file; fetching it otherwise", serious=True))
+    job = turn.set_job(stage=Stage.SURVEY, avoid=job.avoid | frozenset(undecoded))
+    _survey(turn, job, content)
 
 
 def _leave_topic(turn: Turn, job: Job) -> None:

@@ -10,7 +10,7 @@ from edgepick_agent.core.control import ControlReply, ControlRequest
 from edgepick_agent.core.runner_spec import RunnerMode, RunnerObservation, RunnerResult, RunnerSpec
 from edgepick_agent.core.state import AgentState
 from edgepick_wire.enums import StrEnum
-from edgepick_wire.manifest import Manifest
+from edgepick_wire.manifest import Encoding, Manifest
 from edgepick_wire.messages import Refusal, RuntimeAvailable
 
 # --- what the store holds ------------------------------------------------------------------------
@@ -28,10 +28,21 @@ class Holding(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """A smaller way to come by a file: its encoded form, and where the file lies that it is a difference to."""
+
+    name: str
+    encoding: Encoding
+    base: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FileSurvey:
-    """What the device has of one file.
+    """What the device has of one file; with a ``way``, index and chunks are those of the encoded form.
 
     Attributes:
+        way: How to come by it, if not as it is.
+        decoded: Space for the file itself is reserved, where it is to be decoded.
         source: Storage name of the same file in another bundle, if it is elsewhere.
         index: The file's whole index, once it is here.
         index_present: Chunks of the index that are here.
@@ -46,6 +57,8 @@ class FileSurvey:
     index_present: frozenset[str] = frozenset()
     present: frozenset[str] = frozenset()
     reserved: bool = False
+    way: Way | None = None
+    decoded: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,10 +138,14 @@ class Surveyed:
 
 @dataclass(frozen=True, slots=True)
 class BundleStored:
-    """A bundle's files were checked as a whole; with none in ``bad`` it is in the store, complete."""
+    """A bundle's files were checked as a whole; with none in ``bad`` it is in the store, complete.
+
+    With any in ``undecoded`` (digests of encoded forms) nothing was checked: those files are to be had otherwise.
+    """
 
     manifest: str
     bad: tuple[str, ...] = ()
+    undecoded: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,10 +339,13 @@ class ReadManifest:
 
 @dataclass(frozen=True, slots=True)
 class TakeSurvey:
-    """Find out what the device has of a bundle."""
+    """Find out what the device has of a bundle, and in which way to come by the rest."""
 
     manifest: str
     content: Manifest
+    algorithms: frozenset[str] = frozenset()
+    avoid: frozenset[str] = frozenset()
+    """Digests of encoded forms that proved to be useless."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,11 +378,12 @@ class WriteChunk:
 
 @dataclass(frozen=True, slots=True)
 class StoreBundle:
-    """Check every file of a fetched bundle as a whole and move it into the store."""
+    """Decode what is encoded, check every file of a fetched bundle as a whole and move it into the store."""
 
     manifest: str
     content: Manifest
     raw: bytes
+    ways: tuple[Way, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

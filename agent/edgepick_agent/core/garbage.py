@@ -26,4 +26,4 @@ def downloads_in_use(agent: Agent) -> frozenset[str] | None:
     """
     if agent.job is None:
         return frozenset() if desired_of(agent) is not None and not agent.later else None
-    return frozenset(entry.sha256 for entry in agent.job.content.files) if agent.job.content else None
+    return agent.job.content.downloads if agent.job.content else None

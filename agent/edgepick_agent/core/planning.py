@@ -97,6 +97,7 @@ def _install(desired: Desired, assignment: Assignment) -> Job | None:
         manifest=assignment.active,
         sequence=desired.sequence,
         rollout=assignment.rollout,
+        max_bytes=assignment.max_bytes,
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from edgepick_agent.core.admission import Facts, Trust
 from edgepick_agent.core.assignments import Addressee
-from edgepick_agent.core.events import Effect, Say
+from edgepick_agent.core.events import Effect, Say, Way
 from edgepick_agent.core.fetch import Fetch
 from edgepick_agent.core.runner_spec import RunnerObservation
 from edgepick_agent.core.settings import AgentSettings
@@ -63,6 +63,9 @@ class Job:
         deadline: When the trial or measurement has taken too long.
         reused: Chunks of its files that were found on disk.
         done: Chunks of its files that are here.
+        max_bytes: Most bytes that it may take over the network; ``None`` for no limit.
+        ways: Files that come in an encoded form.
+        avoid: Digests of encoded forms that proved to be useless.
     """
 
     kind: JobKind
@@ -88,6 +91,9 @@ class Job:
     done: int = 0
     fetched: int = 0
     bytes_fetched: int = 0
+    max_bytes: int | None = None
+    ways: tuple[Way, ...] = ()
+    avoid: frozenset[str] = frozenset()
 
     @property
     def key(self) -> str:
@@ -96,8 +102,9 @@ class Job:
 
     @property
     def total(self) -> int:
-        """Chunks of all its files."""
-        return sum(entry.chunks for entry in self.content.files) if self.content else 0
+        """Chunks of all its files, of the encoded form where there is one."""
+        encoded = {way.name: way.encoding.chunks for way in self.ways}
+        return sum(encoded.get(entry.name, entry.chunks) for entry in self.content.files) if self.content else 0
 
     def origin(self, now: float) -> Origin:
         """Return who asked for it and what it has cost so far."""
@@ -160,6 +167,7 @@ class Context:
     Attributes:
         first_root: The configured root document; holds until a newer one was followed.
         state_dir: Absolute path of the state directory.
+        algorithms: Encodings that can be decoded here.
         time_of_day: Wall clock to seconds since local midnight; for the hours in which downloads are allowed.
     """
 
@@ -167,6 +175,7 @@ class Context:
     first_root: RootDocument
     check: VerifySignature
     state_dir: str
+    algorithms: frozenset[str] = frozenset()
     time_of_day: Callable[[float], float] = _utc_time_of_day
 
     @property

@@ -227,13 +227,11 @@ class AgentLoop:
             e.FindRuntimes: lambda _: self._work(lambda: e.RuntimesFound(self._parts.find_runtimes())),
             e.CheckSlots: lambda f: self._work(lambda: bundles.check(f.manifests)),
             e.ReadManifest: lambda f: self._work(lambda: e.ManifestRead(f.manifest, bundles.manifest(f.manifest))),
-            e.TakeSurvey: lambda f: self._work(lambda: e.Surveyed(bundles.survey(f.manifest, f.content)), f.manifest),
+            e.TakeSurvey: lambda f: self._work(lambda: e.Surveyed(bundles.survey(f)), f.manifest),
             e.Link: lambda f: storage.link(f.source, f.target),
             e.Reserve: lambda f: storage.reserve(f.name, f.size),
             e.WriteChunk: lambda f: storage.write_at(f.name, f.offset, f.data),
-            e.StoreBundle: lambda f: self._work(
-                lambda: e.BundleStored(f.manifest, bundles.store(f.manifest, f.content, f.raw)), f.manifest
-            ),
+            e.StoreBundle: lambda f: self._work(lambda: bundles.store(f), f.manifest),
             e.OpenBundle: lambda f: self._work(lambda: self._opened(f)),
             e.ExtractBundle: lambda f: self._work(
                 lambda: e.BundleExtracted(f.manifest, bundles.extract(f.content, f.path)), f.manifest

@@ -5,17 +5,27 @@ manifest lies beside its files, which is written last.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from edgepick_agent.core import places
 from edgepick_agent.core.admission import label_of, no_space
-from edgepick_agent.core.events import FileSurvey, Holding, SlotsChecked, Survey
+from edgepick_agent.core.events import (
+    BundleStored,
+    FileSurvey,
+    Holding,
+    SlotsChecked,
+    StoreBundle,
+    Survey,
+    TakeSurvey,
+    Way,
+)
 from edgepick_agent.errors import RefusedError, StorageFullError
-from edgepick_agent.ports import BundleReader, Storage
+from edgepick_agent.ports import BundleReader, Decode, Storage, UndecodedError
 from edgepick_wire import envelope
 from edgepick_wire.errors import WireError
 from edgepick_wire.ids import digest_of
-from edgepick_wire.manifest import FileEntry, Manifest, manifest_digest, parse_manifest, split_index
+from edgepick_wire.manifest import Encoding, FileEntry, Manifest, manifest_digest, parse_manifest, split_index
 from edgepick_wire.messages import Refusal
 
 READ_BYTES = 1024 * 1024
@@ -24,9 +34,10 @@ READ_BYTES = 1024 * 1024
 class Bundles:
     """The bundles of one device."""
 
-    def __init__(self, storage: Storage, reader: BundleReader) -> None:
+    def __init__(self, storage: Storage, reader: BundleReader, decode: Decode | None = None) -> None:
         self._storage = storage
         self._reader = reader
+        self._decode = decode
 
     # --- what is there ---
 
@@ -34,12 +45,13 @@ class Bundles:
         """Return the signed manifest of a complete bundle."""
         return self._storage.read(places.manifest_file(digest))
 
-    def survey(self, digest: str, content: Manifest) -> Survey:
+    def survey(self, asked: TakeSurvey) -> Survey:
         """Return what there is of a bundle; a file in its place with the wrong content is removed."""
-        files = tuple(self._survey_file(digest, entry) for entry in content.files)
-        return Survey(manifest=digest, files=files, free_bytes=self._storage.free_bytes())
+        files = tuple(self._survey_file(asked, entry) for entry in asked.content.files)
+        return Survey(manifest=asked.manifest, files=files, free_bytes=self._storage.free_bytes())
 
-    def _survey_file(self, digest: str, entry: FileEntry) -> FileSurvey:
+    def _survey_file(self, asked: TakeSurvey, entry: FileEntry) -> FileSurvey:
+        digest = asked.manifest
         place = places.bundle_file(digest, entry.name)
         if self._is(place, entry):
             return FileSurvey(name=entry.name, holding=Holding.COMPLETE)
@@ -48,9 +60,22 @@ class Bundles:
         source = self._elsewhere(digest, entry)
         if source is not None:
             return FileSurvey(name=entry.name, holding=Holding.ELSEWHERE, source=source)
-        return self._partial(entry)
+        way = self._way(asked, entry) if self._decode is not None else None
+        if way is None:
+            return self._partial(entry.name, entry)
+        decoded = self._storage.size(places.part(entry.sha256)) == entry.size
+        return replace(self._partial(entry.name, way.encoding), way=way, decoded=decoded)
 
-    def _is(self, name: str, entry: FileEntry) -> bool:
+    def _way(self, asked: TakeSurvey, entry: FileEntry) -> Way | None:
+        """Return the smallest way that this device can go, unless the file itself is smaller."""
+        known = (e for e in entry.encodings if e.algorithm in asked.algorithms and e.sha256 not in asked.avoid)
+        for encoding in sorted(known, key=lambda e: e.size):
+            base = self._find(encoding.base) if encoding.base is not None else None
+            if encoding.size < entry.size and (encoding.base is None or base is not None):
+                return Way(name=entry.name, encoding=encoding, base=base)
+        return None
+
+    def _is(self, name: str, entry: FileEntry | Encoding) -> bool:
         return self._storage.size(name) == entry.size and self._sha256(name) == entry.sha256
 
     def _sha256(self, name: str) -> str:
@@ -66,11 +91,15 @@ class Bundles:
             offset += len(piece)
 
     def _elsewhere(self, digest: str, entry: FileEntry) -> str | None:
+        return self._find(entry.sha256, but=digest)
+
+    def _find(self, sha256: str, *, but: str | None = None) -> str | None:
+        """Return where a stored bundle holds the file with this digest; its content has been checked."""
         for other in self._storage.names(places.STORE):
-            content = self._stored(other) if other != digest else None
+            content = self._stored(other) if other != but else None
             for candidate in content.files if content else ():
                 name = places.bundle_file(other, candidate.name)
-                if candidate.sha256 == entry.sha256 and self._is(name, entry):
+                if candidate.sha256 == sha256 and self._is(name, candidate):
                     return name
         return None
 
@@ -84,14 +113,14 @@ class Bundles:
         except WireError:
             return None
 
-    def _partial(self, entry: FileEntry) -> FileSurvey:
+    def _partial(self, name: str, entry: FileEntry | Encoding) -> FileSurvey:
         index_present = self._chunks_in(places.index(entry.sha256), entry.index_size, entry.chunk_size, entry.index)
         known = index_present == frozenset(entry.index)
         index = self._storage.read(places.index(entry.sha256)) if known else None
         part = places.part(entry.sha256)
         present = self._chunks_in(part, entry.size, entry.chunk_size, split_index(index)) if index else frozenset()
         return FileSurvey(
-            name=entry.name,
+            name=name,
             holding=Holding.PARTIAL,
             index=index,
             index_present=index_present,
@@ -112,14 +141,51 @@ class Bundles:
 
     # --- completing ---
 
-    def store(self, digest: str, content: Manifest, raw: bytes) -> tuple[str, ...]:
-        """Move every fetched file into its place and the manifest after them; return the names of bad files."""
-        bad = tuple(entry.name for entry in content.files if not self._settle(digest, entry))
+    def store(self, asked: StoreBundle) -> BundleStored:
+        """Decode, move every file into its place and the manifest after them; tell which files are bad."""
+        digest, entries = asked.manifest, {entry.name: entry for entry in asked.content.files}
+        useless = tuple(w.encoding for w in asked.ways if not self._decoded(entries[w.name], w))
+        if useless:
+            self._forget(useless)
+            return BundleStored(digest, undecoded=tuple(encoding.sha256 for encoding in useless))
+        bad = tuple(entry.name for entry in asked.content.files if not self._settle(digest, entry))
         if bad:
             self._remove_bundle(digest)
         else:
-            self._storage.write(places.manifest_file(digest), raw)
-        return bad
+            self._storage.write(places.manifest_file(digest), asked.raw)
+        self._forget(way.encoding for way in asked.ways)
+        return BundleStored(digest, bad)
+
+    def _decoded(self, entry: FileEntry, way: Way) -> bool:
+        """Return whether the file that a way leads to is there, by its digest: the decoder is not trusted."""
+        part, encoded = places.part(entry.sha256), places.part(way.encoding.sha256)
+        if self._is(part, entry):
+            return True
+        if self._decode is None or not self._is(encoded, way.encoding):
+            return False
+        self._storage.reserve(part, entry.size)
+        path, base = self._storage.path, way.base
+        try:
+            made = self._decode(
+                way.encoding.algorithm, entry.size, path(encoded), path(base) if base is not None else None
+            )
+            self._fill(part, entry.size, made)
+        except UndecodedError:
+            return False
+        return self._is(part, entry)
+
+    def _fill(self, name: str, size: int, made: Iterator[bytes]) -> None:
+        offset = 0
+        for piece in made:
+            if offset + len(piece) > size:
+                return
+            self._storage.write_at(name, offset, piece)
+            offset += len(piece)
+
+    def _forget(self, encodings: Iterable[Encoding]) -> None:
+        for encoding in encodings:
+            self._storage.remove(places.part(encoding.sha256))
+            self._storage.remove(places.index(encoding.sha256))
 
     def _settle(self, digest: str, entry: FileEntry) -> bool:
         place, part = places.bundle_file(digest, entry.name), places.part(entry.sha256)
@@ -199,9 +265,9 @@ class Bundles:
 
     def discard(self, content: Manifest) -> None:
         """Remove what was fetched of a bundle."""
-        for entry in content.files:
-            self._storage.remove(places.part(entry.sha256))
-            self._storage.remove(places.index(entry.sha256))
+        for digest in sorted(content.downloads):
+            self._storage.remove(places.part(digest))
+            self._storage.remove(places.index(digest))
 
     def collect(self, keep_bundles: frozenset[str] | None, keep_downloads: frozenset[str] | None) -> None:
         """Remove bundles and downloads that are not among these; ``None`` keeps all of a kind."""

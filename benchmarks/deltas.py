@@ -1,0 +1,110 @@
+"""Deltas of real pairs: the demo's model fine-tuned and quantized again, against what others would send.
+
+    python benchmarks/deltas.py
+
+Compresses both trainings of the demo's model with `edgepick compress`, as int8 and as float16, and a
+float32 pair besides; prints the bytes that each way takes and what `edgepick publish` chooses.
+"""
+
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import bsdiff4
+import zstandard
+
+import edgepick_host.demo
+from edgepick_host.compress.tflite_layout import find_tensors
+from edgepick_host.core import delta
+
+DATA = Path(edgepick_host.demo.__file__).parent / "data"
+RECIPES = ("float32", "float16", "dynamic_wi8_afp32", "static_wi8_ai8")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """Two versions of one variant, and what each way of sending the second takes, in bytes."""
+
+    variant: str
+    plain: int
+    zstd: int
+    bsdiff: int
+    patch_from: int
+    ours: int
+    made_by: str
+    chosen: str
+    chosen_bytes: int
+
+
+def compare(variant: str, base: bytes, target: bytes) -> Pair:
+    """Return the sizes for one pair."""
+    whole = len(delta.zstd(target))
+    found = delta.candidates(target, base, find_tensors)
+    ours = min((name for name in found if name != "bsdiff"), key=lambda name: len(found[name].data))
+    full = delta.compressed(target)
+    best = len(full.data) if full else len(target)
+    chosen = delta.difference(target, base, find_tensors, below=best)
+    return Pair(
+        variant=variant,
+        plain=len(target),
+        zstd=whole,
+        bsdiff=len(bsdiff4.diff(base, target)),
+        patch_from=patch_from(base, target),
+        ours=len(found[ours].data),
+        made_by=ours,
+        chosen=chosen.algorithm if chosen else ("zstd" if full else "plain"),
+        chosen_bytes=len(chosen.data) if chosen else best,
+    )
+
+
+def patch_from(base: bytes, target: bytes) -> int:
+    """Return what `zstd -19 --patch-from` makes: the base as a raw dictionary."""
+    dictionary = zstandard.ZstdCompressionDict(base, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+    settings = zstandard.ZstdCompressionParameters.from_level(
+        19, source_size=len(target), dict_size=len(base), enable_ldm=True
+    )
+    return len(zstandard.ZstdCompressor(dict_data=dictionary, compression_params=settings).compress(target))
+
+
+def pairs(folder: Path) -> list[Pair]:
+    """Return the comparison of every variant that both trainings have."""
+    old, new = (_compressed(folder / name, name) for name in ("digits", "digits_v2"))
+    found = []
+    for before in sorted(old.glob("*/model.tflite")):
+        after = new / before.relative_to(old)
+        if after.exists():
+            found.append(compare(before.parent.name, before.read_bytes(), after.read_bytes()))
+    return found
+
+
+def _compressed(out: Path, name: str) -> Path:
+    recipes = [word for recipe in RECIPES for word in ("--recipe", recipe)]
+    command = [
+        *(sys.executable, "-m", "edgepick_host", "compress", str(DATA / f"{name}.tflite"), "--name", "digits"),
+        *("--calibration", str(DATA / "calibration.npz"), "--evaluation", str(DATA / "evaluation.npz")),
+        *("--profile", "generic-linux", "--out", str(out), *recipes),
+    ]
+    subprocess.run(command, check=True, capture_output=True)
+    return out
+
+
+def table() -> str:
+    """Return the figures of all pairs as text."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = pairs(Path(folder))
+    columns = ("variant", "plain", "zstd", "bsdiff", "patch-from", "ours", "made by", "chosen", "bytes", "of plain")
+    rows = [
+        (
+            *(p.variant, *map(str, (p.plain, p.zstd, p.bsdiff, p.patch_from, p.ours)), p.made_by, p.chosen),
+            *(str(p.chosen_bytes), f"{p.chosen_bytes / p.plain:.1%}"),
+        )
+        for p in found
+    ]
+    widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
+    return "\n".join("  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in (columns, *rows))
+
+
+if __name__ == "__main__":
+    print(table())
