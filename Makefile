@@ -8,10 +8,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types imports check fmt clean
+.PHONY: help demo test lint types imports check fmt clean bench-delivery
 
 help: ## Show what can be made
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 demo: $(VENV)/.installed-demo ## Run the main job end to end on this machine, and write its report
 	$(BIN)/edgepick demo --out $(DEMO_DIR)
@@ -20,6 +20,9 @@ test: $(VENV)/.installed-dev ## Run the tests and print the coverage
 	$(BIN)/python -m pytest --cov --cov-report=term
 
 check: lint types imports ## Lint, types and import contracts
+
+bench-delivery: $(VENV)/.installed-dev ## Benchmark the delivery against mosquitto on loopback
+	PYTHONPATH=tests $(BIN)/python benchmarks/delivery.py
 
 lint: $(VENV)/.installed-dev ## Lint and format check
 	$(BIN)/ruff check .

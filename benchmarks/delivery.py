@@ -1,0 +1,411 @@
+"""``make bench-delivery``: how fast and how frugal the delivery is, against mosquitto on loopback.
+
+Everything runs on this machine in one go; ratios are of medians of the same rounds. What is compared:
+
+- *stream*: mosquitto_sub receives as many 64 KiB messages as the blob has chunks, published by
+  mosquitto_pub through the same broker at QoS 0; first to last message by mosquitto_sub's own stamps.
+- *retained*: mosquitto_sub subscribes to every chunk's topic at once and gets the retained messages;
+  it neither hashes nor keeps them. The same stamps.
+- *agent*: the real agent process, from its first ask to the last chunk, each verified by SHA-256 and
+  written to disk. *whole*: until the bundle is checked as a whole, synced and in the store.
+- *HTTP*: a download of the same bytes from Python's http.server, hashed by SHA-256 while written.
+
+The devices of the fan-out are threads with the agent's own fetch core and MQTT transport, without a
+disk; the publisher has disconnected before the first of them connects.
+"""
+
+import argparse
+import hashlib
+import http.client
+import os
+import platform
+import queue
+import re
+import shutil
+import socket
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from random import Random
+
+import paho.mqtt.client as paho
+from paho.mqtt import __version__ as paho_version
+
+from conftest import Broker, free_port, mosquitto
+from edgepick_agent.adapters.mqtt import MqttTransport
+from edgepick_agent.core import fetch as window
+from edgepick_agent.core import places
+from edgepick_agent.core.events import Connected, Delivered, TransportEvent
+from edgepick_agent.core.fetch import Asks, Target
+from edgepick_agent.core.settings import BrokerSettings, FetchSettings
+from edgepick_wire import codec, envelope, topics
+from edgepick_wire.envelope import DocumentType
+from edgepick_wire.ids import digest_of
+from edgepick_wire.manifest import manifest_digest
+from edgepick_wire.messages import Assignment, TargetKind
+from fakes.agent_process import AgentProcess, HostClient, until
+from fakes.host_stand_in import RELEASE, Bundle, HostStandIn, bundle, entry
+from wire.wire_keys import sign
+
+MIB = 1024 * 1024
+CHUNK = 65536
+SUBSCRIBE_SECONDS = 0.5
+"""Time for mosquitto_sub to connect and subscribe; outside what is measured."""
+TCP_INFO_BYTES_ACKED = 120
+"""Offset of ``tcpi_bytes_acked`` in Linux's ``struct tcp_info`` (linux/tcp.h)."""
+
+
+def say(text: str = "") -> None:
+    """Print a line at once."""
+    print(text, flush=True)
+
+
+def noise(seed: str, size: int) -> bytes:
+    """Return random bytes, the same for the same seed; drawn by the MiB, as Python draws less than 256 MiB at once."""
+    random = Random(seed)
+    return b"".join(random.randbytes(min(MIB, size - start)) for start in range(0, size, MIB))
+
+
+def made(version: str, size: int) -> Bundle:
+    """Return a signed bundle whose model is ``size`` random bytes."""
+    files = {"model.tflite": noise(version, size), "golden.npz": b"x" * 1000}
+    entries = {name: entry(name, data, CHUNK) for name, data in files.items()}
+    content = replace(bundle(version).content, files=tuple(file for file, _ in entries.values()))
+    payload = codec.encode(content)
+    return Bundle(
+        content=content,
+        raw=envelope.pack(sign(DocumentType.MANIFEST, payload, [RELEASE])),
+        digest=manifest_digest(payload),
+        files=files,
+        chunks={digest: data for _, parts in entries.values() for digest, data in parts.items()},
+    )
+
+
+@contextmanager
+def running_broker(folder: Path) -> Iterator[Broker]:
+    """Yield mosquitto with its queue unlimited, as for the comparison's push it must be."""
+    folder.mkdir()
+    broker = Broker(port=free_port(), folder=folder, kind="mosquitto", extra="max_queued_messages 0")
+    broker.start()
+    try:
+        yield broker
+    finally:
+        broker.stop()
+
+
+# --- goodput --------------------------------------------------------------------------------------
+
+
+@dataclass
+class Rounds:
+    """MiB per second of each round, by what was measured."""
+
+    found: dict[str, list[float]] = field(default_factory=dict)
+
+    def note(self, name: str, mib_per_s: float) -> None:
+        """Keep one figure."""
+        self.found.setdefault(name, []).append(mib_per_s)
+
+    def median(self, name: str) -> float:
+        """Return the median of what was measured."""
+        return statistics.median(self.found[name])
+
+    def table(self) -> None:
+        """Print everything measured."""
+        for name, values in self.found.items():
+            each = " ".join(f"{value:6.0f}" for value in values)
+            say(f"  {name:<9} median {self.median(name):6.0f} MiB/s   rounds {each}")
+
+
+def stamps(output: str) -> float:
+    """Return the seconds between the first and the last line of ``mosquitto_sub -F %U``."""
+    found = [float(line) for line in output.split()]
+    return found[-1] - found[0]
+
+
+def stream(port: int, count: int, folder: Path) -> float:
+    """Return the seconds in which mosquitto_sub receives ``count`` messages of 64 KiB."""
+    where = ["-h", "127.0.0.1", "-p", str(port), "-q", "0", "-t", "bench/stream"]
+    payload = folder / "payload"
+    payload.write_bytes(os.urandom(CHUNK))
+    command = ["mosquitto_sub", *where, "-C", str(count), "-F", "%U"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as receiver:
+        time.sleep(SUBSCRIBE_SECONDS)
+        subprocess.run(["mosquitto_pub", *where, "-f", str(payload), "--repeat", str(count)], check=True)
+        output, _ = receiver.communicate()
+    return stamps(output)
+
+
+def retained(port: int, names: list[str]) -> float:
+    """Return the seconds in which mosquitto_sub receives the retained chunks."""
+    wanted = [part for name in names for part in ("-t", name)]
+    command = ["mosquitto_sub", "-h", "127.0.0.1", "-p", str(port), "-q", "0", "-C", str(len(names)), "-F", "%U"]
+    return stamps(subprocess.run([*command, *wanted], check=True, capture_output=True, text=True).stdout)
+
+
+def fresh_agent(folder: Path, port: int) -> AgentProcess:
+    """Return a connected agent with nothing in its store."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    agent = AgentProcess(folder, port).start()
+    until(agent.is_connected, "connected")
+    until((agent.state / "runtimes.json").exists, "the runtimes are known")
+    return agent
+
+
+def install(agent: AgentProcess, host: HostStandIn, wanted: Bundle) -> tuple[float, float]:
+    """Have the agent fetch a bundle; return the seconds of its chunks, and until it is in the store."""
+    began = time.perf_counter()
+    host.want(wanted, rollout=f"r{host.sequence}")
+    until((agent.state / places.manifest_file(wanted.digest)).exists, "stored")
+    whole = time.perf_counter() - began
+    said = re.findall(r"fetched \d+ chunks, (\d+) bytes in ([\d.]+) s", agent.log())
+    host.want(None)
+    return max((int(size), float(seconds)) for size, seconds in said)[1], whole
+
+
+def http_download(folder: Path, wanted: Bundle) -> float:
+    """Return the seconds of a plain download that is hashed while it is written."""
+    served = folder / "served"
+    served.mkdir(exist_ok=True)
+    (served / "model").write_bytes(wanted.files["model.tflite"])
+    port = free_port()
+    command = [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1", "--directory", str(served)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            until(lambda: listens(port), "the HTTP server listens")
+            return _download(port, folder / "downloaded", digest_of(wanted.files["model.tflite"]))
+        finally:
+            server.terminate()
+
+
+def listens(port: int) -> bool:
+    """Return whether something accepts connections there."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _download(port: int, target: Path, sha256: str) -> float:
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    began = time.perf_counter()
+    connection.request("GET", "/model")
+    answer, digest = connection.getresponse(), hashlib.sha256()
+    with target.open("wb", buffering=0) as out:
+        while piece := answer.read(CHUNK):
+            digest.update(piece)
+            out.write(piece)
+    seconds = time.perf_counter() - began
+    connection.close()
+    assert digest.hexdigest() == sha256
+    return seconds
+
+
+def goodput(folder: Path, size: int, rounds: int) -> None:
+    """Print how fast the agent is beside mosquitto_sub and HTTP."""
+    wanted, mib, found = made("goodput", size), size / MIB, Rounds()
+    with running_broker(folder / "goodput-broker") as broker:
+        client = HostClient(broker.port)
+        until(client.client.is_connected, "the host is connected")
+        host = HostStandIn(client)
+        host.publish(wanted)
+        client.flush()
+        names = [topics.chunk("demo", digest) for digest in wanted.chunks]
+        for _ in range(rounds):
+            found.note("stream", mib / stream(broker.port, len(names), folder))
+            found.note("retained", mib / retained(broker.port, names))
+            found.note("HTTP", mib / http_download(folder, wanted))
+            agent = fresh_agent(folder / "agent", broker.port)
+            chunks, whole = install(agent, host, wanted)
+            agent.end()
+            found.note("agent", mib / chunks)
+            found.note("whole", mib / whole)
+        client.close()
+    say(f"\nGoodput, {mib:.0f} MiB in chunks of 64 KiB, {rounds} rounds in turn:")
+    found.table()
+    for other in ("stream", "retained", "HTTP"):
+        say(f"  agent / {other}: {found.median('agent') / found.median(other):.2f}")
+    say("  (the target, at least 0.7, is against `stream`: the same bytes in 64 KiB messages to mosquitto_sub)")
+
+
+# --- one publication for many devices -------------------------------------------------------------
+
+
+class Publisher:
+    """Publishes retained messages and knows how many bytes of TCP payload left it."""
+
+    def __init__(self, port: int) -> None:
+        self.client = paho.Client(paho.CallbackAPIVersion.VERSION2, client_id="publisher")
+        self.client.max_queued_messages_set(0)
+        self.client.connect("127.0.0.1", port)
+        self.client.loop_start()
+        until(self.client.is_connected, "the publisher is connected")
+
+    def publish(self, topic: str, payload: bytes) -> None:
+        """Publish a retained message at QoS 1."""
+        self.last = self.client.publish(topic, payload, qos=1, retain=True)
+
+    def leave(self) -> int:
+        """Disconnect once everything is acknowledged, and return the bytes sent."""
+        self.last.wait_for_publish(60)
+        connection = self.client.socket()
+        assert isinstance(connection, socket.socket)
+        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 192)
+        sent = int(struct.unpack_from("Q", info, TCP_INFO_BYTES_ACKED)[0])
+        self.client.disconnect()
+        self.client.loop_stop()
+        return sent
+
+
+class Fetcher(threading.Thread):
+    """A device without a disk: the agent's transport and its fetch core; ends when everything is here."""
+
+    def __init__(self, port: int, name: str, targets: list[Target]) -> None:
+        super().__init__(name=name, daemon=True)
+        self._inbox: queue.SimpleQueue[TransportEvent] = queue.SimpleQueue()
+        settings = BrokerSettings(host="127.0.0.1", port=port)
+        self._transport = MqttTransport(settings, name, (f"bench/{name}", b"gone"), self._inbox.put)
+        self.fetch = window.begin(targets, {}, FetchSettings())
+        self.taken = 0
+
+    def run(self) -> None:
+        """Fetch until everything is here."""
+        self._transport.start()
+        while not self.fetch.finished:
+            self._take(self._inbox.get(timeout=60))
+        self._transport.stop()
+
+    def _take(self, event: TransportEvent) -> None:
+        now = time.monotonic()
+        if isinstance(event, Connected):
+            self.fetch, asks = window.connected(self.fetch, now)
+            self._tell(asks)
+        elif isinstance(event, Delivered):
+            self.fetch, arrival = window.accept(self.fetch, event.topic[-64:], event.payload, now)
+            self.taken += sum(piece.size for piece in arrival.pieces)
+            self.fetch, asks = window.pump(self.fetch, now)
+            self._tell(asks)
+
+    def _tell(self, asks: Asks) -> None:
+        if asks.subscribe:
+            self._transport.subscribe((topics.chunk("demo", digest), 0) for digest in asks.subscribe)
+        if asks.unsubscribe:
+            self._transport.unsubscribe(topics.chunk("demo", digest) for digest in asks.unsubscribe)
+
+
+def fan_out(folder: Path, size: int, counts: tuple[int, ...]) -> None:
+    """Print the bytes that leave the publisher for so many devices."""
+    say(f"\nBytes that leave the publisher, {size // MIB} MiB, in blobs (at most 1.05); it has left before they fetch:")
+    for count in counts:
+        wanted = made(f"fan-out {count}", size)
+        with running_broker(folder / f"fan-out-broker-{count}") as broker:
+            publisher = Publisher(broker.port)
+            host = HostStandIn(publisher)
+            host.publish(wanted)
+            assignment = Assignment(model="digits", active=wanted.digest, rollout="r1")
+            told = {"target_kind": TargetKind.PROFILE, "target": host.profile}
+            publisher.publish(host.topic(TargetKind.PROFILE), host.desired(assignment, **told))
+            sent = publisher.leave()
+            seconds, taken = _fetch_all(broker.port, wanted, count)
+        say(
+            f"  {count:3} devices: {sent / wanted.content.size:.4f} blobs sent; "
+            f"{taken / MIB:.0f} MiB taken and verified in {seconds:.1f} s"
+        )
+
+
+def _fetch_all(port: int, wanted: Bundle, count: int) -> tuple[float, int]:
+    targets = [
+        Target(
+            name=file.name,
+            size=file.size,
+            chunk_size=file.chunk_size,
+            digests=tuple(
+                digest_of(wanted.files[file.name][start : start + CHUNK]) for start in range(0, file.size, CHUNK)
+            ),
+        )
+        for file in wanted.content.files
+    ]
+    devices = [Fetcher(port, f"device-{number}", targets) for number in range(count)]
+    began = time.perf_counter()
+    for device in devices:
+        device.start()
+    for device in devices:
+        device.join(300)
+    assert all(device.fetch.finished for device in devices)
+    return time.perf_counter() - began, sum(device.taken for device in devices)
+
+
+# --- memory ---------------------------------------------------------------------------------------
+
+
+def memory(folder: Path, sizes: tuple[int, ...]) -> None:
+    """Print how much the agent's peak memory grows while it fetches, checks and stores."""
+    say("\nGrowth of the agent's peak resident memory over its idle one (at most 16 MiB):")
+    for size in sizes:
+        wanted = made(f"memory {size}", size)
+        with running_broker(folder / f"memory-broker-{size}") as broker:
+            client = HostClient(broker.port)
+            until(client.client.is_connected, "the host is connected")
+            host = HostStandIn(client)
+            host.publish(wanted)
+            client.flush()
+            agent = fresh_agent(folder / "agent", broker.port)
+            idle = agent.memory("VmRSS")
+            install(agent, host, wanted)
+            peak = agent.memory("VmHWM")
+            agent.end()
+            client.close()
+        say(f"  {size // MIB:3} MiB: {(peak - idle) / MIB:5.1f} MiB (idle {idle / MIB:.1f}, peak {peak / MIB:.1f})")
+
+
+# --- the whole ------------------------------------------------------------------------------------
+
+
+def machine() -> None:
+    """Print what the figures were taken on."""
+    cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
+    version = subprocess.run([mosquitto() or "mosquitto", "-h"], check=False, capture_output=True, text=True).stdout
+    load = " ".join(f"{value:.2f}" for value in os.getloadavg())
+    say(f"{cpu.group(1) if cpu else platform.machine()}, {os.cpu_count()} cores, Linux {platform.release()}")
+    say(f"{version.splitlines()[0]}, Python {platform.python_version()}, paho-mqtt {paho_version}")
+    say(f"load before: {load} (other work on the machine makes the figures smaller and noisier)")
+
+
+def deltas() -> None:
+    """Print the table of deltas, if its benchmark is there."""
+    table = Path(__file__).with_name("deltas.py")
+    if table.exists():
+        say()
+        subprocess.run([sys.executable, str(table)], check=True)
+
+
+def main() -> None:
+    """Run everything, or a part of it."""
+    parser = argparse.ArgumentParser(description="Benchmark of the delivery.")
+    parser.add_argument("parts", nargs="*", help="goodput, fan-out, memory, deltas; all by default")
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    if mosquitto() is None or shutil.which("mosquitto_sub") is None:
+        sys.exit("error: needs mosquitto, mosquitto_sub and mosquitto_pub (Debian: mosquitto mosquitto-clients)")
+    with tempfile.TemporaryDirectory(prefix="edgepick-bench-") as name:
+        folder = Path(name)
+        parts: dict[str, Callable[[], None]] = {
+            "goodput": lambda: goodput(folder, 64 * MIB, options.rounds),
+            "fan-out": lambda: fan_out(folder, 8 * MIB, (1, 10, 50)),
+            "memory": lambda: memory(folder, (64 * MIB, 256 * MIB)),
+            "deltas": deltas,
+        }
+        machine()
+        for part in options.parts or parts:
+            parts[part]()
+
+
+if __name__ == "__main__":
+    main()
