@@ -265,7 +265,7 @@ def _signer(reading: Reading, key: str, keys: str) -> str:
         return f"file:{Path(keys) / key.partition('.')[2]}.pem"
     scheme, colon, place = str(found.value).partition(":")
     if not colon or not place:
-        reading.problem(found.where, key, f"found {str(found.value)[:20]!r}", "file:PATH or env:VARIABLE")
+        reading.problem(found.where, key, f"found {str(found.value)[:20]!r}", "file:PATH, env:VARIABLE or exec:COMMAND")
     return f"file:{_placed(found.folder, place)}" if scheme == "file" else str(found.value)
 
 

@@ -7,6 +7,7 @@ HostError                      code                 exit
 ├── UnreachableError           unreachable          3
 ├── BrokerRefusedError         broker-refused       3
 ├── VerificationError          verification         4
+├── SignerError                signer               1
 ├── StateError                 state                1
 │   └── BusyError              busy                 1
 └── CompressionError           compression          1
@@ -66,6 +67,12 @@ class VerificationError(HostError):
 
     code = "verification"
     exit_code = 4
+
+
+class SignerError(HostError):
+    """A command that holds a key (an HSM, a KMS) did not sign."""
+
+    code = "signer"
 
 
 class StateError(HostError):

@@ -92,6 +92,10 @@ class Store(Protocol):
         """Return a signed manifest."""
         ...
 
+    def renew_manifest(self, digest: str, envelope: bytes) -> None:
+        """Replace the signed manifest of a kept release: the same payload, signed again."""
+        ...
+
     def save_desired(self, desired: Desired) -> None:
         """Keep what a target should do, unless it has been told something of a higher sequence."""
         ...

@@ -124,6 +124,18 @@ def test_publishing_again_changes_nothing(store):
     assert store.manifest(release("a").manifest) == b"first"
 
 
+def test_a_manifest_signed_again_replaces_the_signatures_only(store):
+    """The release stays what it was, and an unknown one does not come to be."""
+    store.save_release(release("a"), b"first")
+
+    store.renew_manifest(release("a").manifest, b"second")
+    store.renew_manifest(digest_of(b"nothing"), b"third")
+
+    assert store.manifest(release("a").manifest) == b"second"
+    assert list(store.releases()) == [release("a")]
+    assert store.manifest(digest_of(b"nothing")) is None
+
+
 def test_unknown_manifest_is_none(store):
     """A manifest that was never saved is ``None``."""
     assert store.manifest(digest_of(b"nothing")) is None

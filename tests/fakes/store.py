@@ -45,6 +45,10 @@ class MemoryStore:
     def releases(self, model: str | None = None) -> Sequence[Release]:
         return [release for release, _ in self.released.values() if model in (None, release.model)]
 
+    def renew_manifest(self, digest: str, envelope: bytes) -> None:
+        if digest in self.released:
+            self.released[digest] = (self.released[digest][0], envelope)
+
     def manifest(self, digest: str) -> bytes | None:
         return self.released[digest][1] if digest in self.released else None
 

@@ -146,6 +146,11 @@ class SqlStore:
         """Return a signed manifest."""
         return self._one(sa.select(_release.c.envelope).where(_release.c.manifest == digest))
 
+    def renew_manifest(self, digest: str, envelope: bytes) -> None:
+        """Replace the signed manifest of a kept release: the same payload, signed again."""
+        with self._write() as connection:
+            connection.execute(_release.update().where(_release.c.manifest == digest).values(envelope=envelope))
+
     def save_desired(self, desired: Desired) -> None:
         """Keep what a target should do, unless it has been told something of a higher sequence."""
         key = {"kind": desired.target_kind.value, "target": desired.target}

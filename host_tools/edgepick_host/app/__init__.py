@@ -40,7 +40,7 @@ from edgepick_host.app.rollout_service import (
     serve,
     start_rollout,
 )
-from edgepick_host.app.trust import create_keys, read_root, show_keys
+from edgepick_host.app.trust import create_keys, publish_keys, read_root, revoke_key, rotate_keys, show_keys, sign_root
 
 __all__ = [
     "ask_rollout",
@@ -66,14 +66,18 @@ __all__ = [
     "preview_rollout",
     "prune",
     "publish",
+    "publish_keys",
     "publish_prepared",
     "read_root",
+    "revoke_key",
     "rollout",
     "rollouts",
     "roster",
+    "rotate_keys",
     "serve",
     "show_keys",
     "sign_document",
+    "sign_root",
     "signer",
     "start_rollout",
     "store_of",

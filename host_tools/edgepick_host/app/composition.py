@@ -20,12 +20,13 @@ from edgepick_wire.envelope import DocumentType, VerifySignature
 BROKER = "edgepick_host.adapters.mqtt:MqttBroker"
 STORE = "edgepick_host.adapters.store_sql:SqlStore"
 CLOCK = "edgepick_host.adapters.clock:SystemClock"
-CREATE_KEYRING = "edgepick_host.adapters.key_files:create_keyring"
+KEY_FILES = "edgepick_host.adapters.key_files"
 VERIFY = "edgepick_host.core.keypair:verify_signature"
 
 SIGNERS = {
     "file": "edgepick_host.adapters.signer_file:open_signer",
     "env": "edgepick_host.adapters.signer_env:open_signer",
+    "exec": "edgepick_host.adapters.signer_exec:open_signer",
 }
 """Scheme of a signer's address -> ``(place) -> Signer``."""
 
@@ -131,14 +132,15 @@ def signer(address: str) -> Signer:
     """Return the signer at ``scheme:place``, one scheme of ``SIGNERS``.
 
     Raises:
-        ConfigError: An unknown scheme, or an environment variable that is not set.
+        ConfigError: An unknown scheme, an environment variable that is not set, or no such command.
         InputFileError: No key there.
+        SignerError: The command did not give its public key.
     """
     scheme, colon, place = address.partition(":")
     if not colon or not place or scheme not in SIGNERS:
         raise ConfigError(
             f"signer {address!r}: expected one of {', '.join(f'{s}:…' for s in SIGNERS)}",
-            hint="For example file:keys/release.pem or env:EDGEPICK_CAMPAIGN_KEY.",
+            hint="For example file:keys/release.pem, env:EDGEPICK_CAMPAIGN_KEY or exec:hsm-sign --slot 2.",
         )
     return cast("Signer", load(SIGNERS[scheme])(place))
 

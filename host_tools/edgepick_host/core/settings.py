@@ -47,7 +47,7 @@ class BrokerSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignerSettings:
-    """Where the private keys are, each as ``scheme:place``: ``file:keys/a.pem``, ``env:A_VARIABLE``."""
+    """Where the private keys are: ``file:keys/a.pem``, ``env:A_VARIABLE`` or ``exec:A_COMMAND``."""
 
     release: str = f"file:{DEFAULT_KEYS}/release.pem"
     campaign: str = f"file:{DEFAULT_KEYS}/campaign.pem"

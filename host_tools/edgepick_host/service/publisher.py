@@ -5,23 +5,23 @@ Rules:
 - The order lets no device ever see a manifest whose chunks are not there yet.
 - A broker that holds no root document of the fleet is new or has lost its memory: it is given
   everything, whatever the store remembers.
-- A broker that holds another root document is never written to.
+- A broker that holds another fleet's root document is never written to.
+- Where the broker's root document is older, everything that is still wanted is signed again.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from edgepick_host.core.release import AUTO, NONE, Wish, assign, assignment_of
-from edgepick_host.errors import InputFileError, StateError, VerificationError
+from edgepick_host.errors import InputFileError, StateError
 from edgepick_host.ports import Broker, HostStore, SignDocument
 from edgepick_host.service.ledger import Ledger, OnTransfer
 from edgepick_host.service.prepare import Prepared, PreparedRelease, read_chunks
+from edgepick_host.service.succession import Succession
 from edgepick_host.service.targets import Target, Targets, ToldTarget, told
-from edgepick_wire import codec, envelope, topics
+from edgepick_wire import envelope, topics
 from edgepick_wire.envelope import DocumentType
-from edgepick_wire.errors import WireError
 from edgepick_wire.messages import TargetKind
-from edgepick_wire.trust import RootDocument
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +99,7 @@ class Publisher:
         place: The broker's ``host:port``, under which the store remembers its chunks.
         store: The host's memory.
         sign: Signs manifests and desired state.
-        root: The fleet's signed root document.
+        succession: Hands the broker over to the fleet's newest root document.
         targets: Whom to tell.
         on_progress: Told after every acknowledged chunk.
     """
@@ -109,7 +109,7 @@ class Publisher:
     place: str
     store: HostStore
     sign: SignDocument
-    root: bytes
+    succession: Succession
     targets: Targets
     on_progress: OnTransfer
 
@@ -124,11 +124,12 @@ class Publisher:
         """
         wishes = self._wishes(prepared, activation)
         signed = [(r, envelope.pack(self.sign(DocumentType.MANIFEST, r.payload))) for r in prepared.releases]
-        self._check_root(forget=republish)
+        outdated = self._check_root(forget=republish)
         known = self.store.known_chunks(self.place)
         variants, size = _counted(prepared.releases, known), _new_bytes(prepared.releases, known)
         self._send_chunks(prepared.releases, known, size)
         self._send_manifests(signed)
+        self.succession.renew() if outdated else self.succession.publish_roots()
         return _publication(prepared, self.fleet, variants, self.targets.tell(wishes), size)
 
     def _wishes(self, prepared: Prepared, activation: Activation) -> Mapping[Target, Wish]:
@@ -137,25 +138,12 @@ class Publisher:
         chosen = self.targets.of_devices(devices) if devices else profile_targets(prepared)
         return {target: wish_for(prepared, activation, target) for target in chosen}
 
-    def _check_root(self, *, forget: bool) -> None:
-        topic = topics.root(self.fleet)
-        found = self.broker.retained([topic]).get(topic)
+    def _check_root(self, *, forget: bool) -> bool:
+        """Return whether the broker serves an older root document, whose keys may have signed what is wanted."""
+        found = self.succession.check()
         if found is None or forget:
             self.store.forget_chunks(self.place)
-        if found is not None and found != self.root:
-            self._check_other_root(_root_version(found), _root_version(self.root))
-
-    def _check_other_root(self, theirs: int, ours: int) -> None:
-        if theirs == ours:
-            raise VerificationError(
-                f"broker {self.place} serves another root document for fleet {self.fleet!r}",
-                hint="Use the keys that this fleet was made with, or give this fleet another name.",
-            )
-        if theirs > ours:
-            raise StateError(
-                f"broker {self.place} serves root document version {theirs}; this host has version {ours}",
-                hint="Put the newer root document where root_document of the configuration points.",
-            )
+        return found is not None and found < self.succession.root.version
 
     def _send_chunks(self, releases: Sequence[PreparedRelease], known: frozenset[str], size: int) -> None:
         ledger = Ledger(self.store, self.place, self.on_progress, size)
@@ -179,7 +167,7 @@ class Publisher:
         for release, data in signed:
             self.broker.publish(topics.manifest(self.fleet, release.digest), data, retain=True)
             self.store.save_release(release.release, data)
-        self.broker.publish(topics.root(self.fleet), self.root, retain=True)
+            self.store.renew_manifest(release.digest, data)
 
 
 def profile_targets(prepared: Prepared) -> tuple[Target, ...]:
@@ -244,7 +232,7 @@ def _publication(
 
 
 def _all_chunks(release: PreparedRelease) -> Iterator[tuple[str, bytes]]:
-    for source in release.files:
+    for source in release.sources:
         yield from read_chunks(source)
         yield from zip(source.chunked.entry.index, source.chunked.index, strict=True)
 
@@ -252,7 +240,7 @@ def _all_chunks(release: PreparedRelease) -> Iterator[tuple[str, bytes]]:
 def _chunk_sizes(release: PreparedRelease) -> dict[str, int]:
     """Return the different chunks of a release with their sizes, its index included."""
     sizes: dict[str, int] = {}
-    for source in release.files:
+    for source in release.sources:
         entry = source.chunked.entry
         last = entry.size - (entry.chunks - 1) * entry.chunk_size
         sizes |= dict.fromkeys(source.chunked.chunks[:-1], entry.chunk_size) | {source.chunked.chunks[-1]: last}
@@ -286,11 +274,3 @@ def _new_bytes(releases: Sequence[PreparedRelease], known: frozenset[str]) -> in
     for release in releases:
         sizes |= _chunk_sizes(release)
     return sum(size for digest, size in sizes.items() if digest not in known)
-
-
-def _root_version(data: bytes) -> int:
-    """Return the version of a root document; 0 for anything else, which may be overwritten."""
-    try:
-        return codec.decode(RootDocument, envelope.unpack(data).payload).version
-    except WireError:
-        return 0

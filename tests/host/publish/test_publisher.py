@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from edgepick_host import app
+from edgepick_host.app.trust import succession_of
 from edgepick_host.errors import UnreachableError, VerificationError
 from edgepick_host.service.prepare import Selection, prepare, prepare_file, read_chunks
 from edgepick_host.service.publisher import Activation, Publisher, plan_publication
@@ -34,14 +35,13 @@ class Press:
         settings = self.site.settings()
         sign = app.sign_document(settings)
         targets = Targets(fleet=FLEET, broker=self.broker, store=self.store, sign=sign, clock=app.clock())
-        _, root = app.read_root(settings)
         return Publisher(
             fleet=FLEET,
             broker=self.broker,
             place=PLACE,
             store=self.store,
             sign=sign,
-            root=root,
+            succession=succession_of(settings, self.broker, self.store),
             targets=targets,
             on_progress=self.progress.append,
         ).publish(prepared, activation, **more)
