@@ -31,6 +31,7 @@ COMMANDS: dict[str, Entry] = {
     "keys": Entry("edgepick_host.cli.keys:keys", "host", "The fleet's signing keys: make, show."),
     "publish": Entry("edgepick_host.cli.publish:publish", "host", "Sign variants and hand them to the broker."),
     "prune": Entry("edgepick_host.cli.prune:prune", "host", "Clear what no device needs from the broker."),
+    "blobs": Entry("edgepick_host.cli.blobs:blobs", "host", "What the broker keeps: list, prune."),
     "bundle": Entry("edgepick_host.cli.bundle:bundle", "host", "One variant as a file, for a USB stick."),
     "devices": Entry("edgepick_host.cli.devices:devices", "host", "Who is in the fleet: list, show, watch."),
     "rollout": Entry("edgepick_host.cli.rollout:rollout", "host", "Roll out what wins: start, status, pause, abort."),
