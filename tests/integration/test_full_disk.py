@@ -13,7 +13,7 @@ from integration.forger import Forger
 from integration.whole_system import FLEET, Device, until
 
 MIB = 1024 * 1024
-CHOSEN = ("--variant", "float32-tflite", "--activate", "float32-tflite", "--no-measure", "--yes")
+CHOSEN = ("--variant", "float32-tflite", "--activate", "float32-tflite", "--no-measure", "--yes", "--plain")
 
 
 @pytest.fixture
@@ -69,7 +69,9 @@ def test_a_disk_that_fills_up_during_a_download_harms_nothing(host, running, sma
     before, hog = running.active(), small_disk / "hog"
     model = (variants / "float32-tflite" / "model.tflite").read_bytes()
     held_back = topics.chunk(FLEET, digest_of(model[2 * 65536 :]))
-    host.publish(variants, "--version", "2", "--variant", "float32-tflite", "--activate", "none", "--no-measure")
+    host.publish(
+        variants, "--version", "2", "--variant", "float32-tflite", "--activate", "none", "--no-measure", "--plain"
+    )
     thief = Forger(host, running)
     thief.put(held_back, b"")
     manifest = host.publish(variants, "--version", "2", *CHOSEN)["variants"][0]["manifest"]

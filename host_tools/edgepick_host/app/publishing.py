@@ -1,16 +1,22 @@
 """Publishing, pruning, and bundles as files."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from edgepick_host.app.composition import broker_of, clock, signer, store_of, verify_signature
+from edgepick_host.app.composition import broker_of, clock, load, signer, store_of, verify_signature
 from edgepick_host.app.trust import read_root, succession_of
-from edgepick_host.core.settings import HostSettings
+from edgepick_host.core.delta import Tensor
+from edgepick_host.core.settings import DEFAULT_DATABASE, HostSettings
 from edgepick_host.core.trust import check_signers, document_signer
+from edgepick_host.errors import MissingExtraError
 from edgepick_host.service import bundles, prepare, pruner, publisher
+from edgepick_host.service.archive import Archive
 from edgepick_host.service.ledger import OnTransfer
 from edgepick_host.service.targets import Targets
 from edgepick_profiles.load import load_profile
 from edgepick_wire.envelope import DocumentType
+
+FIND_TENSORS = "edgepick_host.compress.tflite_layout:find_tensors"
 
 
 def publish(
@@ -31,7 +37,7 @@ def publish(
         ProfileError: A variant is for a profile that is not known.
         UnreachableError: No broker.
     """
-    prepared = prepare_folder(settings, folder, selection)
+    prepared = prepare_folder(settings, folder, selection, remember=not dry_run)
     if dry_run:
         with store_of(settings) as store:
             return publisher.plan_publication(
@@ -40,10 +46,33 @@ def publish(
     return publish_prepared(settings, prepared, activation, republish=republish, on_progress=on_progress)
 
 
-def prepare_folder(settings: HostSettings, folder: Path, selection: prepare.Selection) -> prepare.Prepared:
-    """Return the variants in ``folder``, read and checked."""
+def prepare_folder(
+    settings: HostSettings, folder: Path, selection: prepare.Selection, *, remember: bool = True
+) -> prepare.Prepared:
+    """Return the variants in ``folder``, read and checked, with their encoded forms."""
     folders = [Path(d) for d in settings.profile_dirs]
-    return prepare.prepare(folder, selection, lambda name: load_profile(name, directories=folders), now=clock().now())
+    return prepare.prepare(
+        folder,
+        selection,
+        lambda name: load_profile(name, directories=folders),
+        now=clock().now(),
+        find_forms=archive_of(settings, remember=remember).forms,
+    )
+
+
+def archive_of(settings: HostSettings, *, remember: bool = True) -> Archive:
+    """Return the folder of published files: beside the database if that is a file, else in this directory."""
+    place = DEFAULT_DATABASE if "://" in settings.database else settings.database
+    return Archive(folder=Path(f"{place}.files"), find_tensors=_find_tensors, remember=remember)
+
+
+def _find_tensors(data: bytes) -> Sequence[Tensor]:
+    """Return the constants of a model file; none where the packages that read it are not installed."""
+    try:
+        found: Sequence[Tensor] = load(FIND_TENSORS, extra="compress")(data)
+    except (MissingExtraError, ImportError):
+        return ()
+    return found
 
 
 def publish_prepared(
@@ -66,7 +95,7 @@ def publish_prepared(
     sign = document_signer({DocumentType.MANIFEST: lambda: release, DocumentType.DESIRED: lambda: campaign})
     with broker_of(settings) as broker, store_of(settings) as store:
         targets = Targets(fleet=settings.fleet, broker=broker, store=store, sign=sign, clock=clock())
-        return publisher.Publisher(
+        done = publisher.Publisher(
             fleet=settings.fleet,
             broker=broker,
             place=settings.broker.place,
@@ -76,6 +105,8 @@ def publish_prepared(
             targets=targets,
             on_progress=on_progress,
         ).publish(prepared, activation, republish=republish)
+    archive_of(settings).keep(prepared)
+    return done
 
 
 def prune(settings: HostSettings, *, dry_run: bool = False) -> pruner.Pruned:

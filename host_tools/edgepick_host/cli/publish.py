@@ -31,6 +31,7 @@ from edgepick_host.service.publisher import Activation, Publication
 @click.option("--epoch", type=click.IntRange(min=0), metavar="N", help="Security epoch; devices never go below it.")
 @click.option("--device", "devices", metavar="ID", multiple=True, help="Tell this device instead of its kind.")
 @click.option("--republish", is_flag=True, help="Send every chunk, also those this broker was given before.")
+@click.option("--plain", is_flag=True, help="Send the files as they are only, neither compressed nor as differences.")
 @click.option("--dry-run", is_flag=True, help="Show what would happen; ask no broker and change nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask before --activate VARIANT.")
 @options.as_json
@@ -48,6 +49,7 @@ def publish(
     epoch: int | None,
     devices: tuple[str, ...],
     republish: bool,
+    plain: bool,
     dry_run: bool,
     yes: bool,
     as_json: bool,
@@ -65,6 +67,7 @@ def publish(
         version=version,
         profiles=profiles,
         variants=variants,
+        plain=plain,
     )
     _confirm(activate, asked=not (yes or dry_run or as_json))
     with render.transfer_progress(quiet=as_json) as on_progress:

@@ -192,7 +192,7 @@ def _residual(target: bytes, base: bytes, width: int) -> bytes:
     kind = np.dtype(f"<u{width}")
     left = np.frombuffer(target, kind) - np.frombuffer(base, kind)
     if width == 1:
-        return left.tobytes()
+        return bytes(left.data)
     signed = left.view(np.dtype(f"<i{width}"))
     zigzag = ((signed << 1) ^ (signed >> (8 * width - 1))).view(kind)
     step = BLOCK_BYTES // width

@@ -35,6 +35,27 @@ class SourceFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Slot:
+    """One file of one variant, over all its versions."""
+
+    model: str
+    variant: str
+    name: str
+
+
+Forms = tuple[SourceFile, tuple[SourceFile, ...]]
+"""A file whose entry names its encoded forms, and those forms."""
+
+FindForms = Callable[[Slot, SourceFile], Forms]
+"""``(slot, file) -> its forms``."""
+
+
+def only_plain(_slot: Slot, source: SourceFile) -> Forms:
+    """Return a file without encoded forms."""
+    return source, ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedRelease:
     """One variant, ready to be signed.
 
@@ -43,12 +64,19 @@ class PreparedRelease:
         payload: Its exact bytes.
         release: The record for the store.
         files: Its files, in the manifest's order.
+        encoded: Their encoded forms.
     """
 
     manifest: Manifest
     payload: bytes
     release: Release
     files: tuple[SourceFile, ...]
+    encoded: tuple[SourceFile, ...] = ()
+
+    @property
+    def sources(self) -> tuple[SourceFile, ...]:
+        """Everything whose chunks are published."""
+        return self.files + self.encoded
 
     @property
     def digest(self) -> str:
@@ -67,6 +95,7 @@ class Selection:
         profiles: Only for these; empty for all that the variants were made for.
         variants: Only these; empty for all.
         chunk_size: Bytes per chunk.
+        plain: Files as they are only, without encoded forms.
     """
 
     fleet: str
@@ -75,6 +104,7 @@ class Selection:
     profiles: tuple[str, ...] = ()
     variants: tuple[str, ...] = ()
     chunk_size: int = limits.CHUNK_BYTES
+    plain: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +145,14 @@ def read_variants(folder: Path) -> VariantSet:
     return found
 
 
-def prepare(folder: Path, selection: Selection, find_profile: FindProfile, *, now: float) -> Prepared:
+def prepare(
+    folder: Path,
+    selection: Selection,
+    find_profile: FindProfile,
+    *,
+    now: float,
+    find_forms: FindForms = only_plain,
+) -> Prepared:
     """Return what publishing ``folder`` would publish; every file has been read and checked.
 
     Raises:
@@ -133,7 +170,15 @@ def prepare(folder: Path, selection: Selection, find_profile: FindProfile, *, no
         )
     golden = _source(folder, variants.golden, GOLDEN_FILE, selection.chunk_size)
     version = selection.version or content_label(variants)
-    make = _Maker(folder=folder, variants=variants, version=version, selection=selection, golden=golden, now=now)
+    make = _Maker(
+        folder=folder,
+        variants=variants,
+        version=version,
+        selection=selection,
+        golden=golden,
+        find_forms=only_plain if selection.plain else find_forms,
+        now=now,
+    )
     releases = tuple(make.release(v, [find_profile(p) for p in v.profiles], rank) for rank, v in enumerate(best_first))
     return Prepared(
         model=variants.model,
@@ -217,18 +262,25 @@ class _Maker:
     version: str
     selection: Selection
     golden: SourceFile
+    find_forms: FindForms
     now: float
 
     def release(self, variant: Variant, profiles: Sequence[Profile], rank: int) -> PreparedRelease:
         place = f"{variant.folder}/{variant.file}"
         model = _source(self.folder, place, model_file_name(variant.recipe.format), self.selection.chunk_size)
         _check_digest(model, variant)
-        files = (model, self.golden)
+        forms = [self._forms(variant, source) for source in (model, self.golden)]
+        files = tuple(source for source, _ in forms)
         manifest = self._manifest(variant, profiles, files)
         payload = codec.encode(manifest)
         digest = manifest_digest(payload)
         record = build_release(manifest, digest, variant, rank=rank, published_at=self.now)
-        return PreparedRelease(manifest=manifest, payload=payload, release=record, files=files)
+        encoded = tuple(form for _, encoded in forms for form in encoded)
+        return PreparedRelease(manifest=manifest, payload=payload, release=record, files=files, encoded=encoded)
+
+    def _forms(self, variant: Variant, source: SourceFile) -> Forms:
+        slot = Slot(model=self.variants.model, variant=variant.name, name=source.chunked.entry.name)
+        return self.find_forms(slot, source)
 
     def _manifest(self, variant: Variant, profiles: Sequence[Profile], files: Sequence[SourceFile]) -> Manifest:
         try:

@@ -12,7 +12,7 @@ from edgepick_host.core.records import Release
 from edgepick_host.errors import StateError
 from edgepick_host.ports import Broker, HostStore
 from edgepick_wire import envelope, topics
-from edgepick_wire.manifest import FileEntry, parse_manifest, split_index
+from edgepick_wire.manifest import Encoding, FileEntry, parse_manifest, split_index
 
 BATCH = 256
 """Chunks that are cleared and forgotten together."""
@@ -69,9 +69,10 @@ class Pruner:
     def _chunks(self, release: Release) -> set[str]:
         signed = self.store.manifest(release.manifest)
         files = parse_manifest(envelope.unpack(signed).payload).files if signed else ()
-        return {digest for entry in files for digest in self._chunks_of_file(release, entry)}
+        forms: list[FileEntry | Encoding] = [*files, *(encoding for entry in files for encoding in entry.encodings)]
+        return {digest for form in forms for digest in self._chunks_of(release, form)}
 
-    def _chunks_of_file(self, release: Release, entry: FileEntry) -> Sequence[str]:
+    def _chunks_of(self, release: Release, entry: FileEntry | Encoding) -> Sequence[str]:
         places = [topics.chunk(self.fleet, digest) for digest in entry.index]
         found = self.broker.retained(places)
         if len(found) < len(set(places)):

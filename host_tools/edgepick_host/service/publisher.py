@@ -232,7 +232,7 @@ def _publication(
 
 
 def _all_chunks(release: PreparedRelease) -> Iterator[tuple[str, bytes]]:
-    for source in release.files:
+    for source in release.sources:
         yield from read_chunks(source)
         yield from zip(source.chunked.entry.index, source.chunked.index, strict=True)
 
@@ -240,7 +240,7 @@ def _all_chunks(release: PreparedRelease) -> Iterator[tuple[str, bytes]]:
 def _chunk_sizes(release: PreparedRelease) -> dict[str, int]:
     """Return the different chunks of a release with their sizes, its index included."""
     sizes: dict[str, int] = {}
-    for source in release.files:
+    for source in release.sources:
         entry = source.chunked.entry
         last = entry.size - (entry.chunks - 1) * entry.chunk_size
         sizes |= dict.fromkeys(source.chunked.chunks[:-1], entry.chunk_size) | {source.chunked.chunks[-1]: last}
