@@ -1,0 +1,44 @@
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TESTS = Path(__file__).parent.parent
+TOY = (sys.executable, str(TESTS / "fakes" / "toy_agent.py"))
+
+
+@dataclass(frozen=True)
+class Kit:
+    """Runs the kit as a person does, through a broker of the tests."""
+
+    broker: str
+
+    def __call__(self, *words: str, timeout: str = "6", **more: Any) -> "subprocess.CompletedProcess[str]":
+        kit = (sys.executable, "-m", "edgepick_host", "conformance", "run")
+        return subprocess.run(
+            [*kit, "--broker", self.broker, "--timeout", timeout, *words],
+            check=False,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=500,
+            env={**os.environ, "PYTHONPATH": str(TESTS)},
+            **more,
+        )
+
+    def verdicts(self, *words: str, timeout: str = "6") -> tuple[int, dict[str, dict[str, Any]]]:
+        """Return the exit code, and each case of the table by its name."""
+        done = self("--json", *words, timeout=timeout)
+        assert done.stdout, done.stderr
+        return done.returncode, {case["name"]: case for case in json.loads(done.stdout)["cases"]}
+
+
+@pytest.fixture
+def kit(session_broker):
+    """Provide the kit."""
+    return Kit(session_broker.url)
