@@ -20,6 +20,8 @@ from edgepick_wire.messages import (
 
 RETRY_SECONDS = 900.0
 """Pause before something refused is looked at again without a newer desired state."""
+RETRY_SPREAD = 0.25
+"""Share by which a device's pause is longer than another's at most, so that a fleet is not in step."""
 
 
 def run_key(manifest: str) -> str:
@@ -74,7 +76,7 @@ def _end(turn: Turn, outcome: Outcome, refusal: Refusal) -> None:
     job = turn.agent.job
     if job is None:
         return
-    park_job(turn, RETRY_SECONDS)
+    park_job(turn, RETRY_SECONDS * (1 + RETRY_SPREAD * turn.context.jitter))
     turn.keep(without_attempts(turn.agent.durable, f"run/{job.key}"))
     if refusal.code is RefusalCode.NO_SPACE and job.content is not None:
         turn.do(DiscardDownload(job.content))
