@@ -18,16 +18,24 @@ class Kit:
 
     broker: str
 
-    def __call__(self, *words: str, timeout: str = "6", **more: Any) -> "subprocess.CompletedProcess[str]":
+    def command(self, *words: str, timeout: str = "6") -> list[str]:
+        """Return the command line that runs the kit."""
         kit = (sys.executable, "-m", "edgepick_host", "conformance", "run")
+        return [*kit, "--broker", self.broker, "--timeout", timeout, *words]
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment in which the toy agent finds its parts."""
+        return {**os.environ, "PYTHONPATH": str(TESTS)}
+
+    def __call__(self, *words: str, timeout: str = "6", **more: Any) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
-            [*kit, "--broker", self.broker, "--timeout", timeout, *words],
+            self.command(*words, timeout=timeout),
             check=False,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=500,
-            env={**os.environ, "PYTHONPATH": str(TESTS)},
+            env=self.environment(),
             **more,
         )
 

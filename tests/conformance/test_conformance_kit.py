@@ -1,6 +1,8 @@
 """The kit itself: it passes a sound agent, and catches each flaw by the cases that are about it."""
 
 import json
+import signal
+import subprocess
 import threading
 
 import paho.mqtt.client as paho
@@ -10,6 +12,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from conformance.conftest import TOY
 from edgepick_host.conformance.catalogue import CASES
 from fakes import toy_agent as toy
+from integration.whole_system import alive, until
 
 SOME = (
     "installs",
@@ -117,6 +120,32 @@ def test_nothing_is_left_in_the_broker(kit, session_broker):
 
     assert came
     assert [topic for topic in heard if topic.startswith("edgepick/1/conf-")] == []
+
+
+def test_ending_the_kit_ends_its_agents(kit, tmp_path):
+    """SIGTERM ends the kit and every agent that it started, and begins no further case."""
+    command = (
+        "--keep",
+        str(tmp_path),
+        "--only",
+        "order-no-json",
+        "--jobs",
+        "1",
+        "--",
+        *TOY,
+        "--flaw",
+        toy.KEEPS_SILENT,
+    )
+    with subprocess.Popen(kit.command(*command, timeout="100"), env=kit.environment()) as process:
+        state = tmp_path / "order-no-json" / "state" / "state.json"
+        until(state.exists, "the agent is there")
+        agent = json.loads(state.read_text())["pid"]
+
+        process.terminate()
+        code = process.wait(30)
+
+    assert code == 128 + signal.SIGTERM
+    until(lambda: not alive(agent), "the agent is gone")
 
 
 @pytest.mark.parametrize(

@@ -28,11 +28,13 @@ class AgentUnderTest:
     Attributes:
         command: Program and leading arguments.
         folder: Holds ``state``, which is the agent's, and its log.
+        abandoned: Nobody waits for this case any more.
     """
 
     command: tuple[str, ...]
     folder: Path
     process: "subprocess.Popen[bytes] | None" = field(default=None, repr=False)
+    abandoned: bool = False
 
     @property
     def state(self) -> Path:
@@ -74,6 +76,7 @@ class AgentUnderTest:
 
     def start(self) -> None:
         """Leave ``run`` running."""
+        self.check()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [*self.command, "run", str(self.state)],
@@ -87,8 +90,10 @@ class AgentUnderTest:
         """Do nothing while it lives.
 
         Raises:
-            CaseFailedError: It ended by itself.
+            CaseFailedError: It ended by itself, or the case was abandoned.
         """
+        if self.abandoned:
+            raise CaseFailedError("the run was ended")
         if self.process is not None and self.process.poll() is not None:
             raise CaseFailedError(f"the agent ended with code {self.process.returncode}: {self._last_words()}")
 
@@ -118,6 +123,13 @@ class AgentUnderTest:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self.process = None
+
+    def abandon(self) -> None:
+        """End it, and have the case that uses it end at its next step."""
+        self.abandoned = True
+        process = self.process
+        if process is not None and process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
 
     def _call(self, *words: str) -> "subprocess.CompletedProcess[bytes]":
         try:

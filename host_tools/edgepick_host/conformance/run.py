@@ -95,23 +95,32 @@ def run_cases(options: Options, on_result: OnResult = lambda _: None) -> RunResu
         UnreachableError: No broker answers.
     """
     agents: list[str] = []
+    benches: list[Bench] = []
 
     def one(case: Case) -> CaseResult:
-        result = expecting(_run(case, options, agents), options.xfails)
+        result = expecting(_run(case, options, agents, benches), options.xfails)
         on_result(result)
         return result
 
+    cases = chosen(options.only)
     with ThreadPoolExecutor(max_workers=options.jobs) as pool:
-        results = tuple(pool.map(one, chosen(options.only)))
+        try:
+            results = tuple(pool.map(one, cases))
+        except BaseException:  # Ctrl-C among them: leave no agent behind, and do not begin what waits
+            pool.shutdown(wait=False, cancel_futures=True)
+            for bench in benches:
+                bench.agent.abandon()
+            raise
     return RunResult(
         agent=agents[0] if agents else "unknown", command=options.command, broker=options.broker_name, cases=results
     )
 
 
-def _run(case: Case, options: Options, agents: list[str]) -> CaseResult:
+def _run(case: Case, options: Options, agents: list[str], benches: list[Bench]) -> CaseResult:
     """Return how a case ended; whatever it was, its agent runs no longer."""
     fleet = f"conf-{uuid.uuid4().hex[:12]}"
     bench = make_bench(options.command, options.folder / case.name, options.broker, fleet, options.seconds)
+    benches.append(bench)
     began = time.monotonic()
     try:
         verdict, observed = _play(case, bench, agents)
