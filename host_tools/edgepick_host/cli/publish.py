@@ -31,6 +31,12 @@ from edgepick_host.service.publisher import Activation, Publication
 @click.option("--epoch", type=click.IntRange(min=0), metavar="N", help="Security epoch; devices never go below it.")
 @click.option("--device", "devices", metavar="ID", multiple=True, help="Tell this device instead of its kind.")
 @click.option("--republish", is_flag=True, help="Send every chunk, also those this broker was given before.")
+@click.option(
+    "--max-bytes",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Devices that would have to fetch more refuse to install it. [no limit]",
+)
 @click.option("--plain", is_flag=True, help="Send the files as they are only, neither compressed nor as differences.")
 @click.option("--dry-run", is_flag=True, help="Show what would happen; ask no broker and change nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask before --activate VARIANT.")
@@ -49,6 +55,7 @@ def publish(
     epoch: int | None,
     devices: tuple[str, ...],
     republish: bool,
+    max_bytes: int | None,
     plain: bool,
     dry_run: bool,
     yes: bool,
@@ -75,7 +82,7 @@ def publish(
             settings,
             directory,
             selection=selection,
-            activation=Activation(activate=activate, measure=measure, devices=devices),
+            activation=Activation(activate=activate, measure=measure, devices=devices, max_bytes=max_bytes),
             republish=republish,
             dry_run=dry_run,
             on_progress=on_progress,

@@ -210,6 +210,7 @@ class Wish:
         measure: Manifests to measure, best first; empty leaves earlier orders as they are.
         siblings: Manifests of the same version, whose earlier orders stay.
         plan: How to measure.
+        max_bytes: Most bytes over the network that a new activation may take; ``None`` for no limit.
     """
 
     model: str
@@ -218,6 +219,7 @@ class Wish:
     measure: tuple[str, ...] = ()
     siblings: frozenset[str] = frozenset()
     plan: MeasurePlan = MeasurePlan()
+    max_bytes: int | None = None
 
 
 def assign(current: Assignment | None, wish: Wish) -> Assignment:
@@ -233,6 +235,7 @@ def assign(current: Assignment | None, wish: Wish) -> Assignment:
         active=active,
         measure=_orders(current, active, wish) if wish.measure else current.measure,
         rollout=current.rollout if active == current.active else None,
+        max_bytes=wish.max_bytes if wish.max_bytes is not None or active != current.active else current.max_bytes,
     )
 
 

@@ -32,11 +32,13 @@ class Activation:
         activate: "auto" (the best where nothing runs yet), "none", or the name of a variant.
         measure: Ask for measurements of every variant.
         devices: Tell these devices instead of whole profiles.
+        max_bytes: Most bytes over the network that it may take on a device; ``None`` for no limit.
     """
 
     activate: str = AUTO
     measure: bool = True
     devices: tuple[str, ...] = ()
+    max_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,6 +210,7 @@ def wish_for(prepared: Prepared, activation: Activation, target: Target) -> Wish
         forced=forced[0] if forced else None,
         measure=order if activation.measure else (),
         siblings=frozenset(r.digest for r in prepared.releases),
+        max_bytes=activation.max_bytes,
     )
 
 

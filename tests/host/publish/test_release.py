@@ -209,3 +209,15 @@ def test_other_models_are_left_alone():
     told = with_assignment((other, Assignment(model="digits")), Assignment(model="digits", active=BEST))
 
     assert told == (Assignment(model="digits", active=BEST), other)
+
+
+def test_a_byte_budget_belongs_to_the_activation():
+    """A budget goes with what it was given for, stays when the same is said again, and ends with the next variant."""
+    given = assign(None, Wish(model="digits", best=BEST, max_bytes=5000))
+
+    again = assign(given, Wish(model="digits", best=BEST))
+    other = assign(given, Wish(model="digits", best=BEST, forced=OTHER))
+
+    assert (given.active, given.max_bytes) == (BEST, 5000)
+    assert again == given
+    assert (other.active, other.max_bytes) == (OTHER, None)
