@@ -4,6 +4,7 @@ It speaks just enough MQTT 3.1.1 by itself (one CONNECT, one CONNACK), so that e
 its own message, and the running agent's session is not disturbed: the client id is another one.
 """
 
+import contextlib
 import socket
 import ssl
 import struct
@@ -13,9 +14,12 @@ from pathlib import Path
 
 from edgepick_agent.core.findings import Finding, Level
 from edgepick_agent.core.settings import BrokerSettings
+from edgepick_agent.core.tls_words import Validity, alert_words, certificate_words, validity
 
 TIMEOUT_SECONDS = 5.0
 CONNACK = 0x20
+WARN_DAYS = 30
+DAY_SECONDS = 86400
 
 COMPARE = "Compare broker.username and the content of broker.password_file with the broker's."
 ANSWERS = {
@@ -47,6 +51,8 @@ def probe_broker(settings: BrokerSettings, client_id: str) -> Sequence[Finding]:
 
 def _steps(settings: BrokerSettings, client_id: str) -> Iterator[Finding]:
     where = f"{settings.host}:{settings.port}"
+    if settings.tls and settings.cert_file:
+        yield _own_certificate(settings.cert_file)
     addresses = _resolve(settings)
     yield _good("broker name", f"{settings.host} is {addresses}" if addresses != settings.host else settings.host)
     with _connect(settings) as plain:
@@ -101,10 +107,45 @@ def _encrypt(plain: socket.socket, settings: BrokerSettings) -> ssl.SSLSocket:
         return context.wrap_socket(plain, server_hostname=settings.host)
     except ssl.SSLCertVerificationError as error:
         mend = "Is broker.ca_file the authority that signed it, broker.host the name in it, and the clock right?"
-        raise _bad("broker TLS", f"certificate refused: {error.verify_message}", mend) from error
+        raise _bad("broker TLS", certificate_words(error.verify_code, error.verify_message), mend) from error
     except OSError as error:
+        _stop_if_refused(error)
         mend = "Does the broker speak TLS on this port? 8883 usually does, 1883 does not."
         raise _bad("broker TLS", _reason(error), mend) from error
+
+
+def _stop_if_refused(error: OSError) -> None:
+    """Raise the broker's no to this device's certificate, if it is one; TLS 1.3 tells it in the first read."""
+    if words := alert_words(getattr(error, "reason", None)):
+        mend = "On the host: edgepick devices enroll ID --renew; then copy device.pem, and device.key with it, to here."
+        raise _bad("broker TLS", words, mend) from error
+
+
+def _own_certificate(path: str) -> Finding:
+    try:
+        found = validity(Path(path).read_text(encoding="ascii"))
+    except (OSError, ValueError) as error:
+        mend = "Check broker.cert_file: a PEM file with this device's certificate."
+        raise _bad("device certificate", f"{path}: {getattr(error, 'strerror', None) or error}", mend) from error
+    now, soon = _moment(time.time()), _moment(time.time() + WARN_DAYS * DAY_SECONDS)
+    return _judge(found, now, soon)
+
+
+def _judge(found: Validity, now: str, soon: str) -> Finding:
+    renew = "On the host: edgepick devices enroll ID --renew; then copy device.pem to here."
+    check, ends = "device certificate", f"{found.ends[:4]}-{found.ends[4:6]}-{found.ends[6:8]}"
+    if found.begins > now:
+        begins = f"{found.begins[:4]}-{found.begins[4:6]}-{found.begins[6:8]}"
+        detail = f"not yet valid: it begins on {begins}, and this device's clock says {now[:4]}-{now[4:6]}-{now[6:8]}"
+        return Finding(check=check, level=Level.FAIL, detail=detail, mend="Set the clock.")
+    if found.ends < now:
+        return Finding(check=check, level=Level.FAIL, detail=f"expired on {ends}", mend=renew)
+    level = Level.WARN if found.ends < soon else Level.OK
+    return Finding(check=check, level=level, detail=f"valid until {ends}", mend=renew if level is Level.WARN else "")
+
+
+def _moment(seconds: float) -> str:
+    return time.strftime("%Y%m%d%H%M%S", time.gmtime(seconds))
 
 
 def _reason(error: OSError) -> str:
@@ -114,19 +155,21 @@ def _reason(error: OSError) -> str:
 def _certificate(channel: ssl.SSLSocket) -> Finding:
     certificate = channel.getpeercert() or {}
     ends = str(certificate.get("notAfter", ""))
-    days = (ssl.cert_time_to_seconds(ends) - time.time()) / 86400 if ends else 0.0
+    days = (ssl.cert_time_to_seconds(ends) - time.time()) / DAY_SECONDS if ends else 0.0
     detail = f"{channel.version()}, certificate valid until {ends}"
-    if days < 30:
+    if days < WARN_DAYS:
         mend = "Renew the broker's certificate before it ends."
         return Finding(check="broker TLS", level=Level.WARN, detail=f"{detail} ({days:.0f} days)", mend=mend)
     return _good("broker TLS", detail)
 
 
 def _log_in(channel: socket.socket, settings: BrokerSettings, client_id: str) -> None:
-    try:
+    with contextlib.suppress(OSError):  # what the broker said before it closed is still to be read
         channel.sendall(connect_packet(client_id, settings.username, _password(settings)))
+    try:
         answer = _read(channel, 4)
     except OSError as error:
+        _stop_if_refused(error)
         mend = "Is it an MQTT broker on this port, and with the right setting of broker.tls?"
         raise _bad("broker login", f"no answer: {_reason(error)}", mend) from error
     if len(answer) < 4 or answer[0] != CONNACK:

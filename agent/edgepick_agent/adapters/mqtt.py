@@ -23,6 +23,7 @@ from edgepick_agent.core.events import Connected, Delivered, Disconnected, Overs
 from edgepick_agent.core.fetch import TOPICS_PER_PACKET
 from edgepick_agent.core.packets import BrokenPacketError, PacketBuffer, published
 from edgepick_agent.core.settings import BrokerSettings
+from edgepick_agent.core.tls_words import alert_words, certificate_words
 from edgepick_agent.errors import ConfigError
 from edgepick_wire.limits import MAX_PAYLOAD_BYTES
 
@@ -38,16 +39,6 @@ REFUSALS = {
     "Not authorized": "refused: not authorised (user name, password, or the broker's access list)",
 }
 """What paho calls the return codes of MQTT 3.1.1's CONNACK (section 3.2.2.3), in our words."""
-CERTIFICATES = {
-    9: "the broker's certificate is not yet valid by this device's clock; set the clock",
-    10: "the broker's certificate has expired, or this device's clock is wrong",
-    18: "the broker's certificate is self-signed; give its authority as `ca_file`",
-    19: "the broker's certificate chain ends in an unknown authority; give it as `ca_file`",
-    20: "the broker's certificate is by an unknown authority; give it as `ca_file`",
-    62: "the broker's certificate is for another host name",
-    64: "the broker's certificate is for another address",
-}
-"""OpenSSL's X509_V_ERR_* codes (openssl/x509_vfy.h), in words."""
 
 
 class MqttTransport:
@@ -64,6 +55,8 @@ class MqttTransport:
         self._sink = sink
         self._up = threading.Event()
         self._refusal: str | None = None
+        self._alert: str | None = None
+        self._tls: ssl.SSLContext | None = None
         self._client = self._make_client(client_id, will)
 
     def _make_client(self, client_id: str, will: tuple[str, bytes]) -> paho.Client:
@@ -76,10 +69,14 @@ class MqttTransport:
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
         client.deliver = self._deliver
+        client.broken = self._note_alert
         client.on_socket_open = client.opened
         _log_in(client, self._settings)
         if self._settings.tls:
-            client.tls_set_context(_tls_context(self._settings))
+            self._tls = _tls_context(self._settings)
+            self._tls.sslsocket_class = _ClosingSocket
+            client.tls_set_context(self._tls)
+            client.on_pre_connect = self._reload_certificates
         self._spread(client)
         return client
 
@@ -122,6 +119,21 @@ class MqttTransport:
 
     # --- from paho's thread ---
 
+    def _reload_certificates(self, _client: object, _data: object) -> None:
+        """Take what lies on disk now, so that a renewed certificate counts at the next connection.
+
+        Files that cannot be read in the middle of being replaced leave the old ones in use.
+        """
+        self._alert = None
+        if self._tls is not None:
+            with contextlib.suppress(OSError):
+                _load_files(self._tls, self._settings)
+
+    def _note_alert(self, reason: str | None) -> None:
+        """Keep why TLS ended the connection: TLS 1.3 refuses a certificate after the handshake (RFC 8446, 4.4.2.4)."""
+        words = alert_words(reason)
+        self._alert = words and f"{self._settings.host}:{self._settings.port}: {words}"
+
     def _on_connect(self, _client: object, _data: object, _flags: object, reason: ReasonCode, _props: object) -> None:
         if reason.is_failure:
             self._refusal = REFUSALS.get(reason.getName(), f"refused: {reason.getName().lower()}")
@@ -142,7 +154,7 @@ class MqttTransport:
         if was_up:
             self._spread(client)
         lost = "disconnected" if not reason.is_failure else f"connection lost ({reason.getName().lower()})"
-        self._sink(Disconnected(self._refusal or lost))
+        self._sink(Disconnected(self._refusal or self._alert or lost))
 
     def _on_message(self, _client: object, _data: object, message: paho.MQTTMessage) -> None:
         self._deliver(message.topic, bytes(message.payload))
@@ -224,11 +236,8 @@ class _Client(paho.Client):
 def in_words(error: BaseException | None, settings: BrokerSettings) -> str:
     """Return what went wrong while connecting, as a person would say it."""
     where = f"{settings.host}:{settings.port}"
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"{where}: {CERTIFICATES.get(error.verify_code, f'TLS: {error.verify_message}')}"
     if isinstance(error, ssl.SSLError):
-        reason = getattr(error, "reason", None) or str(error)
-        return f"{where}: TLS failed ({reason.replace('_', ' ').lower()})"
+        return f"{where}: {_tls_words(error)}"
     if isinstance(error, socket.gaierror):
         return f"{where}: name not found"
     if isinstance(error, ConnectionRefusedError):
@@ -236,6 +245,13 @@ def in_words(error: BaseException | None, settings: BrokerSettings) -> str:
     if isinstance(error, TimeoutError):
         return f"{where}: no answer"
     return f"{where}: {getattr(error, 'strerror', None) or error or 'cannot connect'}"
+
+
+def _tls_words(error: ssl.SSLError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return certificate_words(error.verify_code, error.verify_message)
+    reason = getattr(error, "reason", None) or str(error)
+    return alert_words(reason) or f"TLS failed ({reason.replace('_', ' ').lower()})"
 
 
 def _log_in(client: paho.Client, settings: BrokerSettings) -> None:
@@ -256,12 +272,30 @@ def _password(path: str | None) -> str | None:
 def _tls_context(settings: BrokerSettings) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=settings.ca_file)
-        if settings.cert_file is not None:
-            context.load_cert_chain(settings.cert_file, settings.key_file)
-    except (OSError, ssl.SSLError) as error:
+        _load_files(context, settings)
+    except OSError as error:  # ssl.SSLError is one
         hint = "`ca_file`, `cert_file` and `key_file` are PEM files, readable by the agent's user."
         raise ConfigError(f"broker TLS files: {error}", hint=hint) from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
+
+
+def _load_files(context: ssl.SSLContext, settings: BrokerSettings) -> None:
+    if settings.ca_file is not None:
+        context.load_verify_locations(settings.ca_file)
+    if settings.cert_file is not None:
+        context.load_cert_chain(settings.cert_file, settings.key_file)
+
+
+class _ClosingSocket(ssl.SSLSocket):
+    """A socket that is closed when its handshake fails; paho forgets it open."""
+
+    def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002 - as in ssl.SSLSocket
+        try:
+            super().do_handshake(block)
+        except OSError:
+            self.close()
+            raise
 
 
 def _packets(topics: Iterable[Any]) -> Iterator[tuple[Any, ...]]:

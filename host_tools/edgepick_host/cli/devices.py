@@ -8,6 +8,7 @@ from rich.live import Live
 
 from edgepick_host import app
 from edgepick_host.cli import options, render
+from edgepick_host.cli.enroll import enroll, expel
 from edgepick_host.core.records import Device
 from edgepick_host.core.roster import Roster
 from edgepick_host.errors import StateError
@@ -21,6 +22,10 @@ TICK_SECONDS = 0.1
 @click.group()
 def devices() -> None:
     """Who is in the fleet: from what the broker retains, also when no service runs."""
+
+
+devices.add_command(enroll)
+devices.add_command(expel)
 
 
 @devices.command("list")

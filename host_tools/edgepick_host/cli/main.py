@@ -29,6 +29,7 @@ COMMANDS: dict[str, Entry] = {
     "profiles": Entry("edgepick_host.cli.profiles:profiles", "host", "Kinds of device: list, show, check."),
     "compress": Entry("edgepick_host.cli.compress:compress", "compress", "Make the variants of a model."),
     "keys": Entry("edgepick_host.cli.keys:keys", "host", "The fleet's signing keys: make, show."),
+    "broker": Entry("edgepick_host.cli.broker:broker", "host", "Set up a broker with TLS and certificates."),
     "publish": Entry("edgepick_host.cli.publish:publish", "host", "Sign variants and hand them to the broker."),
     "prune": Entry("edgepick_host.cli.prune:prune", "host", "Clear what no device needs from the broker."),
     "blobs": Entry("edgepick_host.cli.blobs:blobs", "host", "What the broker keeps: list, prune."),

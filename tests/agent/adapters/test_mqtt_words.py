@@ -7,9 +7,10 @@ import ssl
 
 import pytest
 
-from edgepick_agent.adapters.mqtt import CERTIFICATES, MqttTransport, in_words
+from edgepick_agent.adapters.mqtt import MqttTransport, in_words
 from edgepick_agent.core.events import Disconnected
 from edgepick_agent.core.settings import BrokerSettings
+from edgepick_agent.core.tls_words import CERTIFICATES
 from edgepick_agent.errors import ConfigError
 
 SETTINGS = BrokerSettings(host="broker.example", port=8883)

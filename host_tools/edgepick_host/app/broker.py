@@ -1,0 +1,159 @@
+"""A broker of one's own: its configuration, its certificates, and those of the devices."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgepick_host.app.composition import clock, load
+from edgepick_host.app.trust import read_root
+from edgepick_host.core import broker_access
+from edgepick_host.core.broker_access import BrokerKind, BrokerPlan
+from edgepick_host.core.settings import HostSettings
+from edgepick_host.errors import InputFileError, StateError
+from edgepick_wire import codec
+from edgepick_wire.errors import WireError
+from edgepick_wire.ids import check_name
+
+AUTHORITY = "edgepick_host.adapters.authority:Authority"
+WRITE_FILE = "edgepick_host.adapters.authority:write_file"
+MAKE_FOLDER = "edgepick_host.adapters.authority:make_folder"
+PLAN_FILE = "broker.json"
+PUBLIC = 0o644
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerFolder:
+    """What a set-up wrote.
+
+    Attributes:
+        plan: What it is for.
+        server: Folder that goes to the broker's machine.
+        authority: Folder with the authority's key, which goes nowhere.
+        settings: Section of ``edgepick.toml`` that leads the host to this broker.
+    """
+
+    plan: BrokerPlan
+    server: str
+    authority: str
+    settings: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enrolment:
+    """A device's folder, ready to be copied to it."""
+
+    device: str
+    folder: str
+    renewed: bool
+
+
+def init_broker(
+    folder: Path, fleet: str, hosts: tuple[str, ...], *, kind: BrokerKind, port: int, place: str
+) -> BrokerFolder:
+    """Return what was set up in ``folder``: authority, broker configuration, certificates of broker and host.
+
+    Raises:
+        StateError: There is an authority already (nothing was changed), or the folder cannot be written.
+        BadNameError: The fleet's name is not allowed.
+    """
+    check_name("fleet", fleet)
+    server, own = folder / "server", folder / "host"
+    plan = BrokerPlan(fleet=fleet, hosts=hosts, port=port, kind=kind, place=place or str(server.absolute()))
+    authority = load(AUTHORITY).create(folder / "authority", fleet, now=clock().now())
+    for made in (server, server / "data", own):
+        load(MAKE_FOLDER)(made)
+    _issue(authority, plan, server, own)
+    for name, content in broker_access.server_files(plan).items():
+        _write(server / name, content.encode())
+    _write(server / "crl.pem", authority.revocations())
+    _write(folder / PLAN_FILE, codec.encode_document(plan, indent=2))
+    return BrokerFolder(
+        plan=plan,
+        server=str(server),
+        authority=str(folder / "authority"),
+        settings=broker_access.host_config(plan, str(own)),
+    )
+
+
+def renew_broker(folder: Path) -> BrokerPlan:
+    """Return the plan whose broker and host have got new certificates for the keys that they have.
+
+    Raises:
+        InputFileError: No broker was set up in ``folder``.
+    """
+    plan, authority = _opened(folder)
+    _issue(authority, plan, folder / "server", folder / "host")
+    return plan
+
+
+def enroll(
+    settings: HostSettings, folder: Path, device: str, *, profile: str, out: Path | None, renew: bool
+) -> Enrolment:
+    """Return a device's folder: key, certificate, authority, root document, and ``agent.toml`` unless it is there.
+
+    Raises:
+        StateError: It is enrolled and ``renew`` is false, or the other way round.
+        InputFileError: No broker was set up in ``folder``, or no root document.
+        BadNameError: A name is not allowed.
+    """
+    check_name("device", device)
+    check_name("profile", profile)
+    plan, authority = _opened(folder)
+    document, root = read_root(settings)
+    if document.fleet != plan.fleet:
+        raise StateError(f"the broker is of fleet {plan.fleet!r}, the root document of {document.fleet!r}")
+    _refuse(device, renew=renew, known=authority.knows(device))
+    target = out or folder / "devices" / device
+    load(MAKE_FOLDER)(target)
+    authority.issue_client(target, "device", device, keep_key=renew)
+    _write(target / "ca.pem", authority.pem)
+    _write(target / "root.signed", root)
+    if not (target / "agent.toml").exists():
+        _write(target / "agent.toml", broker_access.agent_config(plan, device, profile).encode())
+    return Enrolment(device=device, folder=str(target), renewed=renew)
+
+
+def expel(folder: Path, device: str) -> Path:
+    """Return the broker's new list of revoked certificates, which has every one of the device's.
+
+    Raises:
+        StateError: The device has none that counts.
+        InputFileError: No broker was set up in ``folder``.
+    """
+    check_name("device", device)
+    _, authority = _opened(folder)
+    if not authority.expel(device):
+        raise StateError(f"device {device!r} has no certificate of this authority that counts")
+    target = folder / "server" / "crl.pem"
+    _write(target, authority.revocations())
+    return target
+
+
+def _refuse(device: str, *, renew: bool, known: bool) -> None:
+    if known and not renew:
+        raise StateError(f"device {device!r} is enrolled already", hint="--renew makes it a new certificate.")
+    if renew and not known:
+        raise StateError(f"device {device!r} is not enrolled", hint="Leave --renew away.")
+
+
+def _issue(authority: Any, plan: BrokerPlan, server: Path, own: Path) -> None:
+    authority.issue_server(server, plan.hosts)
+    authority.issue_client(own, "host", broker_access.HOST_USER, keep_key=True)
+    for target in (server, own):
+        _write(target / "ca.pem", authority.pem)
+
+
+def _opened(folder: Path) -> tuple[BrokerPlan, Any]:
+    path = folder / PLAN_FILE
+    try:
+        plan = codec.decode(BrokerPlan, path.read_bytes())
+    except (OSError, WireError) as error:
+        raise InputFileError(
+            f"{path}: {getattr(error, 'strerror', None) or error}",
+            hint="`edgepick broker init` sets a broker up; --dir names its folder.",
+        ) from error
+    return plan, load(AUTHORITY)(folder / "authority", now=clock().now())
+
+
+def _write(path: Path, data: bytes) -> None:
+    load(WRITE_FILE)(path, data, mode=PUBLIC)

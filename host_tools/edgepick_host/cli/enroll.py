@@ -1,0 +1,53 @@
+"""``edgepick devices enroll`` and ``expel``: who has a certificate that the broker lets in."""
+
+from pathlib import Path
+
+import click
+
+from edgepick_host.app import broker as app
+from edgepick_host.cli import options, render
+from edgepick_host.cli.broker import folder_option
+
+
+@click.command("enroll")
+@click.argument("device", metavar="ID")
+@folder_option
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="[DIR/devices/ID]")
+@click.option("--profile", default="generic-linux", show_default=True, help="The kind of device.")
+@click.option("--renew", is_flag=True, help="A new certificate for the same key; nothing else changes on the device.")
+@options.key_folder
+@options.as_json
+@click.pass_context
+def enroll(
+    context: click.Context,
+    *,
+    device: str,
+    folder: Path,
+    out: Path | None,
+    profile: str,
+    renew: bool,
+    key_folder: str | None,
+    as_json: bool,
+) -> None:
+    """Make a device's key and certificate, in a folder that is ready to be copied to it."""
+    settings = options.settings_of(context, key_folder=key_folder)
+    made = app.enroll(settings, folder, device, profile=profile, out=out, renew=renew)
+    if as_json:
+        render.print_json(made)
+    elif renew:
+        click.echo(f"renewed; copy {made.folder}/device.pem to the device, where it counts at the next connection")
+    else:
+        click.echo(f"enrolled {device}; copy {made.folder} to /etc/edgepick on the device")
+
+
+@click.command("expel")
+@click.argument("device", metavar="ID")
+@folder_option
+@options.as_json
+def expel(*, device: str, folder: Path, as_json: bool) -> None:
+    """Revoke every certificate of a device; the broker must get the new list and be restarted."""
+    written = app.expel(folder, device)
+    if as_json:
+        render.print_json({"device": device, "revocations": str(written)})
+    else:
+        click.echo(f"expelled {device}; copy {written} to the broker and restart it")

@@ -1,0 +1,125 @@
+"""The access list and the certificates that `edgepick broker init` writes, without a broker."""
+
+import json
+import re
+import stat
+import subprocess
+
+import pytest
+
+from edgepick_host.cli.main import run
+from edgepick_host.core import broker_access
+from edgepick_wire import topics
+from edgepick_wire.topics import DeviceTopic
+
+DIGEST = "a" * 64
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run(["keys", "init", "--fleet", "plant"]) == 0
+    assert run(["broker", "init", "--host", "broker.example", "--host", "192.0.2.1"]) == 0
+    return tmp_path / "broker"
+
+
+def test_every_topic_of_the_wire_is_in_the_rules():
+    """What devices read, write and share is exactly the topic tree; a topic added there is missed here."""
+    names = {
+        topics.root("f"): "root",
+        topics.root_version("f", 1): "root/+",
+        topics.host("f"): "host",
+        topics.manifest("f", DIGEST): "m/+",
+        topics.chunk("f", DIGEST): "c/+",
+        topics.profile_desired("f", "p"): "p/+/desired",
+    }
+
+    assert set(names.values()) == set(broker_access.SHARED)
+    for topic, rule in names.items():
+        assert re.fullmatch(f"{topics.PREFIX}/f/{rule.replace('+', '[^/]+')}", topic)
+    assert {*broker_access.DEVICE_READS, *broker_access.DEVICE_WRITES} == {kind.value for kind in DeviceTopic}
+    assert not set(broker_access.DEVICE_READS) & set(broker_access.DEVICE_WRITES)
+
+
+def test_emqx_gets_the_same_rules():
+    """Every rule of mosquitto's list is in EMQX's, which ends with a refusal."""
+    ours, theirs = broker_access.mosquitto_acl("plant"), broker_access.emqx_acl("plant")
+    patterns = {line.split()[-1].replace("%u", "${username}") for line in ours.splitlines() if "pattern " in line[:8]}
+
+    assert patterns
+    assert all(f'"{pattern}"' in theirs for pattern in patterns)
+    assert theirs.rstrip().endswith("{deny, all}.")
+
+
+def test_openssl_agrees_with_the_certificates(folder):
+    """Another implementation accepts the chain, the names, the purposes and the list of revoked certificates."""
+    assert run(["devices", "enroll", "pi-1"]) == 0
+    ca = ["openssl", "verify", "-CAfile", str(folder / "authority/ca.pem")]
+    device = str(folder / "devices/pi-1/device.pem")
+    revoking = ["-crl_check", "-CRLfile", str(folder / "server/crl.pem")]
+
+    def verdict(*more):
+        return subprocess.run([*ca, *more], check=False, capture_output=True).returncode
+
+    checks = {
+        "server": verdict("-purpose", "sslserver", "-verify_hostname", "broker.example", f"{folder}/server/server.pem"),
+        "address": verdict("-purpose", "sslserver", "-verify_ip", "192.0.2.1", f"{folder}/server/server.pem"),
+        "1970": verdict("-purpose", "sslclient", "-attime", "60", device),
+        "let in": verdict(*revoking, device),
+    }
+    other_purpose = verdict("-purpose", "sslserver", device)
+    assert run(["devices", "expel", "pi-1"]) == 0
+
+    assert set(checks.values()) == {0}
+    assert other_purpose != 0
+    assert verdict(*revoking, device) != 0
+
+
+def test_private_keys_are_their_owners(folder):
+    """Every key is readable by its owner alone, and so is every folder that holds one."""
+    assert run(["devices", "enroll", "pi-1"]) == 0
+    keys = list(folder.rglob("*.key"))
+
+    assert len(keys) == 4
+    assert {stat.S_IMODE(key.stat().st_mode) for key in keys} == {0o600}
+    assert {stat.S_IMODE(key.parent.stat().st_mode) for key in keys} == {0o700}
+
+
+def test_nothing_is_replaced_by_accident(folder, capsys):
+    """A second authority, a second enrolment and a renewal of nobody are refused; nothing has changed."""
+    assert run(["devices", "enroll", "pi-1"]) == 0
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    codes = [
+        run(["broker", "init"]),
+        run(["devices", "enroll", "pi-1"]),
+        run(["devices", "enroll", "pi-2", "--renew"]),
+        run(["devices", "expel", "pi-2"]),
+    ]
+
+    assert codes == [1, 1, 1, 1]
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_device_that_comes_back_gets_a_new_key(folder, capsys):
+    """A renewal keeps the key; an enrolment after an expulsion never certifies the old one."""
+    key = folder / "devices/pi-1/device.key"
+    assert run(["devices", "enroll", "pi-1"]) == 0
+    first = key.read_bytes()
+    assert run(["devices", "enroll", "pi-1", "--renew"]) == 0
+    renewed = key.read_bytes()
+    assert run(["devices", "expel", "pi-1"]) == 0
+    assert run(["devices", "enroll", "pi-1"]) == 0
+
+    assert renewed == first
+    assert key.read_bytes() != first
+
+
+def test_json_names_what_was_written(folder, capsys):
+    """Programs get the folder of a device as JSON."""
+    capsys.readouterr()
+
+    code = run(["devices", "enroll", "pi-1", "--json"])
+
+    assert code == 0
+    assert json.loads(capsys.readouterr().out)["folder"] == "broker/devices/pi-1"
