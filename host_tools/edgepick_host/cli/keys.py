@@ -198,7 +198,7 @@ def _after_change(change: RootChange) -> list[str]:
 def _to_complete(change: RootChange) -> list[str]:
     old, new = change.missing
     return [
-        f"Still needed: {old} signatures by present root keys, {new} by those it names.",
+        f"Signatures still needed: {old} of the present root keys, {new} of those it names; one may count for both.",
         f"Give the file to whoever has one: edgepick keys sign-root {change.file} --key ADDRESS",
     ]
 
