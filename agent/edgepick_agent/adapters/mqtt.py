@@ -169,8 +169,7 @@ class MqttTransport:
 class _Client(paho.Client):
     """paho, except for how it reads: all that has come at once, and a chunk is copied once.
 
-    paho reads a packet in five system calls and copies its payload four times, which takes longer
-    than hashing and writing it. ``_packet_read`` is not part of its documented interface: the
+    paho reads a packet in at least five system calls and copies its payload three times. ``_packet_read`` is not part of its documented interface: the
     contract tests of the transport hold this to what paho does.
     """
 
