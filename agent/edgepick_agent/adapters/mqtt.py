@@ -169,8 +169,9 @@ class MqttTransport:
 class _Client(paho.Client):
     """paho, except for how it reads: all that has come at once, and a chunk is copied once.
 
-    paho reads a packet in at least five system calls and copies its payload three times. ``_packet_read`` is not part of its documented interface: the
-    contract tests of the transport hold this to what paho does.
+    paho reads a packet in at least five system calls and copies its payload three times.
+    ``_packet_read`` is not part of its documented interface: the contract tests of the transport hold
+    this to what paho does.
     """
 
     deliver: Callable[[str, bytes], None]
