@@ -61,7 +61,8 @@ def _steps(settings: BrokerSettings, client_id: str) -> Iterator[Finding]:
             if isinstance(channel, ssl.SSLSocket):
                 yield _certificate(channel)
             _log_in(channel, settings, client_id)
-    yield _good("broker login", f"{where} speaks MQTT and lets {settings.username or 'anyone'} in")
+    who = settings.username or ("this certificate" if settings.cert_file else "anyone")
+    yield _good("broker login", f"{where} speaks MQTT and lets {who} in")
 
 
 def _good(check: str, detail: str) -> Finding:
