@@ -19,7 +19,9 @@ from edgepick_wire.topics import DeviceTopic
 
 T = TypeVar("T")
 M = TypeVar("M", Birth, Presence, Reported, Report)
-PUBLISH_SECONDS = 10.0
+PUBLISH_SECONDS = 30.0
+"""Longest time for the broker to take or to answer anything; the embedded one is slow on a busy machine."""
+SUBSCRIBE_ATTEMPTS = 6
 KEEPALIVE_SECONDS = 60
 MESSAGES = {
     Birth: DeviceTopic.BIRTH,
@@ -55,7 +57,7 @@ class SimulatedHost:
         client.on_message = self._on_message
         subscribed = threading.Event()
         client.on_subscribe = lambda *_: subscribed.set()
-        client.on_connect = lambda c, *_: c.subscribe(f"{topics.PREFIX}/{self.fleet}/d/#", qos=1)
+        client.on_connect = lambda c, *_: c.subscribe(self._everything, qos=1)
         address = f"{self._broker.host}:{self._broker.port}"
         try:
             client.connect(self._broker.host, self._broker.port, KEEPALIVE_SECONDS)
@@ -64,9 +66,21 @@ class SimulatedHost:
             raise UnreachableError(f"no broker at {address}: {error}", hint=hint) from error
         client.loop_start()
         self._client = client
-        if not subscribed.wait(PUBLISH_SECONDS):
+        if not self._subscribed(client, subscribed):
             raise UnreachableError(f"the broker at {address} does not answer", hint="Look at its log.")
         self.new_session()
+
+    @property
+    def _everything(self) -> str:
+        return f"{topics.PREFIX}/{self.fleet}/d/#"
+
+    def _subscribed(self, client: paho.Client, subscribed: threading.Event) -> bool:
+        """Return whether the broker took the subscription; a busy embedded one may lose the first request."""
+        for _ in range(SUBSCRIBE_ATTEMPTS):
+            if subscribed.wait(PUBLISH_SECONDS / SUBSCRIBE_ATTEMPTS):
+                return True
+            client.subscribe(self._everything, qos=1)
+        return False
 
     def new_session(self) -> None:
         """Say that a host is there that was not there before."""
