@@ -8,7 +8,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types imports check fmt clean bench-delivery
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS := $(basename $(notdir $(wildcard tests/fuzz/targets/*.py)))
+
+.PHONY: help demo test fuzz lint types imports check fmt clean bench-delivery
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -18,6 +21,10 @@ demo: $(VENV)/.installed-demo ## Run the main job end to end on this machine, an
 
 test: $(VENV)/.installed-dev ## Run the tests and print the coverage
 	$(BIN)/python -m pytest --cov --cov-report=term
+
+fuzz: $(VENV)/.installed-dev ## Run each parser for FUZZ_SECONDS (60) against inputs that nobody meant well
+	@set -e; for target in $(FUZZ_TARGETS); do \
+	  echo "== $$target: $(FUZZ_SECONDS) s"; $(BIN)/python tests/fuzz/driver.py $$target $(FUZZ_SECONDS); done
 
 check: lint types imports ## Lint, types and import contracts
 

@@ -129,8 +129,17 @@ class CuttingStorage:
             name, offset, data = args
             self.inner.write_at(name, offset, data[: len(data) // 2])
             self.inner.sync(name)
-        elif self.torn and kind in {"sync", "move", "link"}:
+        elif self.torn and kind == "remove":
+            self.forget(args[0])
+        elif self.torn and kind in {"sync", "move", "link", "write"}:
             getattr(self.inner, kind)(*args)
+
+    def forget(self, name: str) -> None:
+        """Remove every other file below ``name`` for good."""
+        inside = sorted(other for other in getattr(self.inner, "durable", ()) if other.startswith(f"{name}/"))
+        for other in inside[::2]:
+            self.inner.durable.pop(other, None)
+            self.inner.files.pop(other, None)
 
 
 class FullStorage:
@@ -154,6 +163,35 @@ class FullStorage:
             self.count += 1
             if self.count >= self.full_at and not self.healed:
                 raise StorageFullError(f"{args[0]}: No space left on device", hint="Free some space.")
+            change(*args)
+
+        return bounded
+
+
+class FaultyStorage:
+    """Fails with ``error`` at one changing operation, or at it and all after it, until :attr:`healed`.
+
+    A lasting lack of space lasts for what is not a removal.
+    """
+
+    def __init__(self, inner: Any, fail_at: int, error: type[StorageError], *, lasting: bool) -> None:
+        self.inner = inner
+        self.count = 0
+        self.fail_at = fail_at
+        self.error = error
+        self.lasting = lasting
+        self.healed = False
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.inner, name)
+        return self._bounded(found) if name in CHANGES else found
+
+    def _bounded(self, change: Callable[..., None]) -> Callable[..., None]:
+        def bounded(*args: Any) -> None:
+            self.count += 1
+            lasting = self.lasting and (change.__name__ != "remove" or self.error is not StorageFullError)
+            if not self.healed and (self.count == self.fail_at or (lasting and self.count > self.fail_at)):
+                raise self.error(f"{args[0]}: operation {self.count} failed", hint="It is a test.")
             change(*args)
 
         return bounded

@@ -74,7 +74,7 @@ def _members(archive: "tarfile.TarFile", path: str) -> "Iterator[tarfile.TarInfo
     for count, member in enumerate(archive):
         if count >= MEMBERS_MAX:
             raise _malformed(path, f"more than {MEMBERS_MAX} members")
-        if not member.isreg():
+        if not member.isreg() or member.issparse():  # a sparse one is larger inside than outside
             raise _malformed(path, f"{member.name[:80]!r} is not a regular file")
         yield member
 

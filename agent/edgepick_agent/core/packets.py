@@ -58,7 +58,8 @@ class PacketBuffer:
         while (found := self._header()) is not None:
             command, begin, size = found
             if self._end - begin < size:
-                self._needed = begin - self._begin + size
+                # No more than twice what is here: a length is only a claim, and may claim 256 MiB.
+                self._needed = min(begin - self._begin + size, max(READ_BYTES, 2 * (self._end - self._begin)))
                 return
             self._begin = begin + size
             yield Packet(command, memoryview(self._data)[begin : begin + size])

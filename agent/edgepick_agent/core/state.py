@@ -4,7 +4,7 @@ It is written before the effects that depend on it run, so that after a power cu
 knows at least what it did.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from edgepick_wire import codec
@@ -182,12 +182,32 @@ def encode_state(state: AgentState) -> bytes:
 
 
 def decode_state(data: bytes) -> AgentState:
-    """Return the state that a file holds.
+    """Return the state that a file of this schema or an older one holds.
 
     Raises:
         WireError: Damaged, or written by a version that this one does not understand.
     """
-    return codec.decode_document(AgentState, data)
+    document = codec.parse_json(data, AgentState.__name__)
+    return codec.from_plain(AgentState, _migrated(document) if isinstance(document, dict) else document)
+
+
+def _migrated(document: Mapping[str, object]) -> Mapping[str, object]:
+    """Return the document in this schema, brought there step by step.
+
+    Nothing is written here: the file keeps its old form until the next state replaces it whole, so
+    a power cut leaves either the old file or the new one, and the steps are simply taken again.
+    """
+    while (schema := document.get("schema", 0)) in MIGRATIONS and isinstance(schema, int):
+        document = {**MIGRATIONS[schema](document), "schema": schema + 1}
+    return document
+
+
+def _unnumbered(document: Mapping[str, object]) -> Mapping[str, object]:
+    return document  # 1 differs from it only by the number
+
+
+MIGRATIONS: Mapping[object, Callable[[Mapping[str, object]], Mapping[str, object]]] = {0: _unnumbered}
+"""Schema -> what turns a document of it into one of the next; a file without a number is 0."""
 
 
 def with_model(state: AgentState, name: str, record: ModelRecord) -> AgentState:

@@ -193,7 +193,10 @@ class AgentLoop:
     def _undo(self, event: e.Event, saved: Iterable[str], error: StorageError) -> None:
         """Have the event handled again later: a step whose state was not written did not happen."""
         for name in saved:
-            self._parts.storage.remove(places.report(name))
+            try:
+                self._parts.storage.remove(places.report(name))
+            except StorageError as left:  # noqa: PERF203 - each is tried; the host hears of one once too often
+                self._parts.log(str(left), serious=True)
         self._inbox.put(e.StateNotWritten(isinstance(error, StorageFullError), f"the state cannot be written: {error}"))
         if isinstance(event, e.ControlAsked):
             self._answer(event.ask, ControlReply(ok=False, error=str(error), hint=error.hint))

@@ -1,0 +1,190 @@
+"""What happens to a device in the tests of its storage: stories, the disk before each, and what must hold after."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from edgepick_agent.core import places
+from edgepick_agent.core.control import Command
+from edgepick_agent.core.state import decode_state
+from edgepick_agent.errors import StorageError
+from edgepick_wire import envelope
+from edgepick_wire.envelope import DocumentType
+from edgepick_wire.manifest import manifest_digest
+from edgepick_wire.messages import Phase
+from fakes.agent_bench import Bench
+from fakes.host_stand_in import Bundle, bundle
+from fakes.storage import CuttingStorage, MemoryStorage
+from wire.wire_keys import check, root
+
+ONE, TWO, THREE = bundle("1"), bundle("2"), bundle("3")
+FOUR = bundle("4")
+VERSIONS = (ONE, TWO, THREE, FOUR)
+LEFT_BEHIND = "0" * 64
+"""A download that nobody wants any more."""
+
+
+@dataclass(frozen=True)
+class Story:
+    """One thing that happens to a device.
+
+    Attributes:
+        before: Variants installed one after the other before it begins.
+        wants: The variants that the host wants during it, after those.
+        ends: What is active in the end.
+        asks: What a technician asks for.
+        prepare: Changes the disk before it begins.
+    """
+
+    before: tuple[Bundle, ...]
+    wants: tuple[Bundle, ...]
+    ends: Bundle
+    asks: Command | None = None
+    prepare: Callable[[MemoryStorage], None] = lambda disk: None
+
+
+def unnumbered(disk: MemoryStorage) -> None:
+    """Make the state one of schema 0."""
+    document = json.loads(disk.files[places.STATE])
+    del document["schema"]
+    disk.write(places.STATE, json.dumps(document).encode())
+
+
+def littered(disk: MemoryStorage) -> None:
+    """Leave a download behind that nobody wants."""
+    disk.write(places.part(LEFT_BEHIND), bytes(1000))
+    disk.write(places.index(LEFT_BEHIND), bytes(32))
+
+
+STORIES = {
+    "install": Story((), (ONE,), ONE),
+    "upgrade": Story((ONE,), (TWO,), TWO),
+    "rollback by a technician": Story((ONE, TWO), (), ONE, asks=Command.ROLLBACK),
+    "rollback by the host": Story((ONE, TWO), (ONE,), ONE),
+    "garbage collection": Story((ONE, TWO), (THREE,), THREE, prepare=littered),
+    "state migration": Story((ONE, TWO), (), TWO, prepare=unnumbered),
+}
+
+
+def _want(bench: Bench, wanted: tuple[Bundle, ...], first: int = 1) -> None:
+    for number, made in enumerate(wanted, first):
+        bench.host.publish(made)
+        bench.host.want(made, rollout=f"r{number}")
+
+
+@cache
+def _before(name: str) -> MemoryStorage:
+    story, bench = STORIES[name], Bench(MemoryStorage())
+    if story.before:
+        bench.boot()
+    for number, made in enumerate(story.before, 1):
+        _want(bench, (made,), number)
+        bench.run(15)
+        assert bench.model().phase is Phase.CONFIRMED
+    disk = bench.storage.cut()
+    story.prepare(disk)
+    return disk
+
+
+def disk_before(name: str) -> MemoryStorage:
+    """Return a copy of the disk before a story."""
+    return _before(name).cut()
+
+
+def tell(name: str, bench: Bench, seconds: float = 20) -> None:
+    """Start the device, and let the story happen."""
+    story = STORIES[name]
+    bench.boot()
+    if story.asks is not None:
+        bench.run(3)
+        bench.ask_and_forget(story.asks)
+    bench.run(seconds)
+
+
+def prepare(name: str, bench: Bench) -> Bench:
+    """Put into the broker what the host wants in the end."""
+    story = STORIES[name]
+    everything = (*story.before, *story.wants)
+    bench.broker.retained.clear()
+    for made in everything:
+        bench.host.publish(made)
+    bench.host.sequence = len(everything) - 1
+    bench.host.want(everything[-1], rollout=f"r{len(everything)}")
+    return bench
+
+
+def check_disk(name: str, storage: Any) -> None:
+    """Check the disk alone: at most one variant is active, one of those that were, and signed; none is lost."""
+    raw = storage.read(places.STATE)
+    if raw is None:
+        assert not STORIES[name].before
+        return
+    state = decode_state(raw)
+    record = state.model("digits")
+    if STORIES[name].before:
+        assert record.current is not None
+    for slot in (record.a, record.b):
+        if slot is not None:
+            check_bundle(storage, slot.manifest)
+
+
+def check_bundle(storage: Any, digest: str) -> None:
+    """Check a stored bundle with nothing of the agent: signature, digest, and every file."""
+    known = {made.digest: made for made in VERSIONS}
+    signed = envelope.unpack(storage.read(places.manifest_file(digest)))
+    payload = envelope.verify(signed, DocumentType.MANIFEST, root().release, check)
+    assert manifest_digest(payload) == digest
+    for file, data in known[digest].files.items():
+        assert storage.read(places.bundle_file(digest, file)) == data
+
+
+def check_end(name: str, bench: Bench) -> None:
+    """Check that exactly the wanted variant is active, serves alone and is signed, and no download is left over."""
+    story = STORIES[name]
+    if story.asks is not None and bench.model().active != story.ends.digest:
+        bench.ask(story.asks)  # the cut came before the question was heard
+        bench.run(15)
+    assert bench.model().active == story.ends.digest
+    assert bench.model().pinned if story.asks is not None else bench.model().phase is Phase.CONFIRMED
+    assert bench.launcher.alive() == [story.ends.content.version]
+    check_disk(name, bench.storage)
+    assert bench.storage.names(places.DOWNLOADS) == []
+
+
+def check_cleared(bench: Bench) -> None:
+    """Check that with the next confirmed variant nothing is stored but what is in a slot."""
+    bench.host.publish(FOUR)
+    bench.host.want(FOUR, rollout="r4")
+    bench.run(15, step=1.0)
+    assert bench.model().active == FOUR.digest
+    assert set(bench.storage.names(places.STORE)) == {slot.manifest for slot in _slots(bench)}
+
+
+def _slots(bench: Bench) -> list[Any]:
+    record = decode_state(bench.storage.read(places.STATE)).model("digits")
+    return [slot for slot in (record.a, record.b) if slot is not None]
+
+
+@cache
+def operations(name: str) -> tuple[tuple[str, str], ...]:
+    """Return the changing operations of the undisturbed story, and check its end."""
+    storage = CuttingStorage(disk_before(name))
+    bench = prepare(name, Bench(storage))
+    tell(name, bench)
+    seen = tuple(storage.seen)
+    check_end(name, bench)
+    assert set(bench.storage.names(places.STORE)) == {slot.manifest for slot in _slots(bench)}
+    return seen
+
+
+def boot_until_it_runs(bench: Bench, seconds: float) -> None:
+    """Start the device again and again, as its service manager does."""
+    for _ in range(5):
+        try:
+            bench.boot().run(seconds, step=1.0)
+        except StorageError:
+            continue
+        return
+    raise AssertionError("the agent does not start")

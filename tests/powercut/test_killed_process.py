@@ -1,0 +1,116 @@
+"""Real agents, real files, a real broker and real runners: SIGKILL at storage operations drawn at random."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from edgepick_agent.adapters.storage import FileStorage
+from edgepick_agent.core import places
+from edgepick_agent.core.state import decode_state
+from edgepick_wire import envelope
+from edgepick_wire.envelope import DocumentType
+from edgepick_wire.ids import digest_of
+from edgepick_wire.manifest import manifest_digest, parse_manifest
+from edgepick_wire.messages import Phase
+from fakes.agent_process import AgentProcess, HostClient, until
+from fakes.demo_bundle import real_bundle
+from fakes.host_stand_in import Bundle, HostStandIn
+from wire.wire_keys import check, root
+
+SCRIPT = Path(__file__).with_name("killed_agent.py")
+TESTS = SCRIPT.parent.parent
+KILLS = int(os.environ.get("POWERCUT_KILLS", "4"))
+"""In the suite; ``POWERCUT_KILLS=20`` for the sample that the documentation speaks of."""
+
+
+class KilledAgent(AgentProcess):
+    """An agent that ends itself at one of its storage operations."""
+
+    kill_at = 0
+
+    def spawn(self) -> "subprocess.Popen[bytes]":
+        with (self.folder / "agent.log").open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, str(SCRIPT), str(self.config), str(self.kill_at)],
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "PYTHONPATH": str(TESTS)},
+            )
+
+    def operations(self) -> int:
+        return int((self.folder / "operations").read_text())
+
+
+@pytest.fixture
+def host(broker):
+    client = HostClient(broker.port)
+    yield client
+    client.close()
+
+
+def confirmed(agent: AgentProcess, made: Bundle) -> bool:
+    models = agent.status().models
+    return bool(models) and (models[0].active, models[0].phase) == (made.digest, Phase.CONFIRMED)
+
+
+def check_files(state_dir: Path, known: set[str]) -> None:
+    """Check what the killed agent left: readable, one active variant, signed, and each of its files whole."""
+    storage = FileStorage(state_dir)
+    raw = storage.read(places.STATE)
+    assert raw is not None
+    current = decode_state(raw).model("digits").current
+    assert current is not None
+    assert current.manifest in known
+    signed = envelope.unpack(storage.read(places.manifest_file(current.manifest)) or b"")
+    payload = envelope.verify(signed, DocumentType.MANIFEST, root().release, check)
+    assert manifest_digest(payload) == current.manifest
+    for entry in parse_manifest(payload).files:
+        assert digest_of(storage.read(places.bundle_file(current.manifest, entry.name)) or b"") == entry.sha256
+
+
+def test_an_agent_killed_at_random_storage_operations_converges(broker, host, tmp_path):
+    """Killed at drawn operations of an upgrade, it leaves a whole state, and once restarted ends the upgrade."""
+    one, two = real_bundle("1"), real_bundle("2")
+    stand_in = HostStandIn(host)
+    stand_in.publish(one)
+    stand_in.want(one, rollout="r1")
+    before = tmp_path / "before"
+    before.mkdir()
+    agent = KilledAgent(before, broker.port).start()
+    until(lambda: confirmed(agent, one), "the first variant is confirmed")
+    agent.stop()
+    stand_in.publish(two)
+    stand_in.want(two, rollout="r2")
+    host.flush()
+
+    total = upgrade(copied(before, tmp_path / "whole", broker.port), two)
+    drawn = sorted(Random(4).sample(range(1, total + 1), min(KILLS, total)))
+    for kill_at in drawn:
+        agent = copied(before, tmp_path / f"killed-{kill_at}", broker.port)
+        agent.kill_at = kill_at
+        process = agent.spawn()
+        assert process.wait(60) == -9
+        check_files(agent.state, {one.digest, two.digest})
+        agent.kill_at = 0
+        upgrade(agent, two)
+        check_files(agent.state, {two.digest})
+    print(f"upgrade of a real process: {total} storage operations, SIGKILL at {drawn}")  # noqa: T201
+
+
+def copied(before: Path, folder: Path, port: int) -> KilledAgent:
+    shutil.copytree(before, folder, ignore=shutil.ignore_patterns("*.sock", "run"), copy_function=shutil.copy2)
+    return KilledAgent(folder, port)
+
+
+def upgrade(agent: KilledAgent, wanted: Bundle) -> int:
+    agent.start()
+    try:
+        until(lambda: confirmed(agent, wanted), "the new variant is confirmed")
+        return agent.operations()
+    finally:
+        agent.stop()
