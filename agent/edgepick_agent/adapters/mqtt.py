@@ -29,6 +29,8 @@ from edgepick_wire.limits import MAX_PAYLOAD_BYTES
 
 FIRST_PAUSE_SECONDS = 1.0
 FAREWELL_SECONDS = 2.0
+STOP_SECONDS = 5.0
+LOOK_SECONDS = 0.2
 PUBLISH_QOS_0, PUBLISH_MASK = 0x30, 0xF6
 """First byte of a PUBLISH packet at QoS 0, and the bits that say so: all but DUP and RETAIN (section 3.3.1)."""
 REFUSALS = {
@@ -59,7 +61,7 @@ class MqttTransport:
         self._tls: ssl.SSLContext | None = None
         self._client = self._make_client(client_id, will)
 
-    def _make_client(self, client_id: str, will: tuple[str, bytes]) -> paho.Client:
+    def _make_client(self, client_id: str, will: tuple[str, bytes]) -> "_Client":
         client = _Client(
             CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=True, protocol=MQTTProtocolVersion.MQTTv311
         )
@@ -114,8 +116,7 @@ class MqttTransport:
             sent = self._client.publish(farewell[0], farewell[1], qos=1, retain=True)
             with contextlib.suppress(ValueError, RuntimeError):
                 sent.wait_for_publish(FAREWELL_SECONDS)
-        self._client.disconnect()
-        self._client.loop_stop()
+        self._client.end(STOP_SECONDS)
 
     # --- from paho's thread ---
 
@@ -178,6 +179,19 @@ class _Client(paho.Client):
     broken: Callable[[str | None], None] = staticmethod(lambda _reason: None)
     """Told why TLS ended the connection, if it did."""
     _buffer: PacketBuffer
+
+    def end(self, seconds: float) -> None:
+        """Disconnect, and wait for the network thread for at most ``seconds``; it is a daemon.
+
+        A thread that is just reconnecting misses a disconnection, and ``loop_stop`` would wait for
+        it for ever: so it is told again.
+        """
+        self._thread_terminate = True
+        thread, deadline = self._thread, time.monotonic() + seconds
+        self.disconnect()
+        while thread is not None and thread.is_alive() and time.monotonic() < deadline:
+            thread.join(LOOK_SECONDS)
+            self.disconnect()
 
     def opened(self, _client: object, _data: object, connection: Any) -> None:
         """Begin a connection: with an empty buffer, and small packets sent without waiting for more.
