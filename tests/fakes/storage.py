@@ -169,10 +169,7 @@ class FullStorage:
 
 
 class FaultyStorage:
-    """Fails with ``error`` at one changing operation, or at it and all after it, until :attr:`healed`.
-
-    A lasting lack of space lasts for what is not a removal.
-    """
+    """Fails with ``error`` at one changing operation, or at it and all after it, until :attr:`healed`."""
 
     def __init__(self, inner: Any, fail_at: int, error: type[StorageError], *, lasting: bool) -> None:
         self.inner = inner
@@ -189,8 +186,7 @@ class FaultyStorage:
     def _bounded(self, change: Callable[..., None]) -> Callable[..., None]:
         def bounded(*args: Any) -> None:
             self.count += 1
-            lasting = self.lasting and (change.__name__ != "remove" or self.error is not StorageFullError)
-            if not self.healed and (self.count == self.fail_at or (lasting and self.count > self.fail_at)):
+            if not self.healed and (self.count == self.fail_at or (self.lasting and self.count > self.fail_at)):
                 raise self.error(f"{args[0]}: operation {self.count} failed", hint="It is a test.")
             change(*args)
 

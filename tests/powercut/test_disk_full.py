@@ -41,7 +41,7 @@ def test_a_full_disk_never_disturbs_the_running_model_and_heals_by_itself():
         bench = upgrade(full_at)
         serving = bench.launcher.alive()
         bench.storage.healed = True
-        bench.run(1000, step=5.0)
+        bench.run(1500, step=5.0)  # a refusal is looked at again after 15 minutes and a spread per device
 
         assert serving in (["1"], ["2"], ["1", "2"])
         assert bench.model().active == TWO.digest

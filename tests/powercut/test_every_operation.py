@@ -45,8 +45,8 @@ def test_a_power_cut_at_every_operation_is_survived(name, torn):
 @every_story
 @pytest.mark.parametrize(
     ("error", "lasting"),
-    [(StorageFullError, False), (StorageError, False), (StorageError, True)],
-    ids=["ENOSPC", "EIO", "EIO-lasting"],
+    [(StorageFullError, False), (StorageFullError, True), (StorageError, False), (StorageError, True)],
+    ids=["ENOSPC", "ENOSPC-lasting", "EIO", "EIO-lasting"],
 )
 def test_a_failure_of_every_operation_is_survived(name, error, lasting):
     """Whichever operation fails, the disk stays whole; when it is well and the device started again, it converges."""

@@ -9,6 +9,7 @@ state cannot be written did not happen.
 from dataclasses import replace
 
 from edgepick_agent.core import delivery, fetch, intake, planning, serving, standing, technician, trial
+from edgepick_agent.core.endings import park_job
 from edgepick_agent.core.events import (
     BundleExtracted,
     BundleOpened,
@@ -42,6 +43,8 @@ from edgepick_agent.core.exhaustive import assert_never
 from edgepick_agent.core.outbox import report_incident
 from edgepick_agent.core.turn import Agent, Context, Stage, Turn
 from edgepick_wire.messages import Incident, IncidentCode
+
+UNWRITTEN_PAUSE_SECONDS = 10.0
 
 FIRST = (DiscardDownload, SaveReport)
 """Effects that come before the state is written."""
@@ -147,10 +150,18 @@ def _on_started(turn: Turn, event: Started) -> None:
 
 
 def _on_state_not_written(turn: Turn, event: StateNotWritten) -> None:
+    """Say it, and put a download off: what it could not keep it would ask for again at once, for ever."""
+    if is_fetching(turn.agent):
+        park_job(turn, UNWRITTEN_PAUSE_SECONDS)
     if event.full:
         report_incident(turn, Incident(code=IncidentCode.STORAGE_FULL, detail=event.detail))
     else:
         turn.fail(event.detail)
+
+
+def is_fetching(agent: Agent) -> bool:
+    """Return whether a download is under way; then a step that was not written puts it off as a whole."""
+    return agent.job is not None and agent.job.fetch is not None
 
 
 def next_wake(agent: Agent, now: float) -> float | None:

@@ -17,7 +17,7 @@ from edgepick_agent.core.control import ControlReply, ControlRequest
 from edgepick_agent.core.intake import is_chunk
 from edgepick_agent.core.outbox import Resending, resend
 from edgepick_agent.core.state import encode_state
-from edgepick_agent.core.step import next_wake, step
+from edgepick_agent.core.step import is_fetching, next_wake, step
 from edgepick_agent.core.technician import complete
 from edgepick_agent.core.turn import Agent, Context
 from edgepick_agent.errors import StorageError, StorageFullError
@@ -200,6 +200,8 @@ class AgentLoop:
         self._inbox.put(e.StateNotWritten(isinstance(error, StorageFullError), f"the state cannot be written: {error}"))
         if isinstance(event, e.ControlAsked):
             self._answer(event.ask, ControlReply(ok=False, error=str(error), hint=error.hint))
+        elif isinstance(event, e.StoreFailed) and is_fetching(self.agent):
+            pass  # the download is put off as a whole; heard later, this would hit its next attempt
         elif not isinstance(event, e.RunnerSeen | e.Tick):
             self._deferred.append((self._parts.clock.monotonic() + PAUSE_UNWRITTEN_SECONDS, event))
 
