@@ -25,6 +25,8 @@ from edgepick_host.demo import quantities as q
         (q.drop_text(-0.002), "+0.2 pt"),
         (q.drop_text(0.0004), "±0.0 pt"),
         (q.times_text(2.99), "3.0\N{MULTIPLICATION SIGN}"),
+        (q.pace_text(1.04), "as fast"),
+        (q.pace_text(0.97), "as fast"),
         (q.pace_text(0.5), "2.0\N{MULTIPLICATION SIGN} slower"),
         (q.pace_text(1.9), "1.9\N{MULTIPLICATION SIGN} faster"),
         (q.seconds_text(59.94), "59.9 s"),

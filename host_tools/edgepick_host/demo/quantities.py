@@ -52,7 +52,9 @@ def times_text(ratio: float) -> str:
 
 
 def pace_text(ratio: float) -> str:
-    """Return a speed against another as people say it ("1.9 times faster", "1.2 times slower")."""
+    """Return a speed against another as people say it ("1.9 times faster", "as fast", "1.2 times slower")."""
+    if max(ratio, 1 / ratio) < 1.05:
+        return "as fast"
     return f"{times_text(ratio)} faster" if ratio >= 1 else f"{times_text(1 / ratio)} slower"
 
 
