@@ -1,17 +1,9 @@
 import getpass
 import shutil
-import socket
 
 import pytest
 
-from docs.doc_commands import PROGRAMS, commands, run_script
-
-
-def free_port() -> int:
-    """Return a port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from docs.doc_commands import PROGRAMS, commands, free_port, run_script
 
 
 @pytest.mark.slow

@@ -15,9 +15,10 @@ from edgepick_agent.adapters import native_stderr
 from edgepick_agent.adapters.accelerators import first_that_works
 from edgepick_agent.adapters.feed_check import check_feeds
 from edgepick_agent.adapters.model_file import check_tflite, one_line, unloadable
-from edgepick_agent.errors import AcceleratorError, InferenceError, InputError
+from edgepick_agent.errors import AcceleratorError, InferenceError, InputError, RuntimeMissingError
 from edgepick_agent.ports import TensorSpec
 from edgepick_wire.manifest import RuntimeChoice
+from edgepick_wire.messages import RuntimeAvailable
 from edgepick_wire.metrics import RuntimeUsed
 
 if TYPE_CHECKING:
@@ -68,6 +69,17 @@ class Nodes:
 
     total: int
     taken: int
+
+
+def available(engine_of: Callable[[], Engine]) -> RuntimeAvailable | None:
+    """Return the installed engine and the delegates whose library can be loaded; ``None`` if it is missing."""
+    try:
+        engine = engine_of()
+    except RuntimeMissingError:
+        return None
+    return RuntimeAvailable(
+        name=engine.name, version=engine.version, accelerators=("cpu", "xnnpack", *delegates_found())
+    )
 
 
 def load(engine: Engine, model: Path, choice: RuntimeChoice) -> "TfliteSession":

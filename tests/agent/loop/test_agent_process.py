@@ -7,7 +7,6 @@ import re
 import socket
 import sys
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -17,14 +16,12 @@ import pytest
 import edgepick_host.demo
 from edgepick_agent.core import places
 from edgepick_agent.core.settings import FetchSettings
-from edgepick_wire import codec, envelope, topics
-from edgepick_wire.envelope import DocumentType
+from edgepick_wire import codec, topics
 from edgepick_wire.ids import digest_of
-from edgepick_wire.manifest import manifest_digest
 from edgepick_wire.messages import Outcome, Phase, Presence, Report
 from fakes.agent_process import AgentProcess, HostClient, until
-from fakes.host_stand_in import RELEASE, Bundle, HostStandIn, bundle, entry
-from wire.wire_keys import sign
+from fakes.demo_bundle import signed
+from fakes.host_stand_in import Bundle, HostStandIn
 
 MIB = 1024 * 1024
 DATA = Path(edgepick_host.demo.__file__).parent / "data"
@@ -62,19 +59,6 @@ def real_bundle(version: str = "1", *, wrong: bool = False) -> Bundle:
     expected = np.roll(np.array(outputs), 1, axis=-1) if wrong else np.array(outputs)
     np.savez(buffer, x=x, expected=expected)
     return signed(version, {"model.tflite": model, "golden.npz": buffer.getvalue()})
-
-
-def signed(version: str, files: dict[str, bytes]) -> Bundle:
-    entries = {name: entry(name, data, 65536) for name, data in files.items()}
-    content = replace(bundle(version).content, files=tuple(file for file, _ in entries.values()))
-    payload = codec.encode(content)
-    return Bundle(
-        content=content,
-        raw=envelope.pack(sign(DocumentType.MANIFEST, payload, [RELEASE])),
-        digest=manifest_digest(payload),
-        files=files,
-        chunks={digest: data for _, parts in entries.values() for digest, data in parts.items()},
-    )
 
 
 def phase(agent: AgentProcess) -> Phase | None:

@@ -8,7 +8,7 @@ import warnings
 from pathlib import Path
 
 from edgepick_agent.adapters import native_stderr
-from edgepick_agent.adapters.tflite_session import Engine, TfliteSession, delegates_found, load
+from edgepick_agent.adapters.tflite_session import Engine, TfliteSession, available, load
 from edgepick_agent.errors import RuntimeMissingError
 from edgepick_wire.manifest import RuntimeChoice, RuntimeName
 from edgepick_wire.messages import RuntimeAvailable
@@ -21,13 +21,7 @@ class TfliteRuntime:
 
     def available(self) -> RuntimeAvailable | None:
         """Return the installed version and the delegates whose library can be loaded."""
-        try:
-            engine = _engine()
-        except RuntimeMissingError:
-            return None
-        return RuntimeAvailable(
-            name=engine.name, version=engine.version, accelerators=("cpu", "xnnpack", *delegates_found())
-        )
+        return available(_engine)
 
     def load(self, model: Path, choice: RuntimeChoice) -> TfliteSession:
         """Return the loaded model; see :meth:`edgepick_agent.ports.Runtime.load`."""
