@@ -35,10 +35,17 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """An ordered list of steps; data, not code."""
+    """An ordered list of steps; data, not code.
+
+    Attributes:
+        training: Steps on the PyTorch module of the user's task file, before it is exported to ``format``; empty for
+            a recipe that starts from the model's file.
+        steps: Steps on the file.
+    """
 
     name: str
     format: ModelFormat
+    training: tuple[Step, ...] = ()
     steps: tuple[Step, ...]
 
 
