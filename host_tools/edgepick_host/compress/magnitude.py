@@ -20,6 +20,21 @@ def pruned(weights: FloatArray, share: float) -> FloatArray:
     return flat.reshape(weights.shape)
 
 
+def two_of_four(weights: FloatArray) -> FloatArray:
+    """Return a copy of ``weights`` with the two smallest magnitudes of every four consecutive ones set to zero.
+
+    Groups lie along the last axis, the one that a layer sums over: the pattern that sparse tensor cores take (NVIDIA
+    Ampere white paper, "2:4 structured sparsity"). What is left over at the end of an axis stays as it is.
+    """
+    result = weights.astype(np.float32, copy=True)
+    whole = result.shape[-1] // 4 * 4
+    groups = result[..., :whole].reshape(-1, 4)
+    smallest = np.argsort(np.abs(groups), axis=1, kind="stable")[:, :2]
+    np.put_along_axis(groups, smallest, 0.0, axis=1)
+    result[..., :whole] = groups.reshape(result[..., :whole].shape)
+    return result
+
+
 def share_of(text: str) -> float:
     """Return a pass's share parameter.
 

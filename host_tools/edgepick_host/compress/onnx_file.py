@@ -53,6 +53,26 @@ def write(model: Model) -> bytes:
     return bytes(model.SerializeToString(deterministic=True))
 
 
+def drop_unused(graph: Any) -> None:
+    """Drop, in place, the nodes and constants that no output of the graph needs."""
+    needed = {value.name for value in graph.output}
+    for node in reversed(list(graph.node)):
+        if needed.isdisjoint(node.output):
+            graph.node.remove(node)
+        else:
+            needed.update(node.input, *(_read_inside(attribute) for attribute in node.attribute))
+    for tensor in [each for each in graph.initializer if each.name not in needed]:
+        graph.initializer.remove(tensor)
+
+
+def _read_inside(attribute: Any) -> set[str]:
+    """Return the names that the bodies of an ``If`` or ``Loop`` read; some of them come from outside."""
+    bodies = [*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])]
+    nodes = [node for body in bodies for node in body.node]
+    names = {name for node in nodes for name in node.input} | {value.name for body in bodies for value in body.output}
+    return names.union(*(_read_inside(inner) for node in nodes for inner in node.attribute))
+
+
 def normalise(model: Model, path: Path) -> None:
     """Fix, in place, an open batch size to 1 and infer every shape anew.
 

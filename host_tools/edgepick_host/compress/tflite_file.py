@@ -75,7 +75,7 @@ def _check_size(tensor: Any, data: Any) -> None:
         return
     bits = _BITS.get(name) or np.dtype(name.lower().replace("bool", "bool_")).itemsize * 8
     if len(data) < int(np.prod(_shape(tensor), dtype=np.int64)) * bits // 8:
-        raise ValueError(f"tensor {_name(tensor)} is longer than its buffer")
+        raise ValueError(f"tensor {tensor_name(tensor)} is longer than its buffer")
 
 
 def constant_bytes(model: Model, tensor: Any) -> Any:
@@ -117,12 +117,12 @@ def _check_input(tensor: Any, path: Path) -> None:
     open_sizes = [int(n) for n in tensor.shapeSignature] if tensor.shapeSignature is not None else list(shape)
     if -1 in open_sizes[1:] or -1 in shape[1:]:
         raise InputFileError(
-            f"{path}: input {_name(tensor)!r} has open sizes {open_sizes}; only the batch may be open",
+            f"{path}: input {tensor_name(tensor)!r} has open sizes {open_sizes}; only the batch may be open",
             hint="Export the model with a fixed input size.",
         )
     if not shape or shape[0] != 1:
         raise InputFileError(
-            f"{path}: input {_name(tensor)!r} has the shape {list(shape)}; the first size must be a batch of 1",
+            f"{path}: input {tensor_name(tensor)!r} has the shape {list(shape)}; the first size must be a batch of 1",
             hint="Export the model with a batch of 1.",
         )
 
@@ -131,8 +131,8 @@ def _signature(graph: Any) -> Any:
     signature = schema.SignatureDefT()
     signature.signatureKey = SIGNATURE
     signature.subgraphIndex = 0
-    signature.inputs = [_entry(_name(graph.tensors[i]), i) for i in graph.inputs]
-    signature.outputs = [_entry(_name(graph.tensors[i]), i) for i in graph.outputs]
+    signature.inputs = [_entry(tensor_name(graph.tensors[i]), i) for i in graph.inputs]
+    signature.outputs = [_entry(tensor_name(graph.tensors[i]), i) for i in graph.outputs]
     return signature
 
 
@@ -198,7 +198,7 @@ def saturated_biases(model: Model) -> Iterator[str]:
                 continue
             values = data.view(_TYPES[tensor.type].lower()).astype(np.float64)
             if np.abs(values).max() >= INT32_END:
-                yield _name(tensor)
+                yield tensor_name(tensor)
 
 
 def _operator(model: Model, graph: Any, operator: Any) -> OperatorFacts:
@@ -214,7 +214,7 @@ def _operator(model: Model, graph: Any, operator: Any) -> OperatorFacts:
 
 def _tensor(model: Model, tensor: Any, name: str | None = None) -> TensorFacts:
     return TensorFacts(
-        name=name or _name(tensor),
+        name=name or tensor_name(tensor),
         dtype=tensor_type(tensor),
         shape=_shape(tensor),
         constant=constant_bytes(model, tensor) is not None,
@@ -235,7 +235,8 @@ def _shape(tensor: Any) -> tuple[int, ...]:
     return tuple(_indices(tensor.shape))
 
 
-def _name(tensor: Any) -> str:
+def tensor_name(tensor: Any) -> str:
+    """Return a tensor's name."""
     return _text(tensor.name)
 
 

@@ -1,39 +1,27 @@
 """One-shot magnitude pruning of an ONNX model: the smallest weights of each layer become zero."""
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
-from onnx import TensorProto, numpy_helper
+import numpy as np
 
-from edgepick_host.compress import onnx_file
-from edgepick_host.compress.magnitude import pruned, share_of
-from edgepick_host.compress.step import Pass, StepContext
-
-PRUNED_OPERATORS = frozenset({"Conv", "Gemm", "MatMul"})
+from edgepick_host.compress.magnitude import FloatArray, pruned, share_of, two_of_four
+from edgepick_host.compress.onnx_weights import mapped
+from edgepick_host.compress.step import Pass, StepContext, parameter
 
 
 def build() -> Pass:
-    """Return the pass; parameter: ``share`` of each layer's weights that become zero."""
+    """Return the pass; parameters: ``pattern`` ("unstructured", "2:4"), and ``share`` of zeros for the former."""
     return _prune
 
 
 def _prune(model: bytes, parameters: Mapping[str, str], context: StepContext) -> bytes:
     del context
+    if parameter(parameters, "pattern", ("unstructured", "2:4"), default="unstructured") == "2:4":
+        return mapped(model, _along_input_channels)
     share = share_of(parameters.get("share", ""))
-    parsed = onnx_file.read(model, Path("model.onnx"))
-    weights = {node.input[1] for node in parsed.graph.node if node.op_type in PRUNED_OPERATORS}
-    for tensor in parsed.graph.initializer:
-        if tensor.name in weights and _is_pruned(tensor):
-            array = pruned(numpy_helper.to_array(tensor), share)
-            tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
-    return onnx_file.write(parsed)
+    return mapped(model, lambda weights: pruned(weights, share))
 
 
-def _is_pruned(weights: Any) -> bool:
-    """Return whether these are a layer's weights to prune.
-
-    Filters of one channel (depthwise, a first layer on grey images) are left alone: a handful of weights each, all of
-    them needed.
-    """
-    return bool(weights.data_type == TensorProto.FLOAT and len(weights.dims) > 1 and weights.dims[1] > 1)
+def _along_input_channels(weights: FloatArray) -> FloatArray:
+    """Return weights with the pattern along axis 1, where ONNX has the input channels."""
+    return np.moveaxis(two_of_four(np.moveaxis(weights, 1, -1)), -1, 1)
