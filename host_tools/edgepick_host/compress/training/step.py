@@ -11,26 +11,12 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from edgepick_host.compress.request import Say
+from edgepick_host.compress.training.samples import Samples
 from edgepick_host.compress.training.task import Task
 
+__all__ = ["Samples", "TrainingContext", "TrainingPass", "TrainingPassLoader"]
+
 TrainingPassLoader = Callable[[str], "TrainingPass"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Samples:
-    """Inputs and labels as the module takes them.
-
-    Attributes:
-        x: float32 ``[N, ...]``, in the module's layout.
-        y: int64 ``[N]``.
-    """
-
-    x: Tensor
-    y: Tensor
-
-    def __len__(self) -> int:
-        """Return N."""
-        return len(self.x)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
