@@ -39,7 +39,7 @@ def lower(module: nn.Module, x: Tensor) -> fx.GraphModule:
         CompressionError: ``torch.export`` does not take it, or the graph answers otherwise than the module.
     """
     module = copy.deepcopy(module).eval()
-    graph = copy.deepcopy(_exported(module, x[:2]))  # the exported one shares its weights with the module
+    graph = _exported(module, x[:2])
     fold_batch_norms(graph)
     with torch.no_grad(), single_thread():
         expected, found = module(x), graph(x)
@@ -65,25 +65,32 @@ def _exported(module: nn.Module, x: Tensor) -> fx.GraphModule:
 
 
 def _plain(exported: Any) -> fx.GraphModule:
-    """Return an ordinary graph module: the exported one refuses ``train()``."""
-    plain = fx.GraphModule(exported, exported.graph)
-    for node in list(plain.graph.nodes):
-        if node.op == "call_module" and node.target == "_guards_fn":
-            plain.graph.erase_node(node)
-    plain.graph.set_codegen(fx.graph.CodeGen())
-    plain.meta.clear()
-    for node in plain.graph.nodes:
-        node.meta.clear()  # what the exporter noted about itself; copies of it warn
-    _single_values(plain.graph)
-    plain.graph.eliminate_dead_code()
-    plain.delete_all_unused_submodules()
-    plain.recompile()
-    return plain
+    """Return an ordinary graph module with weights of its own: the exported one refuses ``train()``.
+
+    The nodes are copied one by one, without what the exporter noted about itself and checks of its arguments.
+    """
+    graph = fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    weights: dict[str, Any] = {}
+    for node in exported.graph.nodes:
+        if node.op == "call_module":  # its argument checks
+            continue
+        copies[node] = graph.node_copy(node, lambda n: copies[n])
+        copies[node].meta.clear()
+        if node.op == "get_attr":
+            weights[str(node.target)] = copy.deepcopy(operator.attrgetter(str(node.target))(exported))
+        if node.op == "output":
+            _return_one_value(copies[node])
+    graph.eliminate_dead_code()
+    return fx.GraphModule({name: weights[name] for name in _attributes(graph)}, graph)
 
 
-def _single_values(graph: fx.Graph) -> None:
+def _attributes(graph: fx.Graph) -> list[str]:
+    return [str(node.target) for node in graph.nodes if node.op == "get_attr"]
+
+
+def _return_one_value(end: fx.Node) -> None:
     """Let the graph return its one tensor itself, as the module did."""
-    end = next(node for node in graph.nodes if node.op == "output")
     if isinstance(end.args[0], list | tuple) and len(end.args[0]) == 1:
         end.args = (end.args[0][0],)
 

@@ -1,7 +1,7 @@
 """Checks of what a task file's functions return: modules, inputs, labels, answers."""
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -77,7 +77,7 @@ def _array(path: Path, function: str, name: str, found: Any) -> np.ndarray[Any, 
         raise wrong(path, function, f"returned {type(found).__name__} for {name}; a numpy array is expected")
     if value.dtype.kind not in _NUMERIC_KINDS:
         raise wrong(path, function, f"{name} has the type {value.dtype}; a real numeric type is expected")
-    return cast("np.ndarray[Any, Any]", value)
+    return value
 
 
 def check_labels(path: Path, y: Tensor, classes: int) -> None:

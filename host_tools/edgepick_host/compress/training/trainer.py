@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from edgepick_host.compress.training.samples import Samples
 from edgepick_host.compress.training.step import TrainingContext
@@ -21,6 +23,7 @@ EVALUATION_BATCH = 256
 TINY = 1e-9
 """Below any probability that a float32 softmax distinguishes from 0 in a loss."""
 MAX_GRADIENT_NORM = 5.0
+VECTOR_SCALE = 0.1
 OPTIMIZERS = ("adamw", "sgd")
 RATE_SHAPES = ("one_cycle", "cosine", "constant")
 
@@ -34,6 +37,9 @@ class Plan:
         steps: Number of optimizer steps instead; 0 for whole epochs.
         rate: Peak learning rate.
         rate_shape: Of the learning rate: "one_cycle" (warm-up of 30 %, then cosine), "cosine", "constant".
+        relative_rate: The rate is a share of each weight tensor's root mean square (Adafactor's relative step, Shazeer
+            and Stern 2018); right for networks with folded scales, whose layers differ in size by orders of magnitude.
+            For tensors of fewer than two dimensions, whose size says little, the share of ``VECTOR_SCALE``.
         optimizer: "adamw" or "sgd" (momentum 0.9).
         weight_decay: Of the optimizer.
         batch: Samples of one step.
@@ -47,6 +53,7 @@ class Plan:
     steps: int = 0
     rate: float = 1e-3
     rate_shape: str = "one_cycle"
+    relative_rate: bool = False
     optimizer: str = "adamw"
     weight_decay: float = 1e-4
     batch: int = 64
@@ -235,7 +242,7 @@ class _Run:
                     break
         return self._finish(mean)
 
-    def _epoch(self, data: Samples, optimizer: torch.optim.Optimizer, rates: "_Rates", total: int) -> float:
+    def _epoch(self, data: Samples, optimizer: Optimizer, rates: LRScheduler, total: int) -> float:
         train_mode(self.module, freeze_batch_norm=self.plan.freeze_batch_norm)
         losses: list[float] = []
         for indices in torch.randperm(len(data), generator=self.dice).split(self.plan.batch):
@@ -255,7 +262,7 @@ class _Run:
             x=x if augment is None else augment(x, self.dice), y=data.y[indices], indices=indices, step=self.step
         )
 
-    def _one(self, batch: Batch, optimizer: torch.optim.Optimizer) -> float:
+    def _one(self, batch: Batch, optimizer: Optimizer) -> float:
         if self.hooks.before_step:
             self.hooks.before_step(self.step)
         loss = self.loss(self.module, batch)
@@ -293,25 +300,31 @@ class _Run:
             self.context.say(f"{self.title}: step {self.step} of {total}, loss {loss:.4f}")
 
 
-_Rates = torch.optim.lr_scheduler.LRScheduler
-
-
-def _optimizer(plan: Plan, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
+def _optimizer(plan: Plan, parameters: Sequence[nn.Parameter]) -> Optimizer:
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     if not trained:
         raise CompressionError("the module has no parameter to train")
+    groups = [{"params": [each], "lr": _rate(plan, each)} for each in trained]
     if plan.optimizer == "adamw":
-        return torch.optim.AdamW(trained, lr=plan.rate, weight_decay=plan.weight_decay)
+        return torch.optim.AdamW(groups, weight_decay=plan.weight_decay)
     if plan.optimizer == "sgd":
-        return torch.optim.SGD(trained, lr=plan.rate, momentum=0.9, weight_decay=plan.weight_decay)
+        return torch.optim.SGD(groups, momentum=0.9, weight_decay=plan.weight_decay)
     raise CompressionError(f"optimizer={plan.optimizer!r}: allowed are {', '.join(OPTIMIZERS)}")
 
 
-def _rates(plan: Plan, optimizer: torch.optim.Optimizer, total: int) -> _Rates:
+def _rate(plan: Plan, parameter: nn.Parameter) -> float:
+    if not plan.relative_rate:
+        return plan.rate
+    size = float(parameter.detach().square().mean().sqrt()) if parameter.ndim > 1 else VECTOR_SCALE
+    return plan.rate * max(size, TINY)
+
+
+def _rates(plan: Plan, optimizer: Optimizer, total: int) -> LRScheduler:
     schedulers = torch.optim.lr_scheduler
     if plan.rate_shape == "one_cycle":
+        peaks = [float(group["lr"]) for group in optimizer.param_groups]
         # One more than the steps: the schedule refuses to be asked after its end.
-        return schedulers.OneCycleLR(optimizer, plan.rate, total_steps=total + 1)
+        return schedulers.OneCycleLR(optimizer, peaks, total_steps=total + 1)
     if plan.rate_shape == "cosine":
         return schedulers.CosineAnnealingLR(optimizer, T_max=total)
     if plan.rate_shape == "constant":
