@@ -15,7 +15,7 @@ from edgepick_host.app.composition import (
     store_of,
     verify_signature,
 )
-from edgepick_host.app.compression import compress_model, compression_pass
+from edgepick_host.app.compression import compress_model, compression_pass, read_search
 from edgepick_host.app.devices import history, live_roster, roster
 from edgepick_host.app.publishing import (
     build_bundle,
@@ -69,6 +69,7 @@ __all__ = [
     "publish_keys",
     "publish_prepared",
     "read_root",
+    "read_search",
     "revoke_key",
     "rollout",
     "rollouts",

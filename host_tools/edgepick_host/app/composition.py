@@ -49,6 +49,12 @@ PASSES = {
 }
 """Name of a pass in a recipe -> ``() -> Pass``."""
 
+TRAINING_PASSES: dict[str, str] = {
+    "train_distill": "edgepick_host.compress.passes.train_distill:build",
+    "train_qat": "edgepick_host.compress.passes.train_qat:build",
+}
+"""Name of a training pass in a recipe -> ``() -> TrainingPass``."""
+
 OURS = ("edgepick_host", "edgepick_wire", "edgepick_profiles", "edgepick_agent")
 
 

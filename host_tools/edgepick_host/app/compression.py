@@ -1,16 +1,28 @@
 """Compressing a model."""
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from edgepick_host.app.composition import PASSES, load
+from edgepick_host.app.composition import PASSES, TRAINING_PASSES, load
 from edgepick_host.compress.request import CompressRequest, Say
+from edgepick_host.core.search_record import SEARCH_FILE, SearchRecord
 from edgepick_host.core.variants import VariantSet
+from edgepick_host.errors import InputFileError
+from edgepick_wire.codec import decode_document
+from edgepick_wire.errors import WireError
 
 if TYPE_CHECKING:
+    from edgepick_host.compress.executor import Executor
     from edgepick_host.compress.step import Pass
+    from edgepick_host.compress.work import Material
 
 
 COMPRESS = "edgepick_host.compress.pipeline:compress"
+MEANS = "edgepick_host.compress.pipeline:Means"
+INLINE = "edgepick_host.compress.executor:InlineExecutor"
+LOCAL = "edgepick_host.compress.executor:LocalExecutor"
+DASK = "edgepick_host.compress.executor_dask:DaskExecutor"
 
 
 def compression_pass(name: str) -> "Pass":
@@ -34,4 +46,35 @@ def compress_model(request: CompressRequest, *, say: Say) -> VariantSet:
         MissingExtraError: A package that compresses is not installed.
     """
     compress = load(COMPRESS, extra="compress")
-    return cast("VariantSet", compress(request, passes=compression_pass, say=say))
+    means = load(MEANS, extra="compress")(
+        passes=frozenset(PASSES), training=frozenset(TRAINING_PASSES), open_executor=_open_executor
+    )
+    return cast("VariantSet", compress(request, means=means, say=say))
+
+
+def _open_executor(request: CompressRequest, material: "Material") -> "Executor":
+    """Return what does the work: a cluster, processes of this machine, or this process."""
+    scheme, _, place = request.executor.partition("://")
+    if scheme == "dask":
+        return cast("Executor", load(DASK, extra="dask")(place, material, compression_pass))
+    workers = request.workers or os.cpu_count() or 1
+    if workers == 1:
+        return cast("Executor", load(INLINE, extra="compress")(material, compression_pass))
+    return cast("Executor", load(LOCAL, extra="compress")(material, compression_pass, workers))
+
+
+def read_search(folder: Path) -> SearchRecord:
+    """Return what a run of ``edgepick compress`` tried.
+
+    Raises:
+        InputFileError: The folder holds no such record.
+    """
+    path = folder / SEARCH_FILE
+    try:
+        return decode_document(SearchRecord, path.read_bytes())
+    except OSError as error:
+        raise InputFileError(
+            f"{path}: cannot be read: {error.strerror}", hint="Give the folder that `edgepick compress` wrote."
+        ) from error
+    except WireError as error:
+        raise InputFileError(f"{path}: is no record of a search: {error}") from error

@@ -7,7 +7,8 @@ from edgepick_host.compress.dataset import Dataset, FloatArray, check_fits, load
 from edgepick_host.compress.golden import choose_golden
 from edgepick_host.compress.quality import answers
 from edgepick_host.compress.request import CompressRequest, Say
-from edgepick_host.compress.source import SourceModel, load_sources, reference_outputs
+from edgepick_host.compress.source import SourceModel, describe, load_sources, reference_outputs
+from edgepick_host.core.model_facts import ModelFacts
 from edgepick_profiles.schema import Profile
 from edgepick_wire.ids import digest_of
 from edgepick_wire.manifest import ModelFormat
@@ -41,6 +42,24 @@ class Bench:
     def golden_set(self) -> Dataset:
         """The golden samples."""
         return self.evaluation.subset(self.golden)
+
+    @property
+    def float_right(self) -> int | None:
+        """Evaluation samples that the float model answers as labelled; ``None`` without labels."""
+        labels = self.evaluation.labels
+        return None if labels is None else int((answers(self.reference) == labels).sum())
+
+    @property
+    def limit(self) -> float:
+        """The largest loss that is tolerated, in share, absolute."""
+        asked, labels = self.request.max_accuracy_drop, self.evaluation.labels
+        if not self.request.relative or labels is None:
+            return asked
+        return asked * float((answers(self.reference) == labels).mean())
+
+    def facts_of(self, model: bytes, model_format: ModelFormat) -> ModelFacts:
+        """Return the facts of a model that was made from the float model."""
+        return describe(model, model_format, self.sources[model_format].path)
 
     def profile(self, name: str) -> Profile:
         """Return the profile of that name."""

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from edgepick_host.core.search_record import PICTURE_FILE, SEARCH_FILE
 from edgepick_host.core.variants import VARIANTS_FILE, VariantSet
 from edgepick_host.errors import InputFileError
 from edgepick_wire.codec import decode_document
@@ -48,7 +49,8 @@ def _written_names(out: Path) -> set[str]:
         before = decode_document(VariantSet, (out / VARIANTS_FILE).read_bytes())
     except (OSError, WireError):
         return set()
-    return {VARIANTS_FILE, before.golden, *(variant.folder for variant in before.variants)}
+    written = {VARIANTS_FILE, SEARCH_FILE, PICTURE_FILE, before.golden}
+    return written | {variant.folder for variant in before.variants}
 
 
 @contextlib.contextmanager

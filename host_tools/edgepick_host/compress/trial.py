@@ -1,180 +1,295 @@
-"""One candidate: run its passes, verify what came out, evaluate it, keep it or say why not."""
+"""Candidates tried in batches: made, verified, evaluated, and kept or refused with the reason.
 
-import zlib
-from collections.abc import Sequence
+Each stage of a batch is done for all candidates before the next begins, and what is known without evaluation is judged
+before it: rules on the finished file, then budgets, then accuracy.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from edgepick_host.compress.arena import measure_arena
 from edgepick_host.compress.bench import Bench
-from edgepick_host.compress.golden import Tolerance, tolerance
-from edgepick_host.compress.predictor import int8_sums_may_saturate, median_latency_ns, open_predictor, predict
-from edgepick_host.compress.provenance import provenance
-from edgepick_host.compress.quality import loss, measure_quality
+from edgepick_host.compress.laboratory import Laboratory
+from edgepick_host.compress.layers import asks_for_layers, kept_in_float
 from edgepick_host.compress.source import describe
-from edgepick_host.compress.step import PassLoader, StepContext
+from edgepick_host.compress.verdicts import origin, quality_of, score_objection, variant_of
+from edgepick_host.compress.work import ArenaJob, Crashed, Layers, Made, MakeJob, Score, ScoreJob, SensitivityJob
+from edgepick_host.core.layer_errors import LayerError
 from edgepick_host.core.model_facts import ModelFacts
 from edgepick_host.core.plan import Candidate
-from edgepick_host.core.variants import Quality, Rejection, RejectionCode, Variant
+from edgepick_host.core.search import Finding, family
+from edgepick_host.core.search_record import Attempt, ChangedAnswers, Verdict
+from edgepick_host.core.variants import Recipe, Rejection, RejectionCode, Variant
 from edgepick_host.core.verify import ArenaFacts, Objection, engine_objection, profile_objection
-from edgepick_host.errors import CompressionError, InputFileError
+from edgepick_host.errors import CompressionError
 from edgepick_profiles.schema import OperatorSet
 from edgepick_wire.ids import digest_of
-from edgepick_wire.manifest import ModelFormat
 
-COMPRESSION_LEVEL = 9
-
-_REFUSED = Tolerance(min_agreement=1.0, max_mean_abs_error=0.0)
+CRASH = "the process that computed it"
 
 
 @dataclass(slots=True, kw_only=True)
 class Outcome:
-    """What has been kept and rejected so far; variants and files by the model's digest."""
+    """What has been kept and rejected so far.
+
+    Attributes:
+        variants: By the model's digest.
+        files: By the model's digest; of what lost too much, too.
+        attempts: By candidate name, in the order of trying.
+        unfinished: Candidates that the budget left out, with their profiles.
+    """
 
     rejections: list[Rejection] = field(default_factory=list)
     variants: dict[str, Variant] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
+    attempts: dict[str, Attempt] = field(default_factory=dict)
+    findings: dict[str, Finding] = field(default_factory=dict)
+    sensitivity: dict[str, tuple[LayerError, ...]] = field(default_factory=dict)
+    unfinished: list[Candidate] = field(default_factory=list)
 
-    def reject(self, candidate: Candidate, profiles: Sequence[str], objection: Objection) -> None:
-        """Note why ``profiles`` do not get this candidate."""
-        self.rejections += [
-            Rejection(recipe=candidate.name, profile=profile, code=objection.code, reason=objection.reason)
-            for profile in profiles
-        ]
+
+@dataclass(slots=True, kw_only=True)
+class _Case:
+    """One candidate on its way through the stages."""
+
+    candidate: Candidate
+    recipe: Recipe
+    model: bytes = b""
+    facts: ModelFacts | None = None
+    takers: tuple[str, ...] = ()
+    arena: ArenaFacts | None = None
+    score: Score | None = None
+    fell: dict[str, Objection] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        return digest_of(self.model) if self.model else ""
+
+    def refuse(self, profiles: Iterable[str], code: RejectionCode, reason: str) -> None:
+        """Note why some profiles do not get it."""
+        objection = Objection(code=code, reason=reason)
+        self.fell.update((profile, objection) for profile in profiles if profile not in self.fell)
+        self.takers = tuple(taker for taker in self.takers if taker not in self.fell)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Made:
-    """A finished model, and who takes it so far."""
+class Trials:
+    """A bench, a laboratory, and what was found with them.
 
-    candidate: Candidate
-    model: bytes
-    facts: ModelFacts
-    takers: tuple[str, ...] = ()
-    arena: ArenaFacts | None = None
-
-    @property
-    def format(self) -> ModelFormat:
-        return self.candidate.recipe.format
-
-
-def try_candidate(candidate: Candidate, bench: Bench, passes: PassLoader, outcome: Outcome) -> None:
-    """Add to ``outcome`` what became of the candidate, for each of its profiles."""
-    try:
-        made = _verified(_made(candidate, bench, passes), bench, outcome)
-        if made.takers:
-            _keep(made, bench, outcome)
-    except CompressionError as error:
-        outcome.reject(candidate, candidate.profiles, Objection(code=RejectionCode.ENGINE, reason=str(error)))
-
-
-def _made(candidate: Candidate, bench: Bench, passes: PassLoader) -> _Made:
-    source = bench.sources[candidate.recipe.format]
-    context = StepContext(calibration=bench.calibration, source=source.facts)
-    model = source.data
-    for step in candidate.recipe.steps:
-        model = passes(step.pass_name)(model, step.parameters, context)
-    try:
-        facts = describe(model, candidate.recipe.format, Path(candidate.name))
-    except InputFileError as error:
-        raise CompressionError(f"the engine wrote a file that cannot be read: {error}") from error
-    broken = engine_objection(candidate.recipe, facts)
-    if broken is not None:
-        raise CompressionError(broken)
-    return _Made(candidate=candidate, model=model, facts=facts)
-
-
-def _verified(made: _Made, bench: Bench, outcome: Outcome) -> _Made:
-    """Return the model with the profiles whose rules and budgets it keeps."""
-    profiles = [bench.profile(name) for name in made.candidate.profiles]
-    small = {profile.name for profile in profiles if profile.rules.operators is OperatorSet.TFLM}
-    arena = measure_arena(made.model, bench.golden_set, bench.sources[made.format].facts.inputs) if small else None
-    takers: list[str] = []
-    for profile in profiles:
-        objection = profile_objection(made.facts, profile, arena if profile.name in small else None)
-        if objection is None:
-            takers.append(profile.name)
-        else:
-            outcome.reject(made.candidate, [profile.name], objection)
-    return replace(made, takers=tuple(takers), arena=arena)
-
-
-def _keep(made: _Made, bench: Bench, outcome: Outcome) -> None:
-    digest = digest_of(made.model)
-    if digest not in outcome.variants:
-        variant, objection = _evaluated(made, bench)
-        if objection is not None:
-            outcome.reject(made.candidate, made.takers, objection)
-            return
-        outcome.variants[digest] = variant
-        outcome.files[digest] = made.model
-    outcome.variants[digest] = _shared(outcome.variants[digest], made)
-
-
-def _shared(variant: Variant, made: _Made) -> Variant:
-    """Return the variant offered to this candidate's takers too: recipes that end in the same bytes are one variant."""
-    measured = made.arena is not None and not made.arena.failure
-    return replace(
-        variant,
-        profiles=tuple(dict.fromkeys((*variant.profiles, *made.takers))),
-        arena_bytes=made.arena.arena_bytes if made.arena is not None and measured else variant.arena_bytes,
-    )
-
-
-def _evaluated(made: _Made, bench: Bench) -> tuple[Variant, Objection | None]:
-    """Return the variant, and why it must not be kept if so."""
-    inputs = bench.sources[made.format].facts.inputs
-    outputs = predict(open_predictor(made.model, made.format, exact=True), bench.evaluation, inputs)
-    quality = measure_quality(outputs, bench.reference, bench.evaluation.labels)
-    chosen = list(bench.golden)
-    allowed = tolerance(outputs[chosen], bench.reference[chosen])
-    objection = quality_objection(quality, allowed, bench.request.max_accuracy_drop)
-    variant = Variant(
-        name=made.candidate.name,
-        recipe=made.candidate.recipe,
-        folder=made.candidate.name,
-        file=f"model.{made.format.value}",
-        sha256=digest_of(made.model),
-        size_bytes=len(made.model),
-        compressed_bytes=len(zlib.compress(made.model, COMPRESSION_LEVEL)),
-        quality=quality,
-        host_latency_ns=median_latency_ns(open_predictor(made.model, made.format), bench.evaluation, inputs),
-        profiles=made.takers,
-        golden_min_agreement=(allowed or _REFUSED).min_agreement,
-        golden_max_mean_abs_error=(allowed or _REFUSED).max_mean_abs_error,
-        provenance=_origin(made, bench),
-    )
-    return variant, objection
-
-
-def quality_objection(quality: Quality, allowed: Tolerance | None, limit: float) -> Objection | None:
-    """Return why a variant of this quality must not be kept, or ``None``.
-
-    Args:
-        quality: On the evaluation set.
-        allowed: What a device would be allowed; ``None`` if nothing tells the variant from a useless one.
+    Attributes:
         limit: Largest loss, in share.
+        races: Siblings of one family race: the ones that certainly answer worse are not evaluated to the end.
+        strict: The whole confidence interval must be within the limit.
     """
-    lost = loss(quality)
-    if lost > limit:
-        what = "answers otherwise than the float model" if quality.accuracy_drop is None else "loses accuracy"
-        reason = f"{what} by {lost * 100:.2f} points; at most {limit * 100:.2f} are allowed"
-        return Objection(code=RejectionCode.ACCURACY, reason=reason)
-    if allowed is None:
-        reason = "its answers on the golden samples are as far off as useless ones"
-        return Objection(code=RejectionCode.ACCURACY, reason=reason)
-    return None
+
+    bench: Bench
+    laboratory: Laboratory
+    limit: float
+    races: bool = False
+    strict: bool = False
+    outcome: Outcome = field(default_factory=Outcome)
+
+    def run(self, candidates: Sequence[Candidate], number: int) -> None:
+        """Add to the outcome what became of each candidate, for each of its profiles."""
+        cases = [_Case(candidate=c, recipe=c.recipe, takers=c.profiles) for c in candidates]
+        for stage in (self._choose_layers, self._make, self._verify, self._measure_arena, self._evaluate):
+            cases = stage(cases)
+        for case in cases:
+            self._settle(case, number)
+
+    def _open(self, cases: Sequence[_Case]) -> list[_Case]:
+        return [case for case in cases if case.takers]
+
+    def _dropped(self, cases: Sequence[_Case], unfinished: Sequence[_Case]) -> list[_Case]:
+        self.outcome.unfinished += [case.candidate for case in unfinished]
+        gone = {id(case) for case in unfinished}
+        return [case for case in cases if id(case) not in gone]
+
+    def _choose_layers(self, cases: list[_Case]) -> list[_Case]:
+        """Fill in the names of layers that stay in float, measuring the sensitivity of all first."""
+        asking = [case for case in cases if asks_for_layers(case.recipe)]
+        jobs = [SensitivityJob(recipe=_without_count(case.recipe)) for case in asking]
+        results = self.laboratory.results(jobs, "measuring how much each layer hurts") if jobs else []
+        unfinished: list[_Case] = []
+        for case, found in zip(asking, results, strict=True):
+            if found is None:
+                unfinished.append(case)
+                continue
+            self._fill_in(case, found if isinstance(found, Layers) else Layers(failure="its process died"))
+        return self._dropped(cases, unfinished)
+
+    def _fill_in(self, case: _Case, found: Layers) -> None:
+        if found.failure:
+            case.refuse(case.takers, RejectionCode.ENGINE, f"the sensitivity of its layers: {found.failure}")
+            return
+        self.outcome.sensitivity[case.recipe.format.value] = found.errors
+        try:
+            case.recipe = kept_in_float(case.recipe, found.errors)
+        except CompressionError as error:
+            case.refuse(case.takers, RejectionCode.ENGINE, str(error))
+
+    def _make(self, cases: list[_Case]) -> list[_Case]:
+        todo = self._open(cases)
+        results = self.laboratory.results([MakeJob(recipe=case.recipe) for case in todo], "making models")
+        unfinished = [case for case, found in zip(todo, results, strict=True) if found is None]
+        for case, found in zip(todo, results, strict=True):
+            if isinstance(found, Crashed):
+                case.refuse(case.takers, RejectionCode.ENGINE, found.reason)
+            elif isinstance(found, Made) and found.failure:
+                case.refuse(case.takers, RejectionCode.ENGINE, found.failure)
+            elif isinstance(found, Made):
+                case.model = found.model
+        return self._dropped(cases, unfinished)
+
+    def _verify(self, cases: list[_Case]) -> list[_Case]:
+        """Refuse what the engine did not do, and what breaks rules or budgets that need no measurement."""
+        for case in self._open(cases):
+            case.facts = describe(case.model, case.recipe.format, Path(case.candidate.name))
+            broken = engine_objection(case.recipe, case.facts)
+            if broken is not None:
+                case.refuse(case.takers, RejectionCode.ENGINE, broken)
+            self._judge(case, lambda _: None)
+        return cases
+
+    def _judge(self, case: _Case, arena_of: Callable[[str], ArenaFacts | None]) -> None:
+        assert case.facts is not None
+        for name in case.takers:
+            objection = profile_objection(case.facts, self.bench.profile(name), arena_of(name))
+            if objection is not None:
+                case.refuse([name], objection.code, objection.reason)
+
+    def _is_small(self, name: str) -> bool:
+        return self.bench.profile(name).rules.operators is OperatorSet.TFLM
+
+    def _measure_arena(self, cases: list[_Case]) -> list[_Case]:
+        todo = [case for case in self._open(cases) if any(map(self._is_small, case.takers))]
+        jobs = [ArenaJob(model=case.model) for case in todo]
+        results = self.laboratory.results(jobs, "running in tflite-micro") if jobs else []
+        unfinished = [case for case, found in zip(todo, results, strict=True) if found is None]
+        for case, found in zip(todo, results, strict=True):
+            if found is None:
+                continue
+            case.arena = found if isinstance(found, ArenaFacts) else ArenaFacts(failure="its process died")
+            self._judge(case, lambda name, arena=case.arena: arena if self._is_small(name) else None)  # type: ignore[misc]  # mypy infers no lambda with a default
+        return self._dropped(cases, unfinished)
+
+    def _evaluate(self, cases: list[_Case]) -> list[_Case]:
+        todo = self._open(cases)
+        jobs = [ScoreJob(model=c.model, format=c.recipe.format, limit=self._limit(c)) for c in todo]
+        results = self.laboratory.results(jobs, "evaluating")
+        unfinished = [case for case, found in zip(todo, results, strict=True) if found is None]
+        for case, found in zip(todo, results, strict=True):
+            if isinstance(found, Crashed):
+                case.refuse(case.takers, RejectionCode.ENGINE, found.reason)
+            elif isinstance(found, Score):
+                self._judge_score(case, found)
+        return self._dropped(cases, unfinished)
+
+    def _limit(self, case: _Case) -> float:
+        """Return the loss at which evaluation may stop: the tolerance, or what a better sibling already reached."""
+        best = self._best_sibling(case)
+        return self.limit if best is None else min(self.limit, score_loss(best))
+
+    def _best_sibling(self, case: _Case) -> Variant | None:
+        if not self.races:
+            return None
+        siblings = [
+            variant
+            for variant in self.outcome.variants.values()
+            if family(variant.recipe) == family(case.recipe) and set(case.takers) <= set(variant.profiles)
+        ]
+        return min(siblings, key=score_loss, default=None)
+
+    def _judge_score(self, case: _Case, score: Score) -> None:
+        case.score = score
+        if score.failure:
+            case.refuse(case.takers, RejectionCode.ENGINE, score.failure)
+            return
+        objection = score_objection(score, self.limit, strict=self.strict)
+        if objection is not None:
+            case.refuse(case.takers, objection.code, objection.reason)
+        elif not score.complete:
+            best = self._best_sibling(case)
+            assert best is not None
+            case.refuse(case.takers, RejectionCode.DOMINATED, f"answers worse than {best.name}, which costs the same")
+
+    def _settle(self, case: _Case, number: int) -> None:
+        same_as = ""
+        if case.takers and case.score is not None:
+            same_as = self._keep(case, case.score)
+        name = case.candidate.name
+        for profile, objection in case.fell.items():
+            self.outcome.rejections.append(
+                Rejection(recipe=name, profile=profile, code=objection.code, reason=objection.reason)
+            )
+        if any(objection.code is RejectionCode.ACCURACY for objection in case.fell.values()):
+            self.outcome.files.setdefault(case.digest, case.model)
+        self.outcome.attempts[name] = _attempt(case, number, same_as, self.bench.float_right)
+        self.outcome.findings[name] = _finding(case)
+
+    def _keep(self, case: _Case, score: Score) -> str:
+        """Keep the model; return the name of the variant that had the same bytes before, if one had."""
+        before = self.outcome.variants.get(case.digest)
+        if before is None:
+            arena = case.arena.arena_bytes if case.arena is not None and not case.arena.failure else None
+            made = variant_of(case.candidate.name, case.recipe, case.model, score, self.bench)
+            origins = origin(case.recipe.format, case.takers, self.bench)
+            self.outcome.variants[case.digest] = replace(
+                made, profiles=case.takers, arena_bytes=arena, provenance=origins
+            )
+            self.outcome.files[case.digest] = case.model
+            return ""
+        arena_bytes = case.arena.arena_bytes if case.arena is not None else before.arena_bytes
+        profiles = tuple(dict.fromkeys((*before.profiles, *case.takers)))
+        self.outcome.variants[case.digest] = replace(before, profiles=profiles, arena_bytes=arena_bytes)
+        return before.name
 
 
-def _origin(made: _Made, bench: Bench) -> dict[str, str]:
-    origin = provenance(made.format) | {
-        **bench.digests,
-        "source_sha256": bench.sources[made.format].sha256,
-        "calibration_samples": str(len(bench.calibration)),
-        "seed": str(bench.request.seed),
-    }
-    if any(bench.profile(name).rules.operators is OperatorSet.EDGE_TPU for name in made.takers):
-        origin["edgetpu"] = "operators checked against a table; edgetpu_compiler has not seen it"
-    if made.format is ModelFormat.ONNX and int8_sums_may_saturate():
-        origin["evaluation"] = "without graph optimisation: this host's int8 sums may saturate (no VNNI)"
-    return origin
+def score_loss(variant: Variant) -> float:
+    """Return what the accuracy gate looked at."""
+    quality = variant.quality
+    return 1.0 - quality.agreement if quality.accuracy_drop is None else quality.accuracy_drop
+
+
+def _without_count(recipe: Recipe) -> Recipe:
+    """Return the recipe without the number of layers, which the sensitivity does not depend on."""
+    last = recipe.steps[-1]
+    parameters = {key: value for key, value in last.parameters.items() if key != "keep"}
+    return replace(recipe, name="", steps=(*recipe.steps[:-1], replace(last, parameters=parameters)))
+
+
+def _finding(case: _Case) -> Finding:
+    score = case.score
+    known = score is not None and not score.failure
+    return Finding(
+        kept=frozenset(case.takers),
+        fell={profile: objection.code for profile, objection in case.fell.items()},
+        loss=score.least_loss if known and score else None,
+        error=score.mean_abs_error if known and score else float("inf"),
+    )
+
+
+def _attempt(case: _Case, number: int, same_as: str, float_right: int | None) -> Attempt:
+    score = case.score
+    verdicts = [Verdict(profile=profile, kept=True) for profile in case.takers]
+    verdicts += [Verdict(profile=p, kept=False, code=o.code, reason=o.reason) for p, o in case.fell.items()]
+    measured = case.arena is not None and not case.arena.failure
+    whole = score is not None and score.complete and not score.failure
+    return Attempt(
+        name=case.candidate.name,
+        recipe=case.recipe,
+        round=number,
+        verdicts=tuple(verdicts),
+        sha256=case.digest,
+        size_bytes=len(case.model),
+        compressed_bytes=score.zipped_bytes if score else 0,
+        arena_bytes=case.arena.arena_bytes if case.arena is not None and measured else None,
+        same_as=same_as,
+        quality=quality_of(score, float_right) if score is not None and whole else None,
+        samples_seen=score.seen if score else 0,
+        least_loss=score.least_loss if score is not None and not score.failure else None,
+        changed=tuple(
+            ChangedAnswers(label=c.label, float_answer=c.float_answer, answer=c.answer, count=c.count)
+            for c in (score.changed if score else ())
+        ),
+    )

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 from edgepick_host.core.model_facts import ModelFacts
 from edgepick_host.core.operator_tables import EDGE_TPU_OPERATORS, TFLM_OPERATORS, TFLM_WITHOUT_INT8
-from edgepick_host.core.recipes import ONNX_STATIC, RECIPES, specialise
+from edgepick_host.core.recipe_names import parse
+from edgepick_host.core.recipes import ONNX_STATIC, specialise, traits
 from edgepick_host.core.variants import Recipe, Rejection, RejectionCode
-from edgepick_profiles.schema import KNOWN_RECIPES, NumberType, OperatorSet, Profile, RecipeTraits, Rules
+from edgepick_profiles.schema import NumberType, OperatorSet, Profile, RecipeTraits, Rules
 from edgepick_wire.manifest import ModelFormat
 
 MIN_PER_CHANNEL_OPSET = 13
@@ -76,14 +77,14 @@ def _outcomes(
 ) -> Iterator[tuple[Recipe, str | None]]:
     for name in names:
         for model_format in profile.rules.formats:
-            recipe = RECIPES.get((name, model_format))
+            recipe = parse(name, model_format)
             if recipe is None:
                 continue
             facts = models.get(model_format)
             if facts is None:
                 yield recipe, f"needs the model as .{model_format.value}"
                 continue
-            reason = objection(recipe, KNOWN_RECIPES[recipe.name], facts, profile.rules)
+            reason = objection(recipe, facts, profile.rules)
             has_dense = bool(facts.operator_names & DENSE_OPERATORS)
             yield specialise(recipe, profile.rules, has_dense=has_dense), reason
 
@@ -92,32 +93,33 @@ def _rejection(recipe: Recipe, profile: Profile, reason: str) -> Rejection:
     return Rejection(recipe=variant_name(recipe), profile=profile.name, code=RejectionCode.RULES, reason=reason)
 
 
-def objection(recipe: Recipe, traits: RecipeTraits, facts: ModelFacts, rules: Rules) -> str | None:
+def objection(recipe: Recipe, facts: ModelFacts, rules: Rules) -> str | None:
     """Return why ``rules`` do not allow this recipe for this model, or ``None``."""
+    asked = traits(recipe)
     found = (
-        _number_types(traits, rules)
-        or _integer_only(recipe, traits, rules)
-        or _hybrid(recipe, traits, facts, rules)
+        _number_types(asked, rules)
+        or _integer_only(recipe, asked, rules)
+        or _hybrid(recipe, asked, facts, rules)
         or _opset(recipe, facts)
     )
     return found or operator_objection(facts, rules)
 
 
-def _number_types(traits: RecipeTraits, rules: Rules) -> str | None:
-    missing = sorted(t.value for t in traits.number_types - set(rules.number_types))
+def _number_types(asked: RecipeTraits, rules: Rules) -> str | None:
+    missing = sorted(t.value for t in asked.number_types - set(rules.number_types))
     return f"the device does not run {' or '.join(missing)}" if missing else None
 
 
-def _integer_only(recipe: Recipe, traits: RecipeTraits, rules: Rules) -> str | None:
+def _integer_only(recipe: Recipe, asked: RecipeTraits, rules: Rules) -> str | None:
     if not rules.integer_only:
         return None
     if recipe.format is ModelFormat.ONNX:
         return "the device runs integers only, and ONNX int8 models keep float tensors"
-    return None if traits.integer_only else "the device runs integers only, and this recipe keeps float tensors"
+    return None if asked.integer_only else "the device runs integers only, and this recipe keeps float tensors"
 
 
-def _hybrid(recipe: Recipe, traits: RecipeTraits, facts: ModelFacts, rules: Rules) -> str | None:
-    if not traits.hybrid:
+def _hybrid(recipe: Recipe, asked: RecipeTraits, facts: ModelFacts, rules: Rules) -> str | None:
+    if not asked.hybrid:
         return None
     if not rules.hybrid:
         return "the device refuses float activations with int8 weights (dynamic range)"

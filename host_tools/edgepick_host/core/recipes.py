@@ -1,19 +1,22 @@
 """The recipes that exist: ordered passes with parameters, per model format. Data, no code to run.
 
-A profile names recipes (:data:`edgepick_profiles.schema.KNOWN_RECIPES` says what each asks of a device);
-:func:`specialise` turns one into the exact steps for the profile's rules, and the name says so, because a model
-that differs in layout is another variant.
+A profile names those that are tried first; :mod:`edgepick_host.core.recipe_names` composes many more.
+:func:`traits` says what a recipe asks of a device, from its steps. :func:`specialise` turns one into the exact steps
+for the profile's rules, and the name says so, because a model that differs in layout is another variant.
 """
 
 from collections.abc import Mapping
 from dataclasses import replace
 
 from edgepick_host.core.variants import Recipe, Step
-from edgepick_profiles.schema import Rules
+from edgepick_profiles.schema import NumberType, RecipeTraits, Rules
 from edgepick_wire.manifest import ModelFormat
 
 DENSE_PER_TENSOR = "_dense_per_tensor"
 SYMMETRIC = "_symmetric"
+SHORT_DENSE = ".dense1"
+SHORT_SYMMETRIC = ".sym"
+"""What a composed recipe's name gets instead: names are at most 64 characters long."""
 PRUNED_SHARE = "0.5"
 
 IDENTITY = "identity"
@@ -63,9 +66,42 @@ RECIPES: Mapping[tuple[str, ModelFormat], Recipe] = {
 """(name, format) -> recipe; a format without an entry has no such recipe."""
 
 
+FLOAT_SUFFIXES = ("cleanup", "equalize", "low_rank", "cluster", "prune")
+"""Ends of the names of passes that leave a model in float32."""
+
+
 def is_quantized(recipe: Recipe) -> bool:
     """Return whether a model made by ``recipe`` must hold constants of a narrow type."""
-    return any(step.pass_name != IDENTITY for step in recipe.steps)
+    return any(not _leaves_float(step) for step in recipe.steps)
+
+
+def _leaves_float(step: Step) -> bool:
+    return step.pass_name == IDENTITY or step.pass_name.endswith(FLOAT_SUFFIXES)
+
+
+def traits(recipe: Recipe) -> RecipeTraits:
+    """Return what a model made by ``recipe`` asks of a device, as its steps tell."""
+    last = recipe.steps[-1]
+    if _leaves_float(last):
+        return RecipeTraits(number_types=frozenset({NumberType.FLOAT32}))
+    if last.pass_name.endswith("_float16"):
+        return RecipeTraits(number_types=frozenset({NumberType.FLOAT32, NumberType.FLOAT16}))
+    if last.pass_name == TFLITE_STATIC:
+        return _static_traits(last)
+    types = {NumberType.FLOAT32, NumberType.INT8}
+    if last.parameters.get("activations") == "int16":
+        types.add(NumberType.INT16)
+    return RecipeTraits(number_types=frozenset(types), hybrid=last.pass_name.endswith("_dynamic_int8"))
+
+
+def _static_traits(step: Step) -> RecipeTraits:
+    floats = step.parameters.get("io") == "float32" or bool(
+        step.parameters.get("keep") or step.parameters.get("keep_float")
+    )
+    types = {NumberType.INT8} | ({NumberType.FLOAT32} if floats else set())
+    if step.parameters.get("activations") == "int16":
+        types.add(NumberType.INT16)
+    return RecipeTraits(number_types=frozenset(types), integer_only=not floats)
 
 
 def specialise(recipe: Recipe, rules: Rules, *, has_dense: bool) -> Recipe:
@@ -76,10 +112,13 @@ def specialise(recipe: Recipe, rules: Rules, *, has_dense: bool) -> Recipe:
         rules: Of the profile.
         has_dense: The model has fully-connected layers; without any, their granularity changes nothing.
     """
+    composed = "." in recipe.name
     if rules.symmetric_qdq and _has(recipe, ONNX_STATIC):
-        return _adapted(recipe, SYMMETRIC, ONNX_STATIC, {"layout": "symmetric"})
+        suffix = SHORT_SYMMETRIC if composed else SYMMETRIC
+        return _adapted(recipe, suffix, ONNX_STATIC, {"layout": "symmetric"})
     if has_dense and not rules.per_channel_dense and _has(recipe, TFLITE_STATIC):
-        return _adapted(recipe, DENSE_PER_TENSOR, TFLITE_STATIC, {"dense": "per_tensor"})
+        suffix = SHORT_DENSE if composed else DENSE_PER_TENSOR
+        return _adapted(recipe, suffix, TFLITE_STATIC, {"dense": "per_tensor"})
     return recipe
 
 

@@ -23,6 +23,8 @@ class RejectionCode(StrEnum):
     """Too large for the profile's budgets."""
     ACCURACY = "accuracy"
     """Loses more accuracy than allowed."""
+    DOMINATED = "dominated"
+    """A sibling that costs the same on every device answers better."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +71,10 @@ class Quality:
         accuracy_drop: Float model's accuracy less this one's, in share (0.01 is one point).
         agreement: Share whose arg-max is the float model's (0..1).
         mean_abs_error: Mean absolute difference of dequantized outputs to the float model's.
+        loss_low: Lower end of the 95 % interval of what the accuracy gate looks at, in share; see
+            :mod:`edgepick_host.core.paired`. ``None`` in files of older versions.
+        loss_high: Its upper end.
+        mcnemar_p: Probability of at least this imbalance if neither model were better; ``None`` without labels.
     """
 
     samples: int
@@ -76,6 +82,9 @@ class Quality:
     accuracy_drop: float | None
     agreement: float
     mean_abs_error: float
+    loss_low: float | None = None
+    loss_high: float | None = None
+    mcnemar_p: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +102,7 @@ class Variant:
         host_latency_ns: Median single-thread latency on this host; for orientation, never for selection.
         arena_bytes: Exact tflite-micro arena, where it was checked.
         profiles: Profiles that it may be offered to.
-        pareto: Profiles on whose Pareto front (accuracy, size, host latency) it lies.
+        pareto: Profiles on whose Pareto front (accuracy, size, memory, host latency) it lies.
         golden_min_agreement: Tolerance for the device's self-test, from what this host measured.
         golden_max_mean_abs_error: Likewise.
         provenance: Tool versions, seeds, input digests.

@@ -25,7 +25,9 @@ PROGRAM = "from edgepick_host.cli.compress import compress; compress()"
 def arguments(files, out, *more: str, profiles=PROFILES, models=None) -> list[str]:
     chosen = [f"--profile={name}" for name in profiles]
     data = ["--calibration", str(files.calibration), "--evaluation", str(files.evaluation), "--out", str(out)]
-    return [*map(str, models or (files.tflite, files.onnx)), *chosen, *data, "--max-accuracy-drop", "10%", *more]
+    quick = () if "--recipe" in more else ("--quick",)
+    own = ["--max-accuracy-drop", "10%", "--no-cache", "--workers", "1", *quick]
+    return [*map(str, models or (files.tflite, files.onnx)), *chosen, *data, *own, *more]
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +72,8 @@ def test_what_the_file_says_is_what_is_there(run):
         recipe = decode_document(Recipe, (out / variant.folder / "recipe.json").read_bytes())
         assert recipe == variant.recipe
     assert len({variant.sha256 for variant in found.variants}) == len(found.variants)
-    assert {path.name for path in out.iterdir()} == {"variants.json", found.golden} | {v.folder for v in found.variants}
+    written = {"variants.json", "search.json", found.golden}
+    assert {path.name for path in out.iterdir()} == written | {v.folder for v in found.variants}
 
 
 def test_quality_is_measured(run):

@@ -32,7 +32,7 @@ def test_every_step_names_a_pass_that_can_be_loaded():
     """No recipe refers to a pass that the composition root does not have."""
     names = {step.pass_name for recipe in RECIPES.values() for step in recipe.steps}
 
-    assert names == set(composition.PASSES)
+    assert names <= set(composition.PASSES)
     assert all(callable(app.compression_pass(name)) for name in names)
 
 

@@ -1,0 +1,351 @@
+"""The units of work of a search: plain values in, plain values out, so that any process anywhere can do them.
+
+:func:`do` needs nothing but the job, the :class:`Material` that all jobs share, and the table of passes. A technique
+that fails is a result; only what is the user's to mend (a task file, a missing package) is raised.
+"""
+
+import zlib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import singledispatch
+from pathlib import Path
+
+import numpy as np
+
+from edgepick_host.compress.arena import measure_arena
+from edgepick_host.compress.dataset import Dataset, FloatArray
+from edgepick_host.compress.golden import tolerance
+from edgepick_host.compress.layers import measured_layers, most_hurting
+from edgepick_host.compress.predictor import open_predictor
+from edgepick_host.compress.quality import Labels, answers, mean_abs_error
+from edgepick_host.compress.source import describe
+from edgepick_host.compress.step import PassLoader, StepContext
+from edgepick_host.core.layer_errors import LayerError
+from edgepick_host.core.model_facts import ModelFacts
+from edgepick_host.core.paired import least_loss
+from edgepick_host.core.variants import Recipe
+from edgepick_host.core.verify import ArenaFacts
+from edgepick_host.errors import CompressionError, HostError
+from edgepick_wire.manifest import ModelFormat
+
+COMPRESSION_LEVEL = 9
+MOST_CONFUSIONS = 50
+"""Kinds of changed answers that are kept, most frequent first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Material:
+    """What all jobs of a search share.
+
+    Attributes:
+        sources: The normalised float model by format.
+        facts: Of each.
+        reference: The float model's answers on the evaluation set, ``[N, ...]``.
+        golden: Indices of the golden samples in the evaluation set.
+        task: The user's task file, if there is one.
+        max_accuracy_drop: Tolerance in share, for what trains until it is reached.
+        seed: Of everything random.
+    """
+
+    sources: Mapping[ModelFormat, bytes]
+    facts: Mapping[ModelFormat, ModelFacts]
+    calibration: Dataset
+    evaluation: Dataset
+    reference: FloatArray
+    golden: tuple[int, ...]
+    task: Path | None = None
+    max_accuracy_drop: float = 0.01
+    seed: int = 0
+
+    def context(self, model_format: ModelFormat) -> StepContext:
+        """Return what a pass may look at."""
+        return StepContext(calibration=self.calibration, source=self.facts[model_format])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MakeJob:
+    """Run a recipe's steps."""
+
+    recipe: Recipe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArenaJob:
+    """Load and run a model in tflite-micro."""
+
+    model: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreJob:
+    """Evaluate a model, until it is certain to lose more than ``limit``."""
+
+    model: bytes
+    format: ModelFormat
+    limit: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayersJob:
+    """Compare a model's layers with the float model's."""
+
+    model: bytes
+    format: ModelFormat
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SensitivityJob:
+    """Quantize each layer alone by ``recipe``."""
+
+    recipe: Recipe
+
+
+Job = MakeJob | ArenaJob | ScoreJob | LayersJob | SensitivityJob
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """A finished model, or why there is none."""
+
+    model: bytes = b""
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changed:
+    """Answers that differ from the float model's.
+
+    Attributes:
+        label: The right answer; -1 without labels.
+        float_answer: What the float model says.
+        answer: What the variant says.
+        count: On how many samples.
+    """
+
+    label: int
+    float_answer: int
+    answer: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """How a model answered the evaluation set, or the part of it that was enough to refuse it.
+
+    Attributes:
+        samples: Of the whole set.
+        seen: Samples answered; fewer than ``samples`` if evaluation stopped.
+        lost: Seen samples that only the float model answers as labelled.
+        gained: Seen samples that only this model answers as labelled.
+        differing: Seen samples answered otherwise than by the float model.
+        labelled: There are labels; without, ``lost`` and ``gained`` are 0.
+        least_loss: What it loses on the whole set at least, in share; exactly, if all were seen.
+        mean_abs_error: Of all seen outputs.
+        min_agreement: For the device's self-test; ``None`` if nothing tells the model from a useless one.
+        max_mean_abs_error: Likewise.
+        zipped_bytes: Size after zlib level 9.
+        failure: Why it does not run; empty if it does.
+    """
+
+    samples: int = 0
+    seen: int = 0
+    lost: int = 0
+    gained: int = 0
+    differing: int = 0
+    labelled: bool = False
+    least_loss: float = 0.0
+    mean_abs_error: float = 0.0
+    min_agreement: float | None = None
+    max_mean_abs_error: float | None = None
+    zipped_bytes: int = 0
+    changed: tuple[Changed, ...] = ()
+    failure: str = ""
+
+    @property
+    def complete(self) -> bool:
+        """Every sample was answered, or none can be."""
+        return self.seen == self.samples
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layers:
+    """Errors of layers, in the order of the measurement; why not, where they cannot be had."""
+
+    errors: tuple[LayerError, ...] = ()
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crashed:
+    """The process that did the job ended with it."""
+
+    reason: str
+
+
+Result = Made | ArenaFacts | Score | Layers | Crashed
+
+
+@singledispatch
+def do(job: Job, material: Material, passes: PassLoader) -> Result:
+    """Return the job's result.
+
+    Raises:
+        HostError: What the user must mend: a task file, a missing package.
+    """
+    del material, passes
+    raise TypeError(f"{type(job).__name__} is no job")
+
+
+@do.register
+def _make(job: MakeJob, material: Material, passes: PassLoader) -> Made:
+    try:
+        model, context = started(job.recipe, material)
+        for step in job.recipe.steps:
+            model = passes(step.pass_name)(model, step.parameters, context)
+        describe(model, job.recipe.format, Path(job.recipe.name))
+    except CompressionError as error:
+        return Made(failure=str(error))
+    except HostError:
+        raise
+    except Exception as error:  # noqa: BLE001 - an engine may raise anything; the candidate falls, the search goes on
+        return Made(failure=f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
+    return Made(model=model)
+
+
+def started(recipe: Recipe, material: Material) -> tuple[bytes, StepContext]:
+    """Return the float model that the file steps start from, after training if the recipe trains."""
+    return material.sources[recipe.format], material.context(recipe.format)
+
+
+@do.register
+def _arena(job: ArenaJob, material: Material, passes: PassLoader) -> ArenaFacts:
+    del passes
+    golden = material.evaluation.subset(material.golden)
+    return measure_arena(job.model, golden, material.facts[ModelFormat.TFLITE].inputs)
+
+
+@do.register
+def _score(job: ScoreJob, material: Material, passes: PassLoader) -> Score:
+    del passes
+    try:
+        return _Scorer(job, material).score()
+    except (CompressionError, RuntimeError, ValueError) as error:
+        return Score(failure=str(error).partition("\n")[0])
+
+
+@do.register
+def _layers(job: LayersJob, material: Material, passes: PassLoader) -> Layers:
+    del passes
+    try:
+        context = material.context(job.format)
+        return Layers(errors=measured_layers(material.sources[job.format], job.model, job.format, context))
+    except Exception as error:  # noqa: BLE001 - an explanation that fails must not fail the search
+        return Layers(failure=str(error).partition("\n")[0] or type(error).__name__)
+
+
+@do.register
+def _sensitivity(job: SensitivityJob, material: Material, passes: PassLoader) -> Layers:
+    try:
+        return Layers(errors=most_hurting(job.recipe, *started(job.recipe, material), passes))
+    except HostError as error:
+        return Layers(failure=str(error))
+
+
+class _Scorer:
+    """One model on the evaluation set, in the order in which a loser shows first."""
+
+    def __init__(self, job: ScoreJob, material: Material) -> None:
+        self._job, self._material = job, material
+        self._predictor = open_predictor(job.model, job.format, exact=True)
+        self._labels: Labels | None = material.evaluation.labels
+        self._ideal = answers(material.reference)
+        self._outputs = np.zeros_like(material.reference)
+        self._tally = _Tally(samples=len(material.evaluation), labelled=self._labels is not None)
+        right = None if self._labels is None else self._ideal == self._labels
+        self._tally.open_gains = 0 if right is None else int(np.sum(~right))
+
+    def score(self) -> Score:
+        seen: list[int] = []
+        inputs = self._material.facts[self._job.format].inputs
+        order = evaluation_order(self._ideal, self._labels, self._material.seed)
+        for index, sample in zip(order, self._material.evaluation.subset(order).samples(inputs), strict=True):
+            self._outputs[index] = self._predictor.run(sample)
+            if not np.isfinite(self._outputs[index]).all():
+                return Score(failure="answers with NaN or infinity")
+            seen.append(index)
+            self._count(index)
+            if self._tally.least_loss > self._job.limit:
+                break
+        return self._result(seen)
+
+    def _count(self, index: int) -> None:
+        answer = int(np.argmax(self._outputs[index]))
+        label = -1 if self._labels is None else int(self._labels[index])
+        self._tally.add(label, int(self._ideal[index]), answer)
+
+    def _result(self, seen: list[int]) -> Score:
+        tally, golden, reference = self._tally, list(self._material.golden), self._material.reference
+        complete = len(seen) == tally.samples
+        allowed = tolerance(self._outputs[golden], reference[golden]) if complete else None
+        return Score(
+            samples=tally.samples,
+            seen=len(seen),
+            lost=tally.lost,
+            gained=tally.gained,
+            differing=tally.differing,
+            labelled=tally.labelled,
+            least_loss=tally.least_loss,
+            mean_abs_error=mean_abs_error(self._outputs[seen], reference[seen]),
+            min_agreement=allowed.min_agreement if allowed else None,
+            max_mean_abs_error=allowed.max_mean_abs_error if allowed else None,
+            zipped_bytes=len(zlib.compress(self._job.model, COMPRESSION_LEVEL)),
+            changed=tally.most_changed(),
+        )
+
+
+@dataclass(slots=True, kw_only=True)
+class _Tally:
+    """Counts of what was seen so far."""
+
+    samples: int
+    labelled: bool
+    lost: int = 0
+    gained: int = 0
+    differing: int = 0
+    open_gains: int = 0
+    changed: "Counter[tuple[int, int, int]]" = field(default_factory=Counter)
+
+    def add(self, label: int, ideal: int, answer: int) -> None:
+        """Count one sample's answer."""
+        if self.labelled:
+            self.open_gains -= ideal != label
+            self.lost += ideal == label != answer
+            self.gained += ideal != label == answer
+        if answer != ideal:
+            self.differing += 1
+            self.changed[label, ideal, answer] += 1
+
+    @property
+    def least_loss(self) -> float:
+        """What the whole set will show at least."""
+        if not self.labelled:
+            return self.differing / self.samples
+        return least_loss(self.lost, self.gained, self.open_gains, self.samples)
+
+    def most_changed(self) -> tuple[Changed, ...]:
+        """Return kinds of changed answers, the frequent ones first."""
+        ordered = sorted(self.changed.items(), key=lambda item: (-item[1], item[0]))[:MOST_CONFUSIONS]
+        return tuple(Changed(label=a, float_answer=b, answer=c, count=n) for (a, b, c), n in ordered)
+
+
+def evaluation_order(ideal: Labels, labels: Labels | None, seed: int) -> list[int]:
+    """Return all indices: first the samples that the float model answers wrong, then the others, shuffled.
+
+    Only the former can win anything back, so once they are answered every further loss counts for good.
+    """
+    shuffled = np.random.default_rng(seed).permutation(len(ideal))
+    if labels is None:
+        return [int(index) for index in shuffled]
+    wrong = ideal != labels
+    return [int(index) for index in (*shuffled[wrong[shuffled]], *shuffled[~wrong[shuffled]])]
