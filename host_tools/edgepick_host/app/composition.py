@@ -39,6 +39,7 @@ PASSES = {
     "tflite_low_rank": "edgepick_host.compress.passes.tflite_low_rank:build",
     "tflite_prune": "edgepick_host.compress.passes.tflite_prune:build",
     "tflite_static_int8": "edgepick_host.compress.passes.tflite_static_int8:build",
+    "tflite_weight_only": "edgepick_host.compress.passes.tflite_weight_only:build",
     "onnx_dynamic_int8": "edgepick_host.compress.passes.onnx_dynamic_int8:build",
     "onnx_float16": "edgepick_host.compress.passes.onnx_float16:build",
     "onnx_cleanup": "edgepick_host.compress.passes.onnx_cleanup:build",

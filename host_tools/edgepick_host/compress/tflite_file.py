@@ -154,6 +154,11 @@ def operator_name(model: Model, operator: Any) -> str:
     number = flatbuffer_utils.get_builtin_code_from_operator_code(code)
     if number == schema.BuiltinOperator.CUSTOM:
         return _text(code.customCode)
+    return builtin_name(number)
+
+
+def builtin_name(number: int) -> str:
+    """Return the name of a built-in operator."""
     return str(_OPERATORS.get(number, f"OPERATOR_{number}"))
 
 

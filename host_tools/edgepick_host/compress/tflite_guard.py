@@ -2,33 +2,36 @@
 
 What each guard is for (all reproduced on ai-edge-quantizer 0.10.0):
 
-- Calibration is a moving average there, so sample order changes ranges: here it is the minimum and maximum over all
-  samples, and :func:`calibrate` shows on some of them that reversing the order changes nothing.
+- Calibration is a moving average there, so sample order changes ranges: here the engine only says which tensors need
+  a range (:func:`ranged_tensors`), and the ranges come from :mod:`edgepick_host.compress.tflite_ranges`.
 - Files with 256 KiB of weights or more get buffers outside of the FlatBuffer, which tflite-micro reads as garbage:
   :func:`finish` writes every model anew with buffers inside.
 - Operator versions stay at 1: :func:`finish` sets those that TensorFlow's converter would write.
-- A bias that does not fit 32 bits at its scale wraps and flips its sign: the layer is quantized again per tensor.
+- A bias that does not fit 32 bits at its scale wraps and flips its sign: the layer is quantized again per tensor
+  (:mod:`edgepick_host.compress.tflite_static`).
+- Operators that it has no rule for stay float without a word: :func:`uncovered_operators` names them.
 - A model that it does not understand comes back unchanged, without an error: the caller compares facts
   (:func:`edgepick_host.core.verify.engine_objection`).
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from ai_edge_quantizer import calibrator, qtyping, quantizer, recipe_manager
-from ai_edge_quantizer.utils import qsv_utils
+from ai_edge_quantizer import calibrator, default_policy, qtyping, quantizer, recipe_manager
+from ai_edge_quantizer.utils import qsv_utils, tfl_flatbuffer_utils
 
 from edgepick_host.compress import tflite_file
 from edgepick_host.compress.dataset import Array
 from edgepick_host.compress.quiet import quiet
-from edgepick_host.compress.step import StepContext
+from edgepick_host.core.model_facts import ModelFacts, OperatorFacts
 from edgepick_host.errors import CompressionError
 
-ORDER_PROBE_SAMPLES = 8
-"""So many samples are calibrated forwards and backwards; enough to tell a moving average from a minimum."""
+WIDE = 8
+"""Bits of weights unless asked otherwise."""
+ACTIVATION_BITS = {"int8": 8, "int16": 16}
 
 Granularity = qtyping.QuantGranularity
 Operation = qtyping.TFLOperationName
@@ -56,29 +59,67 @@ HYBRID_VERSIONS = {"CONV_2D": 5, "DEPTHWISE_CONV_2D": 6, "FULLY_CONNECTED": 3}
 """The same for float activations with int8 weights."""
 
 
-def static_recipe(*, weights: str, dense: str, io: str, per_tensor_outputs: Sequence[str] = ()) -> Any:
-    """Return the quantizer's rules for full int8.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StaticOptions:
+    """What a statically quantized model looks like.
 
-    Args:
+    Attributes:
         weights: "per_channel" or "per_tensor".
         dense: The same for fully-connected layers.
-        io: "int8" or "float32" model inputs and outputs.
-        per_tensor_outputs: Output tensors of layers whose weights are per tensor whatever the rest.
+        io: "int8" (the activations' type) or "float32" model inputs and outputs.
+        activations: "int8", or "int16" with zero points of 0 and 64-bit biases.
+        weight_bits: 8, or 4 for convolutions and dense layers; depthwise ones have no kernel for that and keep 8.
+        keep_float: Output tensors of the operators that stay float.
+        per_tensor: Output tensors of layers whose weights are per tensor whatever the rest.
     """
+
+    weights: str = "per_channel"
+    dense: str = "per_channel"
+    io: str = "int8"
+    activations: str = "int8"
+    weight_bits: int = 8
+    keep_float: tuple[str, ...] = ()
+    per_tensor: tuple[str, ...] = ()
+
+
+def static_recipe(options: StaticOptions) -> Any:
+    """Return the quantizer's rules for integers everywhere; of two rules for one operator, the later one holds."""
     rules = recipe_manager.RecipeManager()
-    _add_static(rules, ".*", Operation.ALL_SUPPORTED, GRANULARITIES[weights])
-    _add_static(rules, ".*", Operation.FULLY_CONNECTED, GRANULARITIES[dense])
-    for name in per_tensor_outputs:
-        for operation in (Operation.FULLY_CONNECTED, Operation.CONV_2D, Operation.DEPTHWISE_CONV_2D):
-            _add_static(rules, re.escape(name), operation, Granularity.TENSORWISE)
-    if io == "float32":
+    bits = ACTIVATION_BITS[options.activations]
+    kinds = {Operation.ALL_SUPPORTED: options.weights, Operation.FULLY_CONNECTED: options.dense}
+    if options.weight_bits != WIDE:
+        rules.add_static_config(".*", Operation.ALL_SUPPORTED, bits, WIDE, GRANULARITIES[options.weights])
+        kinds = {Operation.CONV_2D: options.weights, Operation.FULLY_CONNECTED: options.dense}
+    for operation, granularity in kinds.items():
+        rules.add_static_config(".*", operation, bits, options.weight_bits, GRANULARITIES[granularity])
+    for name in options.per_tensor:
+        rules.add_static_config(_scope(name), Operation.DEPTHWISE_CONV_2D, bits, WIDE, Granularity.TENSORWISE)
+        for operation in (Operation.FULLY_CONNECTED, Operation.CONV_2D):
+            rules.add_static_config(_scope(name), operation, bits, options.weight_bits, Granularity.TENSORWISE)
+    for name in options.keep_float:
+        rules.add_quantization_config(_scope(name), Operation.ALL_SUPPORTED, algorithm_key=Algorithm.NO_QUANTIZE)
+    if options.io == "float32":
         for operation in (Operation.INPUT, Operation.OUTPUT):
             rules.add_quantization_config(".*", operation, algorithm_key=Algorithm.NO_QUANTIZE)
     return rules.get_quantization_recipe()
 
 
-def _add_static(rules: Any, regex: str, operation: Any, granularity: Any) -> None:
-    rules.add_static_config(regex, operation, 8, 8, granularity)
+def _scope(name: str) -> str:
+    """Return a pattern for exactly this output tensor; the engine writes ``;`` behind each name."""
+    return f"^{re.escape(name)};?$"
+
+
+def weight_only_recipe(bits: int) -> Any:
+    """Return the quantizer's rules for weights of ``bits`` that are widened to float32 before use.
+
+    Fully-connected layers, convolutions and tables get 4 bits where asked; depthwise convolutions keep 8.
+    """
+    rules = recipe_manager.RecipeManager()
+    rules.add_weight_only_config(".*", Operation.ALL_SUPPORTED, WIDE)
+    if bits != WIDE:
+        for operation in (Operation.FULLY_CONNECTED, Operation.CONV_2D, Operation.EMBEDDING_LOOKUP):
+            rules.add_weight_only_config(".*", operation, bits)
+    return rules.get_quantization_recipe()
 
 
 def dynamic_recipe(*, weights: str, dense: str) -> Any:
@@ -101,36 +142,22 @@ def float16_recipe() -> Any:
     return rules.get_quantization_recipe()
 
 
-def calibrate(model: bytes, recipe: Any, context: StepContext) -> Ranges:
-    """Return each tensor's least and largest value over all calibration samples, whatever their order.
-
-    Raises:
-        CompressionError: The engine's statistic depends on the order of the samples.
-    """
-    inputs = _samples(model, context)
-    probe = inputs[:ORDER_PROBE_SAMPLES]
-    forwards, backwards = _ranges(model, recipe, probe), _ranges(model, recipe, probe[::-1])
-    if not _same(forwards, backwards):
-        raise CompressionError("calibration depends on the order of the samples; this quantizer version is not usable")
-    return _ranges(model, recipe, inputs)
-
-
-def _samples(model: bytes, context: StepContext) -> list[dict[str, Array]]:
-    signature = tflite_file.read(model, _WHERE).signatureDefs[0]
-    names = {int(entry.tensorIndex): entry.name.decode() for entry in signature.inputs}
-    order = [names[int(i)] for i in tflite_file.read(model, _WHERE).subgraphs[0].inputs]
-    return [dict(zip(order, sample, strict=True)) for sample in context.calibration.samples(context.source.inputs)]
-
-
-def _ranges(model: bytes, recipe: Any, samples: Iterable[Mapping[str, Array]]) -> Ranges:
+def ranged_tensors(model: bytes, recipe: Any, sample: Mapping[str, Array]) -> Ranges:
+    """Return the engine's own statistics of one sample: which tensors need a range, and in what shape."""
     rules = recipe_manager.RecipeManager()
     rules.load_quantization_recipe(recipe)
-    # One thread: sums over several come in no fixed order, and the digests must not depend on the machine's cores.
     with quiet():
         engine = calibrator.Calibrator(model, num_threads=1, qsv_update_func=qsv_utils.min_max_update)
-        engine.calibrate({_signature_key(model): list(samples)}, rules)
+        engine.calibrate({_signature_key(model): [sample]}, rules)
     found: Ranges = engine.get_model_qsvs()
     return found
+
+
+def input_names(model: bytes) -> tuple[str, ...]:
+    """Return the names of the model's inputs in its signature, in the graph's order."""
+    parsed = tflite_file.read(model, _WHERE)
+    names = {int(entry.tensorIndex): entry.name.decode() for entry in parsed.signatureDefs[0].inputs}
+    return tuple(names[int(i)] for i in parsed.subgraphs[0].inputs)
 
 
 def _signature_key(model: bytes) -> str:
@@ -138,10 +165,25 @@ def _signature_key(model: bytes) -> str:
     return key.decode()
 
 
-def _same(a: Ranges, b: Ranges) -> bool:
-    return a.keys() == b.keys() and all(
-        np.array_equal(np.asarray(a[name][end]), np.asarray(b[name][end])) for name in a for end in a[name]
-    )
+def uncovered_operators(facts: ModelFacts) -> tuple[str, ...]:
+    """Return the kinds of operators that static quantization leaves float without a word, sorted.
+
+    Read from the engine's own tables: an operator without an entry, or without a rule for int8.
+    """
+    known = {tflite_file.builtin_name(code): name for code, name in tfl_flatbuffer_utils.TFL_OP_CODE_TO_NAME.items()}
+    policy = default_policy.DEFAULT_CONFIG_CHECK_POLICY
+    covered = {kind for kind, name in known.items() if any(_is_static(config) for config in policy.get(name, ()))}
+    return tuple(sorted({operator.name for operator in facts.operators if _is_float(operator)} - covered))
+
+
+def _is_static(config: Any) -> bool:
+    activations = config.activation_tensor_config
+    return activations is not None and activations.num_bits == WIDE
+
+
+def _is_float(operator: OperatorFacts) -> bool:
+    """Return whether an operator computes with real numbers; indices and shapes need no quantization."""
+    return any(tensor.dtype == "float32" for tensor in (*operator.inputs, *operator.outputs))
 
 
 def quantize(model: bytes, recipe: Any, ranges: Ranges | None = None) -> bytes:
@@ -159,21 +201,6 @@ def quantize(model: bytes, recipe: Any, ranges: Ranges | None = None) -> bytes:
         first = str(error).strip().partition("\n")[0]
         raise CompressionError(f"ai-edge-quantizer refuses the model: {first}") from error
     return finish(bytes(result.quantized_model or b""))
-
-
-def quantize_static(model: bytes, context: StepContext, *, weights: str, dense: str, io: str) -> bytes:
-    """Return the model in full int8; layers whose bias would not fit 32 bits get per-tensor weights.
-
-    Raises:
-        CompressionError: The quantizer refuses.
-    """
-    ranges = calibrate(model, static_recipe(weights=weights, dense=dense, io=io), context)
-    result = quantize(model, static_recipe(weights=weights, dense=dense, io=io), ranges)
-    affected = layers_with_saturated_bias(result)
-    if not affected:
-        return result
-    again = static_recipe(weights=weights, dense=dense, io=io, per_tensor_outputs=affected)
-    return quantize(model, again, ranges)
 
 
 def layers_with_saturated_bias(model: bytes) -> tuple[str, ...]:

@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 import tiny_models
 
-from edgepick_host.compress import tflite_file, tflite_guard
+from edgepick_host.compress import tflite_file
 from edgepick_host.compress.arena import measure_arena
 from edgepick_host.compress.dataset import load_dataset
 from edgepick_host.compress.predictor import TflitePredictor, predict
 from edgepick_host.compress.quality import accuracy
 from edgepick_host.compress.source import load_source
 from edgepick_host.compress.step import StepContext
+from edgepick_host.compress.tflite_auto import quantize_static
+from edgepick_host.compress.tflite_guard import StaticOptions
 from edgepick_host.core.model_facts import NARROW_TYPES
 from edgepick_host.core.verify import MAX_TFLM_LSB
 from edgepick_host.errors import InputFileError
@@ -33,7 +35,7 @@ def autoencoder(bench_data):
 
 def resnet_int8(resnet, calibration: Path) -> bytes:
     context = StepContext(calibration=load_dataset(calibration), source=resnet.facts)
-    return tflite_guard.quantize_static(resnet.data, context, weights="per_channel", dense="per_channel", io="int8")
+    return quantize_static(resnet.data, StaticOptions(), context)
 
 
 def spectra(path: Path, seed: int):
@@ -76,9 +78,7 @@ def test_the_autoencoder_of_an_old_converter_is_quantized(autoencoder, tmp_path)
     """A file with deprecated opcodes, no signature and 1 MB of weights ends integer-only and runs on tflite-micro."""
     context = StepContext(calibration=spectra(tmp_path / "c.npz", 0), source=autoencoder.facts)
 
-    model = tflite_guard.quantize_static(
-        autoencoder.data, context, weights="per_channel", dense="per_channel", io="int8"
-    )
+    model = quantize_static(autoencoder.data, StaticOptions(), context)
     arena = measure_arena(model, spectra(tmp_path / "e.npz", 1).subset(range(4)), autoencoder.facts.inputs)
 
     facts = tflite_file.describe(model, Path("ad01"))
@@ -97,7 +97,7 @@ def test_per_tensor_dense_layers_save_arena(autoencoder, tmp_path):
 
     needed = [
         measure_arena(
-            tflite_guard.quantize_static(autoencoder.data, context, weights="per_channel", dense=dense, io="int8"),
+            quantize_static(autoencoder.data, StaticOptions(dense=dense), context),
             samples,
             autoencoder.facts.inputs,
         ).arena_bytes

@@ -7,17 +7,19 @@ import pytest
 import tiny_models
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
-from ai_edge_quantizer.utils import qsv_utils
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgepick_host.compress import tflite_file, tflite_guard
+from edgepick_host.compress import tflite_file, tflite_guard, tflite_ranges, tflite_weights
 from edgepick_host.compress.arena import measure_arena
 from edgepick_host.compress.dataset import load_dataset
+from edgepick_host.compress.observers import Method
 from edgepick_host.compress.passes import tflite_dynamic_int8, tflite_float16, tflite_prune, tflite_static_int8
 from edgepick_host.compress.predictor import TflitePredictor, predict
 from edgepick_host.compress.source import load_source
 from edgepick_host.compress.step import StepContext
+from edgepick_host.compress.tflite_guard import StaticOptions
+from edgepick_host.compress.tflite_static import StaticQuantizer
 from edgepick_host.core.recipes import RECIPES
 from edgepick_host.core.verify import MAX_TFLM_LSB, engine_objection
 from edgepick_host.errors import CompressionError, InputFileError
@@ -34,6 +36,13 @@ def describe(model: bytes):
 
 def context_for(path: Path, calibration: Path) -> StepContext:
     return StepContext(calibration=load_dataset(calibration), source=load_source(path).facts)
+
+
+def min_max(model: bytes, context: StepContext):
+    """Return the least and largest values as the quantizer takes them."""
+    asked = tflite_ranges.template(model, tflite_guard.static_recipe(StaticOptions()), context)
+    seen = tflite_ranges.observed(model, context)
+    return tflite_ranges.filled(asked, tflite_ranges.calibrated(seen, context, method=Method.MINMAX))
 
 
 def written(folder: Path, data: bytes) -> Path:
@@ -88,28 +97,17 @@ def test_calibration_order_changes_nothing(tflite_source, context, files, shuffl
     assert a == b
 
 
-def test_an_order_dependent_engine_is_refused(tflite_source, context, monkeypatch):
-    """Should the engine's statistic depend on the samples' order again, nothing is made with it."""
-    monkeypatch.setattr(qsv_utils, "min_max_update", qsv_utils.moving_average_update)
-
-    with pytest.raises(CompressionError, match="order of the samples"):
-        tflite_static_int8.build()(tflite_source.data, INT8, context)
-
-
 def test_every_sample_counts(tflite_source, context, files, tmp_path):
     """One outlier widens the input's range fully, wherever it stands: nothing is averaged away."""
     with np.load(files.calibration) as archive:
         x = archive["x"].copy()
     x[17, 0, 0, 0] = 100.0
     outlier = load_dataset(tiny_models.save(tmp_path / "outlier.npz", x=x))
+    wide = StepContext(calibration=outlier, source=tflite_source.facts)
 
-    ranges = tflite_guard.calibrate(
-        tflite_source.data,
-        tflite_guard.static_recipe(**INT8),
-        StepContext(calibration=outlier, source=tflite_source.facts),
-    )
+    ranges = StaticQuantizer(tflite_source.data, StaticOptions(), wide).calibrated(wide, Method.MINMAX)
 
-    assert float(np.max(ranges["image"]["max"])) == 100.0
+    assert ranges["image"][1] == 100.0
 
 
 def test_large_models_keep_their_buffers_inside(files, tmp_path):
@@ -119,8 +117,8 @@ def test_large_models_keep_their_buffers_inside(files, tmp_path):
 
     with tflite_guard.quiet():
         engine = tflite_guard.quantizer.Quantizer(bytearray(source.data))
-        engine.load_quantization_recipe(tflite_guard.static_recipe(**INT8))
-        ranges = tflite_guard.calibrate(source.data, tflite_guard.static_recipe(**INT8), context)
+        engine.load_quantization_recipe(tflite_guard.static_recipe(StaticOptions()))
+        ranges = min_max(source.data, context)
         unguarded = bytes(engine.quantize(ranges, enable_progress_report=False).quantized_model)
     guarded = tflite_static_int8.build()(source.data, INT8, context)
 
@@ -193,9 +191,9 @@ def test_a_bias_that_does_not_fit_is_not_left_in_the_model(files, tmp_path):
     """A channel whose bias would overflow 32 bits makes its layer per tensor, and the sign stays right."""
     path = written(tmp_path, tiny_models.tflite_model(with_overflowing_bias()))
     source, context = load_source(path), context_for(path, files.calibration)
-    ranges = tflite_guard.calibrate(source.data, tflite_guard.static_recipe(**INT8), context)
+    ranges = min_max(source.data, context)
 
-    unguarded = tflite_guard.quantize(source.data, tflite_guard.static_recipe(**INT8), ranges)
+    unguarded = tflite_guard.quantize(source.data, tflite_guard.static_recipe(StaticOptions()), ranges)
     guarded = tflite_static_int8.build()(source.data, INT8, context)
 
     assert describe(unguarded).saturated_biases != ()
@@ -266,7 +264,7 @@ def test_pruning_zeroes_half_of_each_layer(tflite_source, context):
 
 def weights_of(model) -> list[np.ndarray]:
     graph = model.subgraphs[0]
-    chosen = [op for op in graph.operators if tflite_file.operator_name(model, op) in tflite_prune.PRUNED_OPERATORS]
+    chosen = [op for op in graph.operators if tflite_file.operator_name(model, op) in tflite_weights.LAYERS]
     return [tflite_file.constant_bytes(model, graph.tensors[op.inputs[1]]).view(np.float32) for op in chosen]
 
 
