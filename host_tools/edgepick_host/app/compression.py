@@ -15,6 +15,7 @@ from edgepick_wire.errors import WireError
 if TYPE_CHECKING:
     from edgepick_host.compress.executor import Executor
     from edgepick_host.compress.step import Pass
+    from edgepick_host.compress.training.step import TrainingPass
     from edgepick_host.compress.work import Material
 
 
@@ -34,6 +35,15 @@ def compression_pass(name: str) -> "Pass":
     return cast("Pass", load(PASSES[name], extra="compress")())
 
 
+def training_pass(name: str) -> "TrainingPass":
+    """Return the training pass of that name.
+
+    Raises:
+        MissingExtraError: What it is built on is not installed.
+    """
+    return cast("TrainingPass", load(TRAINING_PASSES[name], extra="train")())
+
+
 def compress_model(request: CompressRequest, *, say: Say) -> VariantSet:
     """Return the variants of a float model for the profiles asked for, written to ``request.out``.
 
@@ -47,7 +57,10 @@ def compress_model(request: CompressRequest, *, say: Say) -> VariantSet:
     """
     compress = load(COMPRESS, extra="compress")
     means = load(MEANS, extra="compress")(
-        passes=frozenset(PASSES), training=frozenset(TRAINING_PASSES), open_executor=_open_executor
+        passes=frozenset(PASSES),
+        training=frozenset(TRAINING_PASSES),
+        training_passes=training_pass,
+        open_executor=_open_executor,
     )
     return cast("VariantSet", compress(request, means=means, say=say))
 

@@ -109,7 +109,7 @@ def recipe_names(context: click.Context, option: click.Parameter, names: tuple[s
 
 
 @click.command()
-@click.argument("models", nargs=-1, required=True, type=_FILE, metavar="MODEL...")
+@click.argument("models", nargs=-1, type=_FILE, metavar="[MODEL...]")
 @click.option("--profile", "profiles", multiple=True, required=True, metavar="NAME", help="A kind of device; repeat.")
 @click.option("--calibration", required=True, type=_FILE, help=".npz with x: samples to calibrate on.")
 @click.option("--evaluation", required=True, type=_FILE, help=".npz with x and labels y: samples to evaluate on.")
@@ -194,6 +194,8 @@ def compress(
     MODEL is a .tflite or .onnx file with float32 weights and a batch of 1; give the same network in both formats to
     serve profiles of either. Exits with 1 if some profile is left without any variant.
     """
+    if not models and task is None:
+        raise click.UsageError("give a .tflite or .onnx MODEL, or a task file with --task")
     request = CompressRequest(
         models=models,
         profiles=tuple(load_profile(each, directories=directories) for each in dict.fromkeys(profiles)),

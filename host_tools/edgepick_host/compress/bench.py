@@ -8,6 +8,7 @@ from edgepick_host.compress.golden import choose_golden
 from edgepick_host.compress.quality import answers
 from edgepick_host.compress.request import CompressRequest, Say
 from edgepick_host.compress.source import SourceModel, describe, load_sources, reference_outputs
+from edgepick_host.compress.task_source import check_same_network, task_models
 from edgepick_host.core.model_facts import ModelFacts
 from edgepick_profiles.schema import Profile
 from edgepick_wire.ids import digest_of
@@ -73,13 +74,16 @@ def open_bench(request: CompressRequest, say: Say) -> Bench:
         InputFileError: A model or an archive is not what it should be.
     """
     say("reading models and data")
-    sources = load_sources(request.models)
+    with task_models(request, say) as models:
+        sources = load_sources(models)
     calibration, evaluation = load_dataset(request.calibration), load_dataset(request.evaluation)
     for source in sources.values():
         for dataset in (calibration, evaluation):
             check_fits(dataset, source.facts.inputs, source.facts.outputs)
     say(f"running the float model on {len(evaluation)} evaluation samples")
     reference = reference_outputs(sources, evaluation)
+    if request.task is not None and request.models:
+        check_same_network(request.task, sources, evaluation, say)
     groups = answers(reference) if evaluation.labels is None else evaluation.labels
     return Bench(
         request=request,

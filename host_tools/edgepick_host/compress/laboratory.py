@@ -1,6 +1,8 @@
 """Where a search has its work done: what the cache knows is taken from there, the rest goes to an executor."""
 
+import base64
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
@@ -22,12 +24,16 @@ from edgepick_host.compress.work import (
     Score,
     ScoreJob,
     SensitivityJob,
+    Start,
+    Trained,
+    TrainJob,
 )
 from edgepick_host.core.variants import Recipe
 from edgepick_host.core.verify import ArenaFacts
 from edgepick_wire.codec import decode_document, encode_document, plain
 from edgepick_wire.errors import WireError
 from edgepick_wire.ids import digest_of
+from edgepick_wire.manifest import ModelFormat
 
 _MODEL, _FAILURE = b"\x01", b"\x00"
 
@@ -103,8 +109,10 @@ class Laboratory:
         return key_of_work(type(job).__name__, self._facts(job))
 
     def _facts(self, job: Job) -> dict[str, object]:
+        if isinstance(job, TrainJob):
+            return self._facts_of_training(job)
         if isinstance(job, MakeJob | SensitivityJob):
-            return self._facts_of_recipe(job.recipe)
+            return self._facts_of_recipe(job.recipe, job.start)
         facts: dict[str, object] = {"model": digest_of(job.model), "evaluation": self._digest("evaluation")}
         if isinstance(job, ScoreJob):
             return facts | {"format": job.format.value, "cpu": cpu_name()}
@@ -113,21 +121,25 @@ class Laboratory:
             return {"model": facts["model"], "source": source, "calibration": calibration, "cpu": cpu_name()}
         return facts
 
-    def _facts_of_recipe(self, recipe: Recipe) -> dict[str, object]:
-        facts: dict[str, object] = {
+    def _facts_of_recipe(self, recipe: Recipe, start: Start | None) -> dict[str, object]:
+        source = self._digest(recipe.format.value) if start is None else digest_of(start.model)
+        return {
             "steps": plain(recipe.steps),
-            "training": plain(recipe.training),
             "format": recipe.format.value,
-            "source": self._digest(recipe.format.value),
+            "source": source,
+            "ranges": plain({} if start is None else start.ranges),
             "calibration": self._digest("calibration"),
         }
-        if recipe.training:
-            facts |= {
-                "task": self._digest("task"),
-                "seed": self.material.seed,
-                "max_accuracy_drop": self.material.max_accuracy_drop,
-            }
-        return facts
+
+    def _facts_of_training(self, job: TrainJob) -> dict[str, object]:
+        return {
+            "training": plain(job.training),
+            "formats": plain(job.formats),
+            "task": self._digest("task"),
+            "calibration": self._digest("calibration"),
+            "seed": self.material.seed,
+            "max_accuracy_drop": self.material.max_accuracy_drop,
+        }
 
     def _digest(self, name: str) -> str:
         if name not in self._digests:
@@ -158,6 +170,10 @@ def _data_digest(dataset: Dataset) -> str:
 def _encoded(result: Result) -> bytes:
     if isinstance(result, Made):
         return _FAILURE + result.failure.encode() if result.failure else _MODEL + result.model
+    if isinstance(result, Trained):
+        models = {each.value: base64.b64encode(start.model).decode() for each, start in result.starts.items()}
+        ranges = {each.value: plain(start.ranges) for each, start in result.starts.items()}
+        return json.dumps({"models": models, "ranges": ranges, "failure": result.failure}).encode()
     return encode_document(result)
 
 
@@ -165,8 +181,22 @@ def _decoded(content: bytes, job: Job) -> Result:
     if isinstance(job, MakeJob):
         made = content[:1] == _MODEL
         return Made(model=content[1:]) if made else Made(failure=content[1:].decode())
+    if isinstance(job, TrainJob):
+        return _decoded_training(content)
     if isinstance(job, ArenaJob):
         return decode_document(ArenaFacts, content)
     if isinstance(job, ScoreJob):
         return decode_document(Score, content)
     return decode_document(Layers, content)
+
+
+def _decoded_training(content: bytes) -> Trained:
+    found = json.loads(content)
+    starts = {
+        ModelFormat(name): Start(
+            model=base64.b64decode(model),
+            ranges={tensor: (low, high) for tensor, (low, high) in found["ranges"][name].items()},
+        )
+        for name, model in found["models"].items()
+    }
+    return Trained(starts=starts, failure=found["failure"])

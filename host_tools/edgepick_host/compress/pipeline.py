@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -49,11 +50,13 @@ class Means:
     Attributes:
         passes: Names of the file passes that exist.
         training: Names of the training passes that exist.
+        training_passes: ``name -> training pass``.
         open_executor: Starts whatever does the work.
     """
 
     passes: frozenset[str]
     training: frozenset[str]
+    training_passes: Callable[[str], Any]
     open_executor: OpenExecutor
 
 
@@ -97,7 +100,7 @@ def model_name(request: CompressRequest) -> str:
         InputFileError: The name that was asked for cannot be one.
     """
     if not request.name:
-        stem = request.models[0].stem.lower()
+        stem = next(path.stem for path in (*request.models, request.task, Path("model")) if path is not None).lower()
         kept = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in stem)
         return kept.strip("._-")[:64] or "model"
     try:
@@ -115,6 +118,7 @@ def _laboratory(request: CompressRequest, bench: Bench, means: Means, say: Say, 
         reference=bench.reference,
         golden=bench.golden,
         task=request.task,
+        training_passes=means.training_passes,
         max_accuracy_drop=bench.limit,
         seed=request.seed,
     )

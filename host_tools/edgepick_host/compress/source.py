@@ -55,13 +55,18 @@ def load_source(path: Path) -> SourceModel:
         raw = path.read_bytes()
     except OSError as error:
         raise InputFileError(f"{path}: cannot be read: {error.strerror}") from error
-    data = _normalised(raw, model_format, path)
+    data = normalised(raw, model_format, path)
     facts = describe(data, model_format, path)
     _check_float(facts, path)
     return SourceModel(path=path, sha256=digest_of(raw), data=data, facts=facts)
 
 
-def _normalised(raw: bytes, model_format: ModelFormat, path: Path) -> bytes:
+def normalised(raw: bytes, model_format: ModelFormat, path: Path = Path("model")) -> bytes:
+    """Return a model file as the passes take it.
+
+    Raises:
+        InputFileError: It is damaged.
+    """
     if model_format is ModelFormat.TFLITE:
         model = tflite_file.read(raw, path)
         tflite_file.normalise(model, path)

@@ -13,7 +13,19 @@ from edgepick_host.compress.laboratory import Laboratory
 from edgepick_host.compress.layers import asks_for_layers, kept_in_float
 from edgepick_host.compress.source import describe
 from edgepick_host.compress.verdicts import origin, quality_of, score_objection, variant_of
-from edgepick_host.compress.work import ArenaJob, Crashed, Layers, Made, MakeJob, Score, ScoreJob, SensitivityJob
+from edgepick_host.compress.work import (
+    ArenaJob,
+    Crashed,
+    Layers,
+    Made,
+    MakeJob,
+    Score,
+    ScoreJob,
+    SensitivityJob,
+    Start,
+    Trained,
+    TrainJob,
+)
 from edgepick_host.core.layer_errors import LayerError
 from edgepick_host.core.model_facts import ModelFacts
 from edgepick_host.core.plan import Candidate
@@ -24,8 +36,6 @@ from edgepick_host.core.verify import ArenaFacts, Objection, engine_objection, p
 from edgepick_host.errors import CompressionError
 from edgepick_profiles.schema import OperatorSet
 from edgepick_wire.ids import digest_of
-
-CRASH = "the process that computed it"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -54,6 +64,7 @@ class _Case:
 
     candidate: Candidate
     recipe: Recipe
+    start: Start | None = None
     model: bytes = b""
     facts: ModelFacts | None = None
     takers: tuple[str, ...] = ()
@@ -92,7 +103,7 @@ class Trials:
     def run(self, candidates: Sequence[Candidate], number: int) -> None:
         """Add to the outcome what became of each candidate, for each of its profiles."""
         cases = [_Case(candidate=c, recipe=c.recipe, takers=c.profiles) for c in candidates]
-        for stage in (self._choose_layers, self._make, self._verify, self._measure_arena, self._evaluate):
+        for stage in (self._train, self._choose_layers, self._make, self._verify, self._measure_arena, self._evaluate):
             cases = stage(cases)
         for case in cases:
             self._settle(case, number)
@@ -105,10 +116,26 @@ class Trials:
         gone = {id(case) for case in unfinished}
         return [case for case in cases if id(case) not in gone]
 
+    def _train(self, cases: list[_Case]) -> list[_Case]:
+        """Train what recipes ask for; each module once, for both formats."""
+        training = [case for case in cases if case.recipe.training]
+        formats = tuple(self.bench.sources)
+        jobs = [TrainJob(training=case.recipe.training, formats=formats) for case in training]
+        results = self.laboratory.results(jobs, "training") if jobs else []
+        unfinished = [case for case, found in zip(training, results, strict=True) if found is None]
+        for case, found in zip(training, results, strict=True):
+            if isinstance(found, Trained) and not found.failure:
+                case.start = found.starts[case.recipe.format]
+            elif isinstance(found, Trained):
+                case.refuse(case.takers, RejectionCode.ENGINE, found.failure)
+            elif isinstance(found, Crashed):
+                case.refuse(case.takers, RejectionCode.ENGINE, found.reason)
+        return self._dropped(cases, unfinished)
+
     def _choose_layers(self, cases: list[_Case]) -> list[_Case]:
         """Fill in the names of layers that stay in float, measuring the sensitivity of all first."""
-        asking = [case for case in cases if asks_for_layers(case.recipe)]
-        jobs = [SensitivityJob(recipe=_without_count(case.recipe)) for case in asking]
+        asking = [case for case in self._open(cases) if asks_for_layers(case.recipe)]
+        jobs = [SensitivityJob(recipe=_without_count(case.recipe), start=case.start) for case in asking]
         results = self.laboratory.results(jobs, "measuring how much each layer hurts") if jobs else []
         unfinished: list[_Case] = []
         for case, found in zip(asking, results, strict=True):
@@ -130,7 +157,9 @@ class Trials:
 
     def _make(self, cases: list[_Case]) -> list[_Case]:
         todo = self._open(cases)
-        results = self.laboratory.results([MakeJob(recipe=case.recipe) for case in todo], "making models")
+        results = self.laboratory.results(
+            [MakeJob(recipe=case.recipe, start=case.start) for case in todo], "making models"
+        )
         unfinished = [case for case, found in zip(todo, results, strict=True) if found is None]
         for case, found in zip(todo, results, strict=True):
             if isinstance(found, Crashed):

@@ -6,10 +6,11 @@ that fails is a result; only what is the user's to mend (a task file, a missing 
 
 import zlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import singledispatch
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,12 +20,12 @@ from edgepick_host.compress.golden import tolerance
 from edgepick_host.compress.layers import measured_layers, most_hurting
 from edgepick_host.compress.predictor import open_predictor
 from edgepick_host.compress.quality import Labels, answers, mean_abs_error
-from edgepick_host.compress.source import describe
-from edgepick_host.compress.step import PassLoader, StepContext
+from edgepick_host.compress.source import describe, normalised
+from edgepick_host.compress.step import PassLoader, Range, StepContext
 from edgepick_host.core.layer_errors import LayerError
 from edgepick_host.core.model_facts import ModelFacts
 from edgepick_host.core.paired import least_loss
-from edgepick_host.core.variants import Recipe
+from edgepick_host.core.variants import Recipe, Step
 from edgepick_host.core.verify import ArenaFacts
 from edgepick_host.errors import CompressionError, HostError
 from edgepick_wire.manifest import ModelFormat
@@ -44,6 +45,7 @@ class Material:
         reference: The float model's answers on the evaluation set, ``[N, ...]``.
         golden: Indices of the golden samples in the evaluation set.
         task: The user's task file, if there is one.
+        training_passes: ``name -> training pass``, importable by name in another process.
         max_accuracy_drop: Tolerance in share, for what trains until it is reached.
         seed: Of everything random.
     """
@@ -55,19 +57,33 @@ class Material:
     reference: FloatArray
     golden: tuple[int, ...]
     task: Path | None = None
+    training_passes: Callable[[str], Any] | None = None
     max_accuracy_drop: float = 0.01
     seed: int = 0
 
-    def context(self, model_format: ModelFormat) -> StepContext:
-        """Return what a pass may look at."""
-        return StepContext(calibration=self.calibration, source=self.facts[model_format])
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """The float model that training ended with, and the activation ranges that it fixed."""
+
+    model: bytes
+    ranges: Mapping[str, Range]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainJob:
+    """Train the task's module by some steps, and export it."""
+
+    training: tuple[Step, ...]
+    formats: tuple[ModelFormat, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MakeJob:
-    """Run a recipe's steps."""
+    """Run a recipe's steps on the file, starting from what training left, if the recipe trains."""
 
     recipe: Recipe
+    start: Start | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,9 +115,18 @@ class SensitivityJob:
     """Quantize each layer alone by ``recipe``."""
 
     recipe: Recipe
+    start: Start | None = None
 
 
-Job = MakeJob | ArenaJob | ScoreJob | LayersJob | SensitivityJob
+Job = TrainJob | MakeJob | ArenaJob | ScoreJob | LayersJob | SensitivityJob
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """What training ended with, by format; or why there is nothing."""
+
+    starts: Mapping[ModelFormat, Start] = field(default_factory=dict)
+    failure: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,7 +208,7 @@ class Crashed:
     reason: str
 
 
-Result = Made | ArenaFacts | Score | Layers | Crashed
+Result = Trained | Made | ArenaFacts | Score | Layers | Crashed
 
 
 @singledispatch
@@ -198,9 +223,36 @@ def do(job: Job, material: Material, passes: PassLoader) -> Result:
 
 
 @do.register
+def _train(job: TrainJob, material: Material, passes: PassLoader) -> Trained:
+    del passes
+    try:
+        return Trained(starts=_trained(job, material))
+    except CompressionError as error:
+        return Trained(failure=str(error))
+
+
+def _trained(job: TrainJob, material: Material) -> dict[ModelFormat, Start]:
+    from edgepick_host.compress.training.engine import export_trained, train, training_context
+    from edgepick_host.compress.training.task import load_task
+
+    assert material.task is not None
+    assert material.training_passes is not None
+    context = training_context(
+        load_task(material.task),
+        calibration=material.calibration,
+        max_accuracy_drop=material.max_accuracy_drop,
+        seed=material.seed,
+        say=lambda _: None,
+    )
+    module = train(job.training, context, material.training_passes)
+    exported = {each: export_trained(module, each, context) for each in job.formats}
+    return {each: Start(model=normalised(data, each), ranges=ranges) for each, (data, ranges) in exported.items()}
+
+
+@do.register
 def _make(job: MakeJob, material: Material, passes: PassLoader) -> Made:
     try:
-        model, context = started(job.recipe, material)
+        model, context = started(job.recipe, job.start, material)
         for step in job.recipe.steps:
             model = passes(step.pass_name)(model, step.parameters, context)
         describe(model, job.recipe.format, Path(job.recipe.name))
@@ -213,9 +265,14 @@ def _make(job: MakeJob, material: Material, passes: PassLoader) -> Made:
     return Made(model=model)
 
 
-def started(recipe: Recipe, material: Material) -> tuple[bytes, StepContext]:
-    """Return the float model that the file steps start from, after training if the recipe trains."""
-    return material.sources[recipe.format], material.context(recipe.format)
+def started(recipe: Recipe, start: Start | None, material: Material) -> tuple[bytes, StepContext]:
+    """Return the float model that the file steps start from, and what they may look at."""
+    model_format = recipe.format
+    if start is None:
+        context = StepContext(calibration=material.calibration, source=material.facts[model_format])
+        return material.sources[model_format], context
+    facts = describe(start.model, model_format, Path(recipe.name))
+    return start.model, StepContext(calibration=material.calibration, source=facts, ranges=start.ranges)
 
 
 @do.register
@@ -238,7 +295,7 @@ def _score(job: ScoreJob, material: Material, passes: PassLoader) -> Score:
 def _layers(job: LayersJob, material: Material, passes: PassLoader) -> Layers:
     del passes
     try:
-        context = material.context(job.format)
+        context = StepContext(calibration=material.calibration, source=material.facts[job.format])
         return Layers(errors=measured_layers(material.sources[job.format], job.model, job.format, context))
     except Exception as error:  # noqa: BLE001 - an explanation that fails must not fail the search
         return Layers(failure=str(error).partition("\n")[0] or type(error).__name__)
@@ -247,7 +304,7 @@ def _layers(job: LayersJob, material: Material, passes: PassLoader) -> Layers:
 @do.register
 def _sensitivity(job: SensitivityJob, material: Material, passes: PassLoader) -> Layers:
     try:
-        return Layers(errors=most_hurting(job.recipe, *started(job.recipe, material), passes))
+        return Layers(errors=most_hurting(job.recipe, *started(job.recipe, job.start, material), passes))
     except HostError as error:
         return Layers(failure=str(error))
 

@@ -5,7 +5,8 @@ squared error and corrected biases. :func:`parse` is the only reader of this gra
 a valid part of a variant's name (:func:`edgepick_wire.ids.check_name`). Order within a name is the order of the steps.
 
 =====================  =================================================================================
-training, first        ``channels50`` ``sparse80`` ``factored95`` ``shared32`` ``distilled`` ``qat`` ``qat4``
+training, first        ``channels50`` ``sparse80`` ``factored95`` ``shared32`` ``distilled`` ``student``
+                       ``derived75`` ``qat`` ``qat4``
 before                 ``clean`` ``eq`` ``low_rank95`` ``cluster16`` ``prune50`` ``prune2of4``
 base                   ``float32`` ``float16`` ``dynamic_wi8_afp32`` ``weight_only_wi8`` ``weight_only_wi4``
                        ``static_wi8_ai8`` ``static_wi8_ai8_float_io`` ``static_wi8_ai16`` ``static_wi4_ai8``
@@ -41,7 +42,9 @@ _TRAINING: tuple[tuple[str, str, Mapping[str, str]], ...] = (
     (r"sparse(\d\d)", "train_prune", {"final": "0.{}"}),
     (r"factored(\d\d)", "train_low_rank", {"energy": "0.{}"}),
     (r"shared(\d+)", "train_cluster", {"clusters": "{}"}),
-    (r"distilled", "train_distill", {}),
+    (r"distilled", "train_distill", {"student": "current"}),
+    (r"student", "train_distill", {"student": "given"}),
+    (r"derived(\d\d)", "train_distill", {"student": "derived", "width": "0.{}"}),
     (r"qat", "train_qat", {}),
     (r"qat4", "train_qat", {"weight_bits": "4"}),
 )

@@ -47,6 +47,8 @@ LADDERS: tuple[tuple[str, ...], ...] = (
 TRAINED: tuple[tuple[str, ...], ...] = (
     ("qat",),
     ("channels50", "distilled"),
+    ("student",),
+    ("derived75",),
     ("sparse80",),
 )
 """Before plain int8, where a task file is given."""

@@ -29,6 +29,12 @@ class Files:
     folder: Path
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch) -> None:
+    """Keep what tests compute out of the user's own cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
 @pytest.fixture(scope="session")
 def files(tmp_path_factory) -> Files:
     folder = tmp_path_factory.mktemp("tiny")
