@@ -13,6 +13,7 @@ AgentError                     code                 exit
     ├── ModelLoadError         model-load           1
     ├── AcceleratorError       accelerator          1
     ├── InputError             input                1
+    ├── BusyError              busy                 1
     └── InferenceError         inference            1
 """
 
@@ -110,6 +111,12 @@ class InputError(RunError):
     """An input's name, shape or type does not fit the model."""
 
     code = "input"
+
+
+class BusyError(RunError):
+    """The model takes no further request now; a later one may succeed."""
+
+    code = "busy"
 
 
 class InferenceError(RunError):

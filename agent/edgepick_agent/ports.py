@@ -186,6 +186,14 @@ class RunnerProcess(Protocol):
         """Return what a ``measure`` run wrote, once it has ended; ``None`` if it wrote nothing."""
         ...
 
+    def front(self) -> None:
+        """Have a serving runner take requests from its model's port; without one, nothing happens."""
+        ...
+
+    def retire(self) -> None:
+        """Have a serving runner answer whoever is connected, and end by itself; returns at once."""
+        ...
+
     def stop(self, *, grace_seconds: float = 2.0) -> None:
         """End it: SIGTERM, then SIGKILL after the grace; returns when it is gone."""
         ...
@@ -196,6 +204,14 @@ class RunnerLauncher(Protocol):
 
     def start(self, spec: RunnerSpec, mode: RunnerMode) -> RunnerProcess:
         """Start one; returns at once."""
+        ...
+
+    def close_port(self, model: str) -> None:
+        """Refuse further connections to the port that runners of ``model`` took in turn."""
+        ...
+
+    def close(self) -> None:
+        """Refuse further connections to every port."""
         ...
 
 

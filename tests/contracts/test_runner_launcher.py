@@ -54,6 +54,20 @@ def test_a_measuring_runner_ends_with_a_result(launcher, tmp_path):
     assert result.measurement is not None
 
 
+def test_a_retired_runner_ends_by_itself(launcher, tmp_path):
+    """Told to retire, a runner to which nobody is connected ends without being stopped."""
+    process = launcher.start(spec(tmp_path), RunnerMode.SERVE)
+    wait(process, RunnerState.READY)
+
+    process.front()
+    process.retire()
+    seen = wait(process, RunnerState.EXITED)
+    process.stop()
+    launcher.close()
+
+    assert seen.state is RunnerState.EXITED
+
+
 def test_a_serving_runner_becomes_ready_and_goes_when_told(launcher, tmp_path):
     """Ready, with its memory told; after stop it is gone, and stopping again is harmless."""
     process = launcher.start(spec(tmp_path), RunnerMode.SERVE)

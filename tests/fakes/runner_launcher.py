@@ -73,6 +73,7 @@ class ScriptedProcess:
     running: bool = True
     looks: int = 0
     killed: bool = False
+    fronted: bool = False
 
     def observe(self) -> RunnerObservation:
         self.looks += 1
@@ -101,6 +102,12 @@ class ScriptedProcess:
             return RunnerResult(failure=RunnerFailure(code="model-load", detail="not a model"))
         return RunnerResult(measurement=measurement(self.spec.plan, passed=self.script.measure == "passes"))
 
+    def front(self) -> None:
+        self.fronted = True
+
+    def retire(self) -> None:
+        self.running = False
+
     def stop(self, *, grace_seconds: float = 2.0) -> None:
         self.running = False
 
@@ -121,6 +128,12 @@ class ScriptedLauncher:
         process = ScriptedProcess(spec, mode, script, pid=1000 + len(self.started))
         self.started.append(process)
         return process
+
+    def close_port(self, model: str) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
 
     def alive(self, mode: RunnerMode = RunnerMode.SERVE) -> list[str]:
         """Return the versions whose runners are up."""

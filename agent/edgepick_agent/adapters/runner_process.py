@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,14 @@ from pathlib import Path
 import edgepick_agent
 import edgepick_wire
 from edgepick_agent.adapters.runner_look import HealthProbe, is_stopped, memory_of
-from edgepick_agent.core.runner_spec import RunnerMode, RunnerResult, RunnerSpec, measure_deadline_seconds
+from edgepick_agent.core.runner_spec import (
+    FRONT,
+    RETIRE,
+    RunnerMode,
+    RunnerResult,
+    RunnerSpec,
+    measure_deadline_seconds,
+)
 from edgepick_agent.ports import Clock, RunnerObservation, RunnerState
 from edgepick_wire import codec
 from edgepick_wire.errors import WireError
@@ -29,6 +37,9 @@ MAX_LOG_BYTES = 256 * 1024
 LOG_TAIL_BYTES = 4096
 LEAST_SILENCE_SECONDS = 2.0
 PROBE_SECONDS = 60.0
+LOOPBACK = "127.0.0.1"
+BACKLOG = 128
+"""Connections that wait while no runner takes them."""
 
 ENVIRONMENT = {"PYTHONUNBUFFERED": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 """One thread for numpy's own library: each further one costs memory and none is used here."""
@@ -46,6 +57,7 @@ class Launcher:
         self._work_dir = work_dir
         self._clock = clock
         self._started = 0
+        self._ports: dict[str, socket.socket] = {}
         shutil.rmtree(work_dir / "runners", ignore_errors=True)
 
     def start(self, spec: RunnerSpec, mode: RunnerMode) -> "Process":
@@ -57,12 +69,30 @@ class Launcher:
         self._started += 1
         folder = self._work_dir / "runners" / f"{self._started}-{mode}-{spec.model}"
         folder.mkdir(parents=True)
-        spec = _complete(spec, mode, folder)
+        spec = dataclasses.replace(_complete(spec, mode, folder), tcp_fd=self._port(spec, mode))
         path = folder / "spec.json"
         write_atomically(path, codec.encode_document(spec))
-        return Process(self._spawn(mode, path, folder), spec, mode, folder, self._clock)
+        return Process(self._spawn(mode, path, folder, spec.tcp_fd), spec, mode, folder, self._clock)
 
-    def _spawn(self, mode: RunnerMode, path: Path, folder: Path) -> "subprocess.Popen[bytes]":
+    def _port(self, spec: RunnerSpec, mode: RunnerMode) -> int | None:
+        """Return the socket that listens on a model's port; its runners take it in turn, and so lose no client."""
+        if mode is not RunnerMode.SERVE or spec.tcp_port is None:
+            return None
+        if spec.model not in self._ports:
+            self._ports[spec.model] = socket.create_server((LOOPBACK, spec.tcp_port), backlog=BACKLOG)
+        return self._ports[spec.model].fileno()
+
+    def close_port(self, model: str) -> None:
+        """Refuse further connections to a model's port."""
+        if model in self._ports:
+            self._ports.pop(model).close()
+
+    def close(self) -> None:
+        """Refuse further connections to every port."""
+        for model in tuple(self._ports):
+            self.close_port(model)
+
+    def _spawn(self, mode: RunnerMode, path: Path, folder: Path, port: int | None) -> "subprocess.Popen[bytes]":
         cache = self._work_dir / "engine-cache"
         cache.mkdir(exist_ok=True)
         environment = {**runner_environment(self._work_dir), "EDGEPICK_ENGINE_CACHE": str(cache)}
@@ -74,7 +104,7 @@ class Launcher:
                 stderr=log,
                 cwd=folder,
                 env=environment,
-                close_fds=True,
+                pass_fds=() if port is None else (port,),
                 start_new_session=True,
             )
 
@@ -222,6 +252,20 @@ class Process:
         if self._result is None and self._popen.poll() is not None and self._spec.result_path:
             self._result = _read_result(Path(self._spec.result_path))
         return self._result
+
+    def front(self) -> None:
+        """Have it take requests from its model's port."""
+        self._tell(FRONT)
+
+    def retire(self) -> None:
+        """Have it answer whoever is connected, and end by itself."""
+        if self._probe:
+            self._probe.close()
+        self._tell(RETIRE)
+
+    def _tell(self, number: signal.Signals) -> None:
+        if self._popen.poll() is None:
+            self._popen.send_signal(number)
 
     def stop(self, *, grace_seconds: float = 2.0) -> None:
         """End it; returns when it is gone. A hung one is given no grace."""

@@ -435,11 +435,28 @@ class StopRunner:
 
 
 @dataclass(frozen=True, slots=True)
-class PointSocket:
-    """Make a model's stable socket name lead to a runner's socket; ``None`` removes the name."""
+class RetireRunner:
+    """Let a runner answer whoever is connected to it, and end; it is killed after ``seconds``."""
 
+    key: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class FrontRunner:
+    """Make a model's stable socket name lead to a runner's socket, and have the runner take its port."""
+
+    key: str
     name: str
-    target: str | None
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class CloseFront:
+    """Remove a model's stable socket name, and close its port; nobody serves it."""
+
+    model: str
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -482,7 +499,9 @@ Effect = (
     | CollectGarbage
     | StartRunner
     | StopRunner
-    | PointSocket
+    | RetireRunner
+    | FrontRunner
+    | CloseFront
     | Reply
     | Say
 )

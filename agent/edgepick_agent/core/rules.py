@@ -101,5 +101,9 @@ RULES: Mapping[str, Rule] = {
     "runner.health_interval_seconds": _positive,
     "runner.confirm_seconds": _positive,
     "runner.tcp_port": _between(1, 65535),
+    "runner.concurrency": _between(1, 64),
+    "runner.queue": _between(0, 1024),
+    "runner.queue_seconds": _positive,
+    "runner.request_bytes": _positive,
 }
 """Key -> rule for a value of the right type; keys without a rule take any."""

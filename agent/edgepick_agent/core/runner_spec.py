@@ -1,11 +1,15 @@
 """What the agent tells a runner process, and what it gets back; both as JSON files."""
 
+import signal
 from dataclasses import dataclass
 
 from edgepick_wire.enums import StrEnum
 from edgepick_wire.manifest import ModelFormat, RunLimits, RuntimeChoice
 from edgepick_wire.messages import RuntimeAvailable
 from edgepick_wire.metrics import Measurement, MeasurePlan
+
+FRONT, RETIRE = signal.SIGUSR1, signal.SIGUSR2
+"""What the agent tells a serving runner: take your model's port; answer whoever is connected, and end."""
 
 
 class RunnerMode(StrEnum):
@@ -27,6 +31,23 @@ class GoldenFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ServeLimits:
+    """What ``serve`` takes on.
+
+    Attributes:
+        concurrency: Copies of the model; each answers one request at a time.
+        queue: Requests that may wait for one; a further one is refused with 503.
+        queue_seconds: Longest wait.
+        request_bytes: Longest body of a request; ``None`` for what the model's inputs can need.
+    """
+
+    concurrency: int = 1
+    queue: int = 32
+    queue_seconds: float = 10.0
+    request_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunnerSpec:
     """One model to run.
 
@@ -37,12 +58,15 @@ class RunnerSpec:
         runtimes: Ways to run it; the first installed one is taken.
         golden: The self-test; in ``serve`` it gates readiness.
         plan: How to measure.
+        serve_limits: What ``serve`` takes on.
         sensors: Names of sensor adapters to try, in order.
         sysfs_root: "/" on a board, a recorded tree in tests.
         stand_in: The machine is not the board that the profile names.
         result_path: Where ``measure`` writes its :class:`RunnerResult`.
         socket_path: Where ``serve`` listens.
         tcp_port: ``serve`` listens on this loopback port too; ``None`` for the socket only.
+        tcp_fd: The inherited socket that listens there, which the runner takes when told so; ``None`` when a person
+            starts the runner, which then binds the port itself.
         parent_pid: The process that the runner must not outlive; ``None`` when a person starts it.
     """
 
@@ -54,12 +78,14 @@ class RunnerSpec:
     golden: GoldenFile | None = None
     plan: MeasurePlan = MeasurePlan()
     limits: RunLimits = RunLimits()
+    serve_limits: ServeLimits = ServeLimits()
     sensors: tuple[str, ...] = ()
     sysfs_root: str = "/"
     stand_in: bool = False
     result_path: str | None = None
     socket_path: str | None = None
     tcp_port: int | None = None
+    tcp_fd: int | None = None
     parent_pid: int | None = None
 
 

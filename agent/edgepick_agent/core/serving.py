@@ -10,8 +10,10 @@ from edgepick_agent.core import places, slots, supervise
 from edgepick_agent.core.admission import label_of, refuse, runnable
 from edgepick_agent.core.endings import answer, close_job, report_outcome, revert_job, serve_key
 from edgepick_agent.core.events import (
+    CloseFront,
     CollectGarbage,
-    PointSocket,
+    FrontRunner,
+    RetireRunner,
     RunnerNotStarted,
     RunnerSeen,
     Say,
@@ -27,8 +29,11 @@ from edgepick_agent.core.state import ModelRecord, Slot, SlotName, Verdict, with
 from edgepick_agent.core.supervise import Look, SuperviseAction, SuperviseKind
 from edgepick_agent.core.trial import ATTEMPTS_MAX, runner_spec
 from edgepick_agent.core.turn import Job, Serving, Stage, Turn, assignment_of
+from edgepick_wire.manifest import RunLimits
 from edgepick_wire.messages import Incident, IncidentCode, Outcome, Refusal, RefusalCode
 
+RETIRING_SECONDS = 15.0
+"""For whoever is connected to a runner that retires and says nothing, beyond the longest inference and its wait."""
 HINT_FAILED = "The device runs the previous variant; look at the incidents that it reported."
 
 
@@ -72,8 +77,8 @@ def tend(turn: Turn) -> None:
     if not turn.agent.checked:
         return
     for serving in tuple(turn.agent.serving.values()):
-        if not _needed(turn, serving) or _may_take_over_the_port(turn, serving):
-            stop(turn, serving.manifest)
+        if not _needed(turn, serving):
+            _leave(turn, serving)
     for model, manifest in _wanted(turn):
         _ensure(turn, model, manifest)
     for serving in tuple(turn.agent.serving.values()):
@@ -117,7 +122,7 @@ def _is_active(turn: Turn, serving: Serving) -> bool:
 def _start(turn: Turn, serving: Serving) -> None:
     content = turn.agent.manifests[serving.manifest]
     choices = runnable(content, turn.facts()) or content.runtimes
-    port = turn.settings.runner.tcp_port if not _port_is_held(turn, serving) else None
+    port = None if _another_model_has_the_port(turn, serving) else turn.settings.runner.tcp_port
     spec = replace(
         runner_spec(turn.context, content, serving.manifest, choices),
         socket_path=f"{turn.context.state_dir}/{places.runner_socket(serving.manifest)}",
@@ -127,25 +132,35 @@ def _start(turn: Turn, serving: Serving) -> None:
     turn.do(StartRunner(serve_key(serving.manifest), spec, RunnerMode.SERVE))
 
 
-def _port_is_held(turn: Turn, serving: Serving) -> bool:
-    """Return whether another runner holds the port: one process can, while a socket's name can be moved."""
-    return any(other.port is not None for other in turn.agent.serving.values() if other.manifest != serving.manifest)
-
-
-def _may_take_over_the_port(turn: Turn, serving: Serving) -> bool:
-    """Return whether a confirmed variant's runner can now be started anew with the port that its predecessor held."""
-    wanted = turn.settings.runner.tcp_port is not None and serving.port is None
-    idle = serving.ready_since is not None and not _port_is_held(turn, serving)
-    return wanted and idle and _is_active(turn, serving) and turn.agent.durable.model(serving.model).confirmed
+def _another_model_has_the_port(turn: Turn, serving: Serving) -> bool:
+    """Return whether runners of another model take turns at the port: a request for a model must find that model."""
+    return any(other.port is not None for other in turn.agent.serving.values() if other.model != serving.model)
 
 
 def _set(turn: Turn, serving: Serving) -> None:
     turn.change(serving={**turn.agent.serving, serving.manifest: serving})
 
 
+def _leave(turn: Turn, serving: Serving) -> None:
+    """Have a runner that is not needed any more retire if another serves in its place, else stopped."""
+    current = turn.agent.durable.model(serving.model).current
+    successor = turn.agent.serving.get(current.manifest) if current is not None else None
+    if successor is None or successor.ready_since is None:
+        stop(turn, serving.manifest)
+        return
+    limits = turn.agent.manifests[serving.manifest].limits if serving.manifest in turn.agent.manifests else RunLimits()
+    _forget(turn, serving.manifest)
+    patience = limits.inference_seconds + turn.settings.runner.queue_seconds + RETIRING_SECONDS
+    turn.do(RetireRunner(serve_key(serving.manifest), patience))
+
+
+def _forget(turn: Turn, manifest: str) -> None:
+    turn.change(serving={key: value for key, value in turn.agent.serving.items() if key != manifest})
+
+
 def stop(turn: Turn, manifest: str) -> None:
     """Have a serving runner stopped and forgotten."""
-    turn.change(serving={key: value for key, value in turn.agent.serving.items() if key != manifest})
+    _forget(turn, manifest)
     turn.do(StopRunner(serve_key(manifest)))
 
 
@@ -166,7 +181,7 @@ def on_serving_seen(turn: Turn, event: RunnerSeen) -> None:
     if _is_starting(turn, still) and turn.agent.job is not None:
         _activate(turn, turn.agent.job)
     elif not was_ready:
-        _point_socket(turn, still)
+        _front(turn, still)
     _confirm_if_due(turn, still, turn.now - still.ready_since)
 
 
@@ -248,7 +263,7 @@ def _activate(turn: Turn, job: Job) -> None:
     turn.set_record(job.model, replace(record, pinned=job.path is not None))
     turn.keep(with_attempt(turn.agent.durable, f"confirm/{job.manifest}"))
     close_job(turn)
-    _point_socket(turn, turn.agent.serving[job.manifest])
+    _front(turn, turn.agent.serving[job.manifest])
     turn.do(Say(f"{job.model}: {slot.label} is active, not yet confirmed"))
 
 
@@ -275,9 +290,10 @@ def _confirm(turn: Turn, model: str, served: float) -> None:
     )
 
 
-def _point_socket(turn: Turn, serving: Serving) -> None:
+def _front(turn: Turn, serving: Serving) -> None:
     if _is_active(turn, serving):
-        turn.do(PointSocket(places.model_socket(serving.model), places.runner_socket(serving.manifest)))
+        name, target = places.model_socket(serving.model), places.runner_socket(serving.manifest)
+        turn.do(FrontRunner(serve_key(serving.manifest), name, target))
 
 
 # --- going back -----------------------------------------------------------------------------------
@@ -328,9 +344,9 @@ def _lead_back(turn: Turn, model: str) -> None:
     current = turn.agent.durable.model(model).current
     serving = turn.agent.serving.get(current.manifest) if current else None
     if current is None:
-        turn.do(PointSocket(places.model_socket(model), None))
+        turn.do(CloseFront(model, places.model_socket(model)))
     elif serving is not None and serving.ready_since is not None:
-        _point_socket(turn, serving)
+        _front(turn, serving)
 
 
 def _say_fell_back(turn: Turn, model: str, failed: Slot, back: Slot, detail: str) -> None:

@@ -74,6 +74,10 @@ class RunnerSettings:
         health_interval_seconds: Time between two looks at a runner.
         confirm_seconds: Time a new variant must serve in good health before it is confirmed.
         tcp_port: Serve inference on this loopback port too; ``None`` for the Unix socket only.
+        concurrency: Copies of a model, each of which answers one request at a time.
+        queue: Requests that may wait for a copy; a further one is refused.
+        queue_seconds: Longest wait of a request.
+        request_bytes: Longest request; ``None`` for what the model's inputs can need.
     """
 
     python: str | None = None
@@ -86,6 +90,10 @@ class RunnerSettings:
     health_interval_seconds: float = 0.5
     confirm_seconds: float = 3.0
     tcp_port: int | None = None
+    concurrency: int = 1
+    queue: int = 32
+    queue_seconds: float = 10.0
+    request_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ from edgepick_agent.core.runner_spec import (
     RunnerResult,
     RunnerSpec,
     RunnerState,
+    ServeLimits,
     measure_deadline_seconds,
 )
 from edgepick_agent.core.state import with_attempt, without_attempts
@@ -46,6 +47,12 @@ def runner_spec(context: Context, content: Manifest, manifest: str, runtimes: tu
         runtimes=runtimes,
         golden=_golden(context, content, manifest),
         limits=replace(content.limits, peak_rss_bytes=cap),
+        serve_limits=ServeLimits(
+            concurrency=settings.runner.concurrency,
+            queue=settings.runner.queue,
+            queue_seconds=settings.runner.queue_seconds,
+            request_bytes=settings.runner.request_bytes,
+        ),
         sensors=settings.sensors,
         sysfs_root=settings.sysfs_root,
         stand_in=settings.stand_in,

@@ -161,7 +161,7 @@ class AgentLoop:
         if not self._parts.runners or now < self._look_at:
             return ()
         self._look_at = now + self._context.settings.runner.health_interval_seconds
-        return tuple(self._parts.runners.look())
+        return tuple(self._parts.runners.look(now))
 
     def _resend(self, now: float) -> None:
         if not self.agent.connected:
@@ -245,7 +245,9 @@ class AgentLoop:
             e.CollectGarbage: lambda f: self._work(lambda: bundles.collect(f.keep_bundles, f.keep_downloads)),
             e.StartRunner: self._start_runner,
             e.StopRunner: lambda f: runners.stop(f.key),
-            e.PointSocket: lambda f: runners.point(f.name, f.target),
+            e.RetireRunner: lambda f: runners.retire(f.key, self._parts.clock.monotonic() + f.seconds),
+            e.FrontRunner: lambda f: runners.front(f.key, f.name, f.target),
+            e.CloseFront: lambda f: runners.close_front(f.model, f.name),
             e.Reply: lambda f: self._answer(f.ask, f.reply),
             e.Say: lambda f: self._parts.log(f.text, serious=f.serious, about=f.about),
         }

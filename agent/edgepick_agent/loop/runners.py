@@ -9,16 +9,21 @@ from edgepick_agent.ports import RunnerLauncher, RunnerProcess, RunnerState
 
 
 class Runners:
-    """Starts, watches and stops runners. All from one thread: a runner ends with the thread that started it."""
+    """Starts, watches and stops runners. All from one thread: a runner ends with the thread that started it.
+
+    Args:
+        launcher: Starts the processes.
+        point: Makes a socket name lead to another; ``None`` removes it.
+    """
 
     def __init__(self, launcher: RunnerLauncher, point: Callable[[str, str | None], None]) -> None:
         self._launcher = launcher
+        self._point = point
         self._alive: dict[str, RunnerProcess] = {}
-        self.point = point
-        """Makes a socket name lead to another; ``None`` removes it."""
+        self._retiring: list[tuple[RunnerProcess, float]] = []
 
     def __bool__(self) -> bool:
-        return bool(self._alive)
+        return bool(self._alive or self._retiring)
 
     def start(self, key: str, spec: RunnerSpec, mode: RunnerMode) -> RunnerNotStarted | None:
         """Start a runner in place of one with the same key; return why not, if not."""
@@ -29,6 +34,24 @@ class Runners:
             return RunnerNotStarted(key, f"it cannot be started: {error}")
         return None
 
+    def front(self, key: str, name: str, target: str) -> None:
+        """Lead a model's clients to a runner: by the socket's name, and by the port if there is one."""
+        self._point(name, target)
+        if key in self._alive:
+            self._alive[key].front()
+
+    def close_front(self, model: str, name: str) -> None:
+        """Lead a model's clients nowhere."""
+        self._point(name, None)
+        self._launcher.close_port(model)
+
+    def retire(self, key: str, until: float) -> None:
+        """Let a runner answer whoever is connected, and end; from ``until`` on it is killed."""
+        process = self._alive.pop(key, None)
+        if process is not None:
+            process.retire()
+            self._retiring.append((process, until))
+
     def stop(self, key: str) -> None:
         """Stop a runner, if there is one."""
         process = self._alive.pop(key, None)
@@ -37,13 +60,22 @@ class Runners:
 
     def stop_all(self) -> None:
         """Stop every runner, without much patience."""
-        for process in self._alive.values():
+        for process in (*self._alive.values(), *(process for process, _ in self._retiring)):
             process.stop(grace_seconds=0.5)
         self._alive.clear()
+        self._retiring.clear()
+        self._launcher.close()
 
-    def look(self) -> Iterator[RunnerSeen]:
-        """Yield what every runner looks like now."""
+    def look(self, now: float) -> Iterator[RunnerSeen]:
+        """Yield what every runner looks like now; those that have retired are cleared away."""
+        self._retiring = [each for each in self._retiring if not self._is_gone(*each, now)]
         for key, process in tuple(self._alive.items()):
             seen = process.observe()
             ended = seen.state is RunnerState.EXITED
             yield RunnerSeen(key, process.pid, seen, process.result() if ended else None)
+
+    def _is_gone(self, process: RunnerProcess, until: float, now: float) -> bool:
+        ended = process.observe().state is RunnerState.EXITED
+        if ended or now >= until:
+            process.stop(grace_seconds=0.0)
+        return ended or now >= until

@@ -4,17 +4,17 @@ import contextlib
 import json
 import math
 import socket
-import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from edgepick_agent.core.runner_spec import RunnerSpec
 from edgepick_agent.errors import InferenceError, InputError
 from edgepick_agent.ports import Session
 from edgepick_agent.runner import oip
+from edgepick_agent.runner.pool import FullError, Pool, WaitedError
 
 if TYPE_CHECKING:
     from edgepick_agent.ports import Array
@@ -27,16 +27,27 @@ OPEN_SIZE = 64
 IDLE_CONNECTION_SECONDS = 30.0
 LINGER_SECONDS = 1.0
 LINGER_BYTES = 65536
+HEADER_LENGTH = "Inference-Header-Content-Length"
+"""HTTP header of the binary tensor extension: where the JSON ends and the tensors begin."""
+RETRY_AFTER = {"Retry-After": "1"}
 
-Answer = tuple[int, dict[str, Any]]
+
+class Answer(NamedTuple):
+    """What is sent: the status, a JSON document, binary tensors behind it, further headers."""
+
+    status: int
+    document: Mapping[str, Any]
+    tensors: Sequence[bytes] = ()
+    headers: Mapping[str, str] = {}
 
 
 class Refused(Exception):  # noqa: N818 - it is an answer, not a failure of this program
-    """An HTTP error to be sent: its status and one sentence."""
+    """An HTTP error to be sent: its status, one sentence, and headers."""
 
-    def __init__(self, status: int, text: str) -> None:
+    def __init__(self, status: int, text: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(text)
         self.status = status
+        self.headers = headers or {}
 
 
 class Service:
@@ -47,103 +58,87 @@ class Service:
         self.version = spec.version
         self._format = spec.format
         self._limit = spec.limits.inference_seconds
-        self._session: Session | None = None
-        self._draining = False
-        self._one_at_a_time = threading.Lock()
-        self._since: float | None = None
-        self._active = 0
-        self._changed = threading.Condition()
+        self._takes = spec.serve_limits
+        self._loaded: Pool | None = None
+        self._pool: Pool | None = None
+        self.last_answers = False
+        """Every answer is the last one on its connection: the runner is about to end."""
 
-    def open(self, session: Session) -> None:
+    def load(self, *sessions: Session) -> Session:
+        """Take the copies of the model, and return one whose inferences the health check sees."""
+        self._loaded = Pool(sessions, self._takes.queue)
+        return _Watched(self._loaded)
+
+    def open(self) -> None:
         """Begin to answer inference requests."""
-        self._session = session
-
-    def watched(self, session: Session) -> Session:
-        """Return the session with its inferences seen by the health check."""
-        return _Watched(self, session)
+        self._pool = self._loaded
 
     def overdue(self) -> str | None:
-        """Return a sentence if the present inference has taken longer than its limit."""
-        since = self._since
-        if since is not None and time.monotonic() - since > self._limit:
+        """Return a sentence if an inference under way has taken longer than its limit."""
+        pool = self._loaded
+        if pool is not None and pool.longest() > self._limit:
             return f"an inference has taken longer than {self._limit:g} s"
         return None
 
     @property
     def ready(self) -> bool:
         """Whether inference requests are answered."""
-        return self._session is not None and not self._draining and self.overdue() is None
+        return self._pool is not None and self.overdue() is None
 
-    def session(self) -> Session:
+    def pool(self) -> Pool:
         """Return the loaded model, or refuse with 503."""
-        if self._session is None or self._draining:
-            raise Refused(503, "the model is not ready")
-        return self._session
+        if self._pool is None:
+            raise Refused(503, "the model is not ready", RETRY_AFTER)
+        return self._pool
 
-    def infer(self, body: bytes) -> dict[str, Any]:
+    def infer(self, body: "bytes | memoryview", header_bytes: int | None = None) -> oip.Answer:
         """Return the answer to one inference request."""
-        session = self.session()
+        pool = self.pool()
         try:
-            request = oip.parse_request(body, session)
+            request = oip.parse_request(body, pool.first, header_bytes)
+            with pool.take(min(self._takes.queue_seconds, request.patience_seconds)) as session:
+                outputs = session.run(request.feeds)
+            return oip.response(request, outputs, pool.first, self.model, self.version)
         except InputError as error:
             raise Refused(400, str(error)) from error
-        try:
-            outputs = self.run(session, request.feeds)
-            return oip.response(request, outputs, session, self.model, self.version)
-        except InputError as error:
-            raise Refused(400, str(error)) from error
+        except FullError as error:
+            raise Refused(503, f"{self._takes.queue} requests wait already", RETRY_AFTER) from error
+        except WaitedError as error:
+            raise Refused(504, "the request waited too long for its turn", RETRY_AFTER) from error
         except (InferenceError, ValueError) as error:
             raise Refused(500, str(error)) from error
 
-    def run(self, session: Session, feeds: Mapping[str, "Array"]) -> list["Array"]:
-        """Run one inference, after those before it."""
-        with self._one_at_a_time:
-            self._since = time.monotonic()
-            try:
-                return session.run(feeds)
-            finally:
-                self._since = None
-
     def request_bytes(self) -> int:
         """Return how long a request may be: what the model's inputs can need."""
-        numbers = sum(math.prod(n if n > 0 else OPEN_SIZE for n in spec.shape) for spec in self.session().inputs)
+        if self._takes.request_bytes is not None:
+            return self._takes.request_bytes
+        inputs = self.pool().first.inputs
+        numbers = sum(math.prod(n if n > 0 else OPEN_SIZE for n in spec.shape) for spec in inputs)
         return BASE_REQUEST_BYTES + BYTES_PER_NUMBER * numbers
 
     def metadata(self) -> dict[str, Any]:
         """Return the model's metadata."""
-        session = self.session()
+        session = self.pool().first
         return oip.model_metadata(session, self.model, self.version, f"{session.used.name}_{self._format}")
-
-    def entered(self, change: int) -> None:
-        """Count a request that begins (+1) or ends (-1)."""
-        with self._changed:
-            self._active += change
-            self._changed.notify_all()
-
-    def drain(self, seconds: float) -> None:
-        """Take no further requests; return when those in flight are answered, or after ``seconds``."""
-        self._draining = True
-        with self._changed:
-            self._changed.wait_for(lambda: self._active == 0, timeout=seconds)
 
 
 class _Watched:
-    """A session whose inferences go through the service, one at a time and timed."""
+    """One of the copies, taken from the pool for every inference."""
 
-    def __init__(self, service: Service, session: Session) -> None:
-        self._service = service
-        self._session = session
-        self.inputs, self.outputs, self.used = session.inputs, session.outputs, session.used
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self.inputs, self.outputs, self.used = pool.first.inputs, pool.first.outputs, pool.first.used
 
     @property
     def arena_bytes(self) -> int | None:
-        return self._session.arena_bytes
+        return self._pool.first.arena_bytes
 
     def run(self, feeds: Mapping[str, "Array"]) -> list["Array"]:
-        return self._service.run(self._session, feeds)
+        with self._pool.take(math.inf) as session:
+            return session.run(feeds)
 
     def close(self) -> None:
-        self._session.close()
+        self._pool.first.close()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -156,6 +151,12 @@ class Handler(BaseHTTPRequestHandler):
     # Headers and body leave in one packet; in two, Nagle and delayed ACK would cost 40 ms on TCP.
     wbufsize = -1
 
+    def setup(self) -> None:
+        """Send what is smaller than a packet at once; a Unix socket does anyway."""
+        super().setup()
+        if self.connection.family != socket.AF_UNIX:
+            self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
     @property
     def _service(self) -> Service:
         service: Service = self.server.service  # type: ignore[attr-defined]
@@ -167,24 +168,35 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """Answer inference."""
-        self._service.entered(1)
+        self._answer(self._post)
+
+    def handle_one_request(self) -> None:
+        """Serve the next request, and tell the server while one is under way."""
         try:
-            self._answer(self._post)
+            super().handle_one_request()
         finally:
-            self._service.entered(-1)
+            self._note(busy=False)
+
+    def parse_request(self) -> bool:
+        """Read the headers; from the first line on, the request is under way."""
+        self._note(busy=True)
+        return super().parse_request()
+
+    def _note(self, *, busy: bool) -> None:
+        self.server.note(self.connection, busy=busy)  # type: ignore[attr-defined]
 
     def _answer(self, route: Callable[[list[str]], Answer]) -> None:
         path = self.path.partition("?")[0]
         self._unread = "Content-Length" in self.headers or "Transfer-Encoding" in self.headers
         try:
-            status, document = route([part for part in path.split("/") if part])
+            answer = route([part for part in path.split("/") if part])
         except Refused as refusal:
-            status, document = refusal.status, {"error": str(refusal)}
+            answer = Answer(refusal.status, {"error": str(refusal)}, headers=refusal.headers)
         except Exception:  # noqa: BLE001 - a client must get an answer; the fault goes to the log
             traceback.print_exc()
-            status, document = 500, {"error": "the runner failed on this request"}
-        self.close_connection = self.close_connection or self._unread
-        self._send(status, document)
+            answer = Answer(500, {"error": "the runner failed on this request"})
+        self.close_connection = self.close_connection or self._unread or self._service.last_answers
+        self._send(answer)
         if self._unread:
             self._linger()
 
@@ -197,21 +209,26 @@ class Handler(BaseHTTPRequestHandler):
             while time.monotonic() < end and self.connection.recv(LINGER_BYTES):
                 pass
 
-    def _send(self, status: int, document: Mapping[str, Any]) -> None:
-        body = json.dumps(document, allow_nan=False).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
+    def _send(self, answer: Answer) -> None:
+        header = json.dumps(answer.document, allow_nan=False).encode()
+        self.send_response(answer.status)
+        self.send_header("Content-Type", "application/octet-stream" if answer.tensors else "application/json")
+        self.send_header("Content-Length", str(len(header) + sum(map(len, answer.tensors))))
+        if answer.tensors:
+            self.send_header(HEADER_LENGTH, str(len(header)))
+        for name, value in answer.headers.items():
+            self.send_header(name, value)
         if self.close_connection:
             self.send_header("Connection", "close")
         self.end_headers()
-        self.wfile.write(body)
+        for part in (header, *answer.tensors):
+            self.wfile.write(part)
         self.wfile.flush()
 
     def _get(self, parts: list[str]) -> Answer:
         match parts:
             case ["v2"]:
-                return 200, oip.server_metadata()
+                return Answer(200, oip.server_metadata())
             case ["v2", "health", "live"]:
                 return self._live()
             case ["v2", "health", "ready"]:
@@ -223,27 +240,24 @@ class Handler(BaseHTTPRequestHandler):
 
     def _live(self) -> Answer:
         overdue = self._service.overdue()
-        return (200, {"live": True}) if overdue is None else (503, {"live": False, "error": overdue})
+        return Answer(200, {"live": True}) if overdue is None else Answer(503, {"live": False, "error": overdue})
 
     def _ready(self) -> Answer:
         overdue = self._service.overdue()
         if overdue is not None:
-            return 503, {"live": False, "ready": False, "error": overdue}
+            return Answer(503, {"live": False, "ready": False, "error": overdue})
         if not self._service.ready:
-            return 503, {"live": True, "ready": False, "error": "the model is not ready"}
-        return 200, {"live": True, "ready": True}
+            return Answer(503, {"live": True, "ready": False, "error": "the model is not ready"})
+        return Answer(200, {"live": True, "ready": True})
 
     def _model(self, model: str, rest: list[str]) -> Answer:
         match self._below_version(model, rest):
             case []:
-                return 200, self._service.metadata()
+                return Answer(200, self._service.metadata())
             case ["ready"]:
-                status, said = self._ready()
-                return status, {
-                    "name": model,
-                    "ready": status == 200,
-                    **({"error": said["error"]} if status != 200 else {}),
-                }
+                status, said, *_ = self._ready()
+                problem = {"error": said["error"]} if status != 200 else {}
+                return Answer(status, {"name": model, "ready": status == 200, **problem})
             case ["infer"]:
                 raise Refused(405, "inference is asked for with POST")
             case _:
@@ -264,31 +278,35 @@ class Handler(BaseHTTPRequestHandler):
             raise Refused(404, f"nothing is at {self.path}")
         if self._below_version(parts[2], parts[3:]) != ["infer"]:
             raise Refused(404, f"nothing is at {self.path}")
-        return 200, self._service.infer(self._body())
+        found = self._service.infer(*self._body())
+        return Answer(200, found.document, found.tensors)
 
-    def _body(self) -> bytes:
-        if self.headers.get("Inference-Header-Content-Length"):
-            raise Refused(400, "binary tensors are not supported, send data as JSON")
-        length = self.headers.get("Content-Length", "")
-        if not (length.isascii() and length.isdigit()):
+    def _body(self) -> tuple[bytes, int | None]:
+        """Return the body, and how long its JSON part is if binary tensors may follow."""
+        if self.headers.get("Content-Encoding", "identity") != "identity":
+            raise Refused(415, "compressed bodies are not taken")
+        length, header = _number(self.headers.get("Content-Length")), self.headers.get(HEADER_LENGTH)
+        if length is None:
             raise Refused(411, "a request needs a Content-Length")
+        if header is not None and _number(header) is None:
+            raise Refused(400, f"{HEADER_LENGTH}: {header[:20]!r} is not a number of bytes")
         allowed = self._service.request_bytes()
-        if int(length) > allowed:
-            raise Refused(413, f"the body has {int(length)} bytes; at most {allowed} are accepted")
+        if length > allowed:
+            raise Refused(413, f"the body has {length} bytes; at most {allowed} are accepted")
         try:
-            body = self.rfile.read(int(length))
+            body = self.rfile.read(length)
         except TimeoutError as error:
             raise Refused(408, f"the body did not arrive within {IDLE_CONNECTION_SECONDS:g} s") from error
-        if len(body) < int(length):
+        if len(body) < length:
             raise Refused(400, f"the body ended after {len(body)} of {length} bytes")
         self._unread = False
-        return body
+        return body, _number(header)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Answer what is not HTTP, or a method that nothing here has."""
         self.close_connection = True
         self.request_version = self.protocol_version  # else what is not HTTP gets no status line
-        self._send(code, {"error": message or explain or "not understood"})
+        self._send(Answer(code, {"error": message or explain or "not understood"}))
 
     def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - the base class's name
         """Say nothing: the agent reports what matters."""
@@ -296,3 +314,7 @@ class Handler(BaseHTTPRequestHandler):
     def address_string(self) -> str:
         """Return a name for a client, which a Unix socket does not have."""
         return "local"
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isascii() and text.isdigit() else None

@@ -1,15 +1,17 @@
-"""Open Inference Protocol v2, JSON tensors: requests to model inputs, outputs to responses.
+"""Open Inference Protocol v2: requests to model inputs, outputs to responses, as JSON or as binary tensors.
 
-https://github.com/kserve/open-inference-protocol, required REST API. A quantized tensor is shown as
-FP32 in the float model's scale, so that a client need not know which variant of a model serves it;
-a request whose datatype is the stored one is taken as it is, and ``"parameters": {"raw": true}``
-asks for stored outputs. The binary tensor extension is not spoken yet.
+https://github.com/kserve/open-inference-protocol, required REST API and binary tensor data extension
+(``binary_data.md``): tensors with a ``binary_data_size`` follow the JSON header one after the other, row-major and
+little-endian. A quantized tensor is shown as FP32 in the float model's scale, so that a client need not know which
+variant of a model serves it; a request whose datatype is the stored one is taken as it is, and
+``"parameters": {"raw": true}`` asks for stored outputs.
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -28,6 +30,21 @@ DATATYPES = {
 }
 """numpy name -> the protocol's name."""
 NUMPY_NAMES = {name: dtype for dtype, name in DATATYPES.items()}
+BINARY_EXTENSION = "binary_tensor_data"
+
+
+class Wanted(NamedTuple):
+    """An output asked for: its position, and whether as binary."""
+
+    position: int
+    binary: bool
+
+
+class Answer(NamedTuple):
+    """A response: the JSON document, and the binary tensors that follow it."""
+
+    document: dict[str, Any]
+    tensors: Sequence[bytes] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,19 +54,21 @@ class InferRequest:
     Attributes:
         id: The client's, given back.
         feeds: One stored tensor per input.
-        outputs: Indexes of the outputs asked for, in the order asked.
+        outputs: The outputs asked for, in the order asked.
         raw: Give outputs as stored, not dequantized.
+        patience_seconds: How long the client lets the request wait for its turn.
     """
 
     id: str | None
     feeds: Mapping[str, "Array"]
-    outputs: Sequence[int]
+    outputs: Sequence[Wanted]
     raw: bool
+    patience_seconds: float = math.inf
 
 
 def server_metadata() -> dict[str, Any]:
     """Return what ``GET /v2`` answers."""
-    return {"name": "edgepick-agent", "version": __version__, "extensions": []}
+    return {"name": "edgepick-agent", "version": __version__, "extensions": [BINARY_EXTENSION]}
 
 
 def model_metadata(session: Session, model: str, version: str, platform: str) -> dict[str, Any]:
@@ -72,25 +91,62 @@ def _tensor_metadata(spec: TensorSpec) -> dict[str, Any]:
     return {**plain, "datatype": "FP32", "parameters": parameters}
 
 
-def parse_request(body: bytes, session: Session) -> InferRequest:
-    """Return the request in a JSON body.
+def parse_request(body: "bytes | memoryview", session: Session, header_bytes: int | None = None) -> InferRequest:
+    """Return the request in a body.
+
+    Args:
+        body: JSON, and behind it the binary tensors, if there are any.
+        session: The model that is asked.
+        header_bytes: Length of the JSON part; ``None`` if it is all there is.
 
     Raises:
         InputError: It is not JSON, not a request, or does not fit the model; the message says what
             was found and what the model takes.
     """
-    document = _document(body)
+    data = memoryview(body)
+    if header_bytes is not None and header_bytes > len(data):
+        raise InputError(f"the JSON header is said to have {header_bytes} bytes, the body has {len(data)}")
+    header, rest = (data, data[len(data) :]) if header_bytes is None else (data[:header_bytes], data[header_bytes:])
+    document = _document(bytes(header))
     tensors = [_named(t, "inputs") for t in _list(document, "inputs")]
     specs = {spec.name: spec for spec in session.inputs}
     names = [t["name"] for t in tensors]
     if sorted(names) != sorted(specs):
         raise InputError(f"inputs: the model takes {sorted(specs)}, found {sorted(names)}")
+    parts = _binary_parts(tensors, rest)
     return InferRequest(
         id=str(document["id"]) if "id" in document else None,
-        feeds={t["name"]: _feed(t, specs[t["name"]]) for t in tensors},
+        feeds={t["name"]: _feed(t, specs[t["name"]], parts.get(t["name"])) for t in tensors},
         outputs=_wanted(document, session),
         raw=_parameters(document).get("raw") is True,
+        patience_seconds=_patience(_parameters(document).get("timeout")),
     )
+
+
+def _patience(microseconds: Any) -> float:
+    """Return the parameter ``timeout`` in seconds; it is in microseconds, and 0 means none (Triton's extension)."""
+    if microseconds is None or microseconds == 0:
+        return math.inf
+    if type(microseconds) is not int or microseconds < 0:
+        raise InputError(f"parameter timeout: {microseconds!r} is not a number of microseconds")
+    return microseconds / 1e6
+
+
+def _binary_parts(tensors: Sequence[Mapping[str, Any]], data: memoryview) -> dict[str, memoryview]:
+    """Return each binary tensor's bytes; they follow one another in the order of the inputs."""
+    parts: dict[str, memoryview] = {}
+    at = 0
+    for tensor in tensors:
+        size = _parameters(tensor).get("binary_data_size")
+        if size is None:
+            continue
+        if type(size) is not int or not 0 <= size <= len(data) - at:
+            raise InputError(f"input {tensor['name']}: binary_data_size {size!r}; {len(data) - at} bytes are left")
+        parts[tensor["name"]] = data[at : at + size]
+        at += size
+    if at != len(data):
+        raise InputError(f"{len(data) - at} bytes follow the last binary tensor; no input has claimed them")
+    return parts
 
 
 def _document(body: bytes) -> dict[str, Any]:
@@ -113,8 +169,6 @@ def _list(document: Mapping[str, Any], key: str) -> list[Any]:
 def _named(tensor: Any, where: str) -> dict[str, Any]:
     if not isinstance(tensor, dict) or not isinstance(tensor.get("name"), str):
         raise InputError(f"{where}: every tensor is an object with a name")
-    if "binary_data_size" in _parameters(tensor):
-        raise InputError(f"{where}: {tensor['name']}: binary tensors are not supported, send data as JSON")
     return tensor
 
 
@@ -123,25 +177,44 @@ def _parameters(document: Mapping[str, Any]) -> Mapping[str, Any]:
     return parameters if isinstance(parameters, dict) else {}
 
 
-def _wanted(document: Mapping[str, Any], session: Session) -> Sequence[int]:
+def _wanted(document: Mapping[str, Any], session: Session) -> Sequence[Wanted]:
     names = [spec.name for spec in session.outputs]
+    binary = _parameters(document).get("binary_data_output") is True
     if "outputs" not in document:
-        return range(len(names))
-    wanted = [_named(t, "outputs")["name"] for t in _list(document, "outputs")]
-    unknown = sorted(set(wanted) - set(names))
+        return [Wanted(index, binary) for index in range(len(names))]
+    wanted = [_named(t, "outputs") for t in _list(document, "outputs")]
+    unknown = sorted({t["name"] for t in wanted} - set(names))
     if unknown:
         raise InputError(f"outputs: the model has {names}, found {unknown}")
-    return [names.index(name) for name in wanted]
+    if any("classification" in _parameters(t) for t in wanted):
+        raise InputError("outputs: the classification extension is not spoken; ask for the output itself")
+    return [Wanted(names.index(t["name"]), _parameters(t).get("binary_data", binary) is True) for t in wanted]
 
 
-def _feed(tensor: Mapping[str, Any], spec: TensorSpec) -> "Array":
+def _feed(tensor: Mapping[str, Any], spec: TensorSpec, binary: memoryview | None) -> "Array":
     datatype, shape = tensor.get("datatype"), tensor.get("shape")
     if not isinstance(datatype, str) or datatype not in NUMPY_NAMES:
         raise InputError(f"input {spec.name}: datatype {datatype!r} is not one of {sorted(NUMPY_NAMES)}")
     if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
         raise InputError(f"input {spec.name}: shape {shape!r} is not a list of sizes")
-    given = _array(tensor.get("data"), spec.name, shape, np.dtype(NUMPY_NAMES[datatype]))
+    dtype = np.dtype(NUMPY_NAMES[datatype])
+    if binary is None:
+        given = _array(tensor.get("data"), spec.name, shape, dtype)
+    else:
+        given = _from_binary(binary, spec.name, shape, dtype)
     return given if NUMPY_NAMES[datatype] == spec.dtype else to_tensor(given, spec)
+
+
+def _from_binary(data: memoryview, name: str, shape: list[int], dtype: "np.dtype[Any]") -> "Array":
+    wanted = int(np.prod(shape, dtype=object)) * dtype.itemsize
+    if len(data) != wanted:
+        raise InputError(
+            f"input {name}: shape {shape} of {DATATYPES[dtype.name]} wants {wanted} bytes, found {len(data)}"
+        )
+    array: Array = np.frombuffer(data, dtype=dtype.newbyteorder("<")).reshape(shape)
+    if dtype.kind == "f" and not np.isfinite(array).all():
+        raise InputError(f"input {name}: holds NaN or infinity")
+    return array.astype(dtype, copy=False)
 
 
 def _array(data: Any, name: str, shape: list[int], dtype: "np.dtype[Any]") -> "Array":
@@ -175,26 +248,32 @@ def _holds(dtype: "np.dtype[Any]", array: "Array") -> bool:
     return bool(array.dtype.kind != "f" and array.min() >= limits.min and array.max() <= limits.max)
 
 
-def response(
-    request: InferRequest, outputs: Sequence["Array"], session: Session, model: str, version: str
-) -> dict[str, Any]:
-    """Return the answer as JSON-ready data.
+def response(request: InferRequest, outputs: Sequence["Array"], session: Session, model: str, version: str) -> Answer:
+    """Return the answer.
 
     Raises:
-        ValueError: An output is not finite, which JSON cannot carry.
+        ValueError: An output is not finite: no answer is better than one that looks like one.
     """
-    tensors = [_output(outputs[i], session.outputs[i], raw=request.raw) for i in request.outputs]
+    tensors: list[dict[str, Any]] = []
+    parts: list[bytes] = []
+    for position, binary in request.outputs:
+        shown = _shown(outputs[position], session.outputs[position], raw=request.raw)
+        plain = {
+            "name": session.outputs[position].name,
+            "datatype": DATATYPES.get(shown.dtype.name, "BYTES"),
+            "shape": list(shown.shape),
+        }
+        if binary:
+            parts.append(shown.astype(shown.dtype.newbyteorder("<"), copy=False).tobytes())
+            tensors.append({**plain, "parameters": {"binary_data_size": len(parts[-1])}})
+        else:
+            tensors.append({**plain, "data": shown.reshape(-1).tolist()})
     named = {"model_name": model, **({"model_version": version} if version else {})}
-    return {**named, **({"id": request.id} if request.id is not None else {}), "outputs": tensors}
+    return Answer({**named, **({"id": request.id} if request.id is not None else {}), "outputs": tensors}, parts)
 
 
-def _output(tensor: "Array", spec: TensorSpec, *, raw: bool) -> dict[str, Any]:
+def _shown(tensor: "Array", spec: TensorSpec, *, raw: bool) -> "Array":
     shown = to_real(tensor, spec) if spec.scale and not raw else tensor
     if shown.dtype.kind == "f" and not np.all(np.isfinite(shown)):
         raise ValueError(f"output {spec.name} holds NaN or infinity")
-    return {
-        "name": spec.name,
-        "datatype": DATATYPES.get(shown.dtype.name, "BYTES"),
-        "shape": list(shown.shape),
-        "data": shown.reshape(-1).tolist(),
-    }
+    return shown

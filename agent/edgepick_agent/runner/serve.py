@@ -1,123 +1,247 @@
 """``serve``: answer Open Inference Protocol requests on a Unix socket until told to stop.
 
 The socket answers health checks from the start; readiness comes once the model is loaded and has
-passed its golden inputs. One inference runs at a time. SIGTERM lets the request in flight finish.
+passed its golden inputs. What the agent tells a runner is a signal:
+
+- ``FRONT``: the model is the active one; take requests from the port that the agent holds, too.
+- ``RETIRE``: a successor has taken over. Whoever is connected is still answered, each answer being
+  the last one on its connection; when nobody is left, the runner ends. So no request is lost.
+- SIGTERM, SIGINT: requests under way are answered, then the runner ends.
 """
 
 import contextlib
 import os
+import select
 import signal
 import socket
 import socketserver
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable
 from pathlib import Path
 
-from edgepick_agent.core.runner_spec import RunnerSpec
+from edgepick_agent.core.runner_spec import FRONT, RETIRE, RunnerSpec
 from edgepick_agent.errors import InferenceError, RunError
 from edgepick_agent.ports import Session
 from edgepick_agent.runner import golden as golden_inputs
 from edgepick_agent.runner.endpoint import Handler, Service
 from edgepick_agent.runner.session import open_model
 
-MOST_CONNECTIONS = 32
-"""More than that at a time are closed at once; a local client that needs more should queue."""
+MOST_CONNECTIONS = 64
+"""More than that at a time are closed at once; how many requests wait is bounded before."""
+BACKLOG = 128
+POLL_SECONDS = 0.1
+
+IDLE_SECONDS = 5.0
+"""A retiring runner leaves a connection that says nothing for so long."""
+LATECOMERS_SECONDS = 0.5
+"""A client may have looked up the socket's name just before it led elsewhere."""
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (FRONT, RETIRE, *STOP_SIGNALS)
 
 
 class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
-    """An HTTP server for one :class:`Service`, on a Unix socket or a loopback port."""
+    """An HTTP server for one :class:`Service` on a listening socket; it knows who is connected."""
 
     daemon_threads = True
     block_on_close = False
-    allow_reuse_address = True
-    request_queue_size = 64
 
-    def __init__(self, address: "str | tuple[str, int]", family: int, service: Service) -> None:
-        self.address_family = family
+    def __init__(self, listener: socket.socket, service: Service) -> None:
+        super().__init__(("", 0), Handler, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listener
         self.service = service
-        self._slots = threading.BoundedSemaphore(MOST_CONNECTIONS)
-        super().__init__(address, Handler)  # type: ignore[arg-type]  # typeshed knows TCP addresses only
+        self._busy: dict[socket.socket, bool] = {}
+        self._changed = threading.Condition()
 
     def process_request(self, request: object, client_address: object) -> None:
         """Give the connection a thread, or close it if there are too many."""
-        if not self._slots.acquire(blocking=False):
-            self.shutdown_request(request)  # type: ignore[arg-type]
-            return
-        super().process_request(request, client_address)  # type: ignore[arg-type]
+        assert isinstance(request, socket.socket)
+        with self._changed:
+            if len(self._busy) >= MOST_CONNECTIONS:
+                self.shutdown_request(request)
+                return
+            self._busy[request] = False
+        super().process_request(request, client_address)
 
     def process_request_thread(self, request: object, client_address: object) -> None:
-        """Serve one connection and give its slot back."""
+        """Serve one connection, and forget it."""
         try:
             super().process_request_thread(request, client_address)  # type: ignore[arg-type]
         finally:
-            self._slots.release()
+            with self._changed:
+                self._busy.pop(request, None)  # type: ignore[call-overload]
+                self._changed.notify_all()
+
+    def note(self, connection: socket.socket, *, busy: bool) -> None:
+        """Take note that a connection has a request under way, or waits for the next one."""
+        with self._changed:
+            if connection in self._busy:
+                self._busy[connection] = busy
+                self._changed.notify_all()
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Say nothing: a client that goes away is no event."""
 
+    def take_all(self) -> None:
+        """Take in everyone who has connected so far, and nobody else."""
+        self.shutdown()
+        while select.select([self.socket], [], [], 0)[0]:
+            self.handle_request()
+        self.socket.close()
+
+    def wait_answered(self, seconds: float) -> None:
+        """Return when no request is under way, or after ``seconds``."""
+        with self._changed:
+            self._changed.wait_for(lambda: not any(self._busy.values()), seconds)
+
+    def wait_gone(self, seconds: float) -> None:
+        """Return when nobody is connected, or after ``seconds``."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._busy, seconds)
+
+    def hang_up(self) -> None:
+        """Hear nothing further from those who wait; what they have said already is still answered."""
+        with self._changed:
+            for connection in [each for each, busy in self._busy.items() if not busy]:
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RD)
+
 
 def serve(spec: RunnerSpec) -> None:
-    """Serve the model of ``spec``; returns after SIGTERM or SIGINT, once the request in flight is answered.
+    """Serve the model of ``spec`` until told to stop or to retire.
 
     Raises:
         RunError: The model cannot be loaded or run, or does not pass its golden inputs.
     """
     # Waited for, not handled: a handler that sets an event can meet its own thread inside of it.
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     service = Service(spec)
-    with _listening(spec, service):
-        session = _tested(spec, service)
-        service.open(session)
-        signal.sigwait(STOP_SIGNALS)
-        service.drain(spec.limits.inference_seconds)
-        session.close()
+    with contextlib.closing(_Listening(spec, service)) as listening:
+        sessions = _tested(spec, service)
+        service.open()
+        while (told := signal.sigwait(SIGNALS)) == FRONT:
+            listening.take_the_port()
+        if told == RETIRE:
+            listening.retire(spec.limits.inference_seconds + spec.serve_limits.queue_seconds)
+        else:
+            listening.finish(spec.limits.inference_seconds)
+        for session in sessions:
+            session.close()
 
 
-def _tested(spec: RunnerSpec, service: Service) -> Session:
-    session = open_model(spec).session
+def _tested(spec: RunnerSpec, service: Service) -> list[Session]:
+    sessions = [open_model(spec).session for _ in range(spec.serve_limits.concurrency)]
+    watched = service.load(*sessions)
     if spec.golden is not None:
         archive = golden_inputs.read_golden(Path(spec.golden.path))
-        result = golden_inputs.check(service.watched(session), archive, spec.golden, lambda: None)
+        result = golden_inputs.check(watched, archive, spec.golden, lambda: None)
         if not result.passed:
             raise InferenceError(f"{Path(spec.model_path).name} fails its golden inputs: {result.detail}")
-    return session
+    return sessions
 
 
-@contextlib.contextmanager
-def _listening(spec: RunnerSpec, service: Service) -> Iterator[None]:
-    try:
-        servers = [*_unix_server(spec, service), *_tcp_server(spec, service)]
-    except OSError as error:
-        raise RunError(f"cannot listen on {spec.socket_path} or port {spec.tcp_port}: {error}") from error
-    for server in servers:
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.25}, daemon=True).start()
-    try:
-        yield
-    finally:
-        for server in servers:
+class _Listening:
+    """The sockets that a runner answers on: its own, and the port that runners of a model take in turn."""
+
+    def __init__(self, spec: RunnerSpec, service: Service) -> None:
+        self._service = service
+        self._path = Path(spec.socket_path) if spec.socket_path else None
+        self._own: os.stat_result | None = None
+        self._servers: list[Server] = []
+        self._port: Server | None = None
+        self._shared = None if spec.tcp_fd is None else socket.socket(fileno=spec.tcp_fd)
+        try:
+            if self._path is not None:
+                self._listen(unix_listener(self._path))
+                self._own = self._path.stat()
+            if spec.tcp_port is not None and self._shared is None:
+                self._listen(tcp_listener(spec.tcp_port))
+        except OSError as error:
+            raise RunError(f"cannot listen on {spec.socket_path} or port {spec.tcp_port}: {error}") from error
+
+    def _listen(self, listener: socket.socket) -> Server:
+        server = Server(listener, self._service)
+        self._servers.append(server)
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": POLL_SECONDS}, daemon=True).start()
+        return server
+
+    def take_the_port(self) -> None:
+        """Take requests from the shared port from now on."""
+        if self._shared is not None and self._port is None:
+            # Several runners may be woken for one client: who comes too late must not wait for the next.
+            self._shared.settimeout(0)
+            self._port = self._listen(self._shared)
+
+    def retire(self, seconds: float) -> None:
+        """Answer whoever is connected, for the last time on each connection."""
+        self._service.last_answers = True
+        if self._port is not None:
+            self._port.shutdown()  # the successor takes what waits there
+        time.sleep(LATECOMERS_SECONDS)
+        self._leave_name()
+        for server in self._servers:
+            if server is not self._port:
+                server.take_all()
+        self._wait(lambda server, left: server.wait_gone(left), IDLE_SECONDS)
+        for server in self._servers:
+            server.hang_up()
+        self._wait(lambda server, left: server.wait_gone(left), seconds)
+
+    def finish(self, seconds: float) -> None:
+        """Answer what is under way."""
+        self._service.last_answers = True
+        for server in self._servers:
             server.shutdown()
-            server.server_close()
-        if spec.socket_path:
-            Path(spec.socket_path).unlink(missing_ok=True)
+            server.hang_up()
+        self._wait(lambda server, left: server.wait_answered(left), seconds)
+
+    def _wait(self, wait: Callable[[Server, float], None], seconds: float) -> None:
+        end = time.monotonic() + seconds
+        for server in self._servers:
+            wait(server, max(0.0, end - time.monotonic()))
+
+    def _leave_name(self) -> None:
+        """Remove the socket's name, unless a newer runner has taken it."""
+        with contextlib.suppress(OSError):
+            if self._path is not None and self._own is not None and os.path.samestat(self._path.stat(), self._own):
+                self._path.unlink()
+
+    def close(self) -> None:
+        """Listen no longer."""
+        for server in self._servers:
+            server.socket.close()
+        self._leave_name()
 
 
-def _unix_server(spec: RunnerSpec, service: Service) -> Iterator[Server]:
-    if spec.socket_path is None:
-        return
-    path = Path(spec.socket_path)
+def unix_listener(path: Path) -> socket.socket:
+    """Return a socket that listens at ``path``, for the owner and the group only.
+
+    Raises:
+        OSError: It cannot be bound.
+    """
     path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX)
     # A socket address holds 107 bytes, a path may be longer: bind by name in its folder.
     home, mask = Path.cwd(), os.umask(0o117)
     try:
         os.chdir(path.parent)
-        yield Server(path.name, socket.AF_UNIX, service)
+        listener.bind(path.name)
+        listener.listen(BACKLOG)
+    except OSError:
+        listener.close()
+        raise
     finally:
         os.chdir(home)
         os.umask(mask)
+    return listener
 
 
-def _tcp_server(spec: RunnerSpec, service: Service) -> Iterator[Server]:
-    if spec.tcp_port is not None:
-        yield Server(("127.0.0.1", spec.tcp_port), socket.AF_INET, service)
+def tcp_listener(port: int) -> socket.socket:
+    """Return a socket that listens on a loopback port.
+
+    Raises:
+        OSError: It cannot be bound.
+    """
+    return socket.create_server(("127.0.0.1", port), backlog=BACKLOG)

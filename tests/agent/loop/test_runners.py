@@ -204,16 +204,28 @@ def test_a_damaged_state_file_is_put_aside_and_the_store_decides():
     assert bench.model().phase is Phase.CONFIRMED
 
 
-def test_the_loopback_port_is_held_by_one_runner_and_goes_to_the_confirmed_variant():
-    """A new variant is tried without the port; once it is confirmed and the old runner is gone, it gets it."""
+def test_the_loopback_port_goes_from_runner_to_runner_without_a_restart():
+    """The new variant's runner takes the port when it becomes the active one, and the old one retires."""
     bench = running(ONE, TWO, settings=with_runner(tcp_port=8080))
     bench.run(10)
 
-    ports = [(p.spec.version, p.spec.tcp_port) for p in bench.launcher.started if p.mode == "serve"]
-    alive = [(p.spec.version, p.spec.tcp_port) for p in bench.launcher.started if p.running]
-    assert ports == [("1", 8080), ("2", None), ("2", 8080)]
-    assert alive == [("2", 8080)]
+    serving = [(p.spec.version, p.spec.tcp_port, p.fronted) for p in bench.launcher.started if p.mode == "serve"]
+    assert serving == [("1", 8080, True), ("2", 8080, True)]
+    assert bench.launcher.alive() == ["2"]
     assert bench.model().phase is Phase.CONFIRMED
+
+
+def test_a_runner_on_trial_does_not_get_the_port():
+    """A runner that is not yet ready takes no request of a client's."""
+    bench = running(ONE, settings=with_runner(tcp_port=8080))
+    bench.launcher.scripts["2"] = Script(serve="slow")
+    bench.host.publish(TWO)
+    bench.host.want(TWO, rollout="2")
+
+    bench.run(10)
+
+    fronted = [(p.spec.version, p.fronted) for p in bench.launcher.started if p.mode == "serve"]
+    assert fronted == [("1", True), ("2", False)]
 
 
 def test_an_active_variant_is_served_without_a_broker():

@@ -146,4 +146,5 @@ def start(tmp_path: Path):
     yield started
     for process in started.processes:
         process.stop(grace_seconds=0)
+    started.launcher.close()
     assert all(is_gone(process.pid) for process in started.processes)

@@ -1,4 +1,4 @@
-"""The inference protocol: metadata, tensors in and out, refusals, one at a time, draining."""
+"""The inference protocol: metadata, tensors in and out, refusals, one at a time."""
 
 import http.client
 import json
@@ -47,9 +47,14 @@ class Running:
     def __init__(self, folder: Path, spec: RunnerSpec = SPEC) -> None:
         self.service = Service(spec)
         self.path = folder / "s.sock"
-        self.server = serve.Server(str(self.path), socket.AF_UNIX, self.service)
+        self.server = serve.Server(serve.unix_listener(self.path), self.service)
         self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01})
         self.thread.start()
+
+    def opens(self, *sessions: FakeSession) -> None:
+        """Serve copies of a model."""
+        self.service.load(*sessions)
+        self.service.open()
 
     def infer(self, *inputs: dict, **more) -> tuple[int, dict]:
         return ask(self.path, "POST", INFER, {"inputs": list(inputs), **more})
@@ -89,7 +94,7 @@ def test_a_loopback_port_answers_too_when_asked_for(start, spec):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    start.serving(replace(spec, tcp_port=port))
+    start.serving(replace(spec, tcp_port=port)).front()
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_SECONDS)
 
     connection.request("GET", "/v2/models/digits")
@@ -103,12 +108,12 @@ def test_a_loopback_port_answers_too_when_asked_for(start, spec):
 
 def test_metadata_names_server_and_model(running):
     """Server and model metadata are those of the protocol."""
-    running.service.open(FakeSession())
+    running.opens(FakeSession())
 
     server = ask(running.path, "GET", "/v2")
     model = ask(running.path, "GET", "/v2/models/m")
 
-    assert (server[0], server[1]["name"], server[1]["extensions"]) == (200, "edgepick-agent", [])
+    assert (server[0], server[1]["name"], server[1]["extensions"]) == (200, "edgepick-agent", ["binary_tensor_data"])
     assert model == (
         200,
         {
@@ -125,7 +130,7 @@ def test_health_follows_the_model(running):
     """Before the model is loaded the server is live and not ready; then it is ready."""
     urls = ("/v2/health/live", "/v2/health/ready", "/v2/models/m/ready", "/v2/models/m")
     before = [ask(running.path, "GET", url)[0] for url in urls]
-    running.service.open(FakeSession())
+    running.opens(FakeSession())
 
     after = [ask(running.path, "GET", url)[0] for url in urls]
 
@@ -135,7 +140,7 @@ def test_health_follows_the_model(running):
 
 def test_an_int8_variant_looks_like_the_float_model(running):
     """A client sends and gets real numbers whatever the variant stores, and may ask for the stored ones."""
-    running.service.open(FakeSession(lambda a: np.maximum(a, -10), tensor=INT8))
+    running.opens(FakeSession(lambda a: np.maximum(a, -10), tensor=INT8))
 
     metadata = ask(running.path, "GET", "/v2/models/m")[1]["inputs"][0]
     real = running.infer(tensor([1.5, -2, 0.26, 60]))[1]["outputs"][0]
@@ -149,7 +154,7 @@ def test_an_int8_variant_looks_like_the_float_model(running):
 
 def test_nested_data_and_chosen_outputs_are_understood(running):
     """Data may be nested as the tensor is, and outputs may be named."""
-    running.service.open(FakeSession())
+    running.opens(FakeSession())
 
     status, answer = running.infer(tensor([[1, -2, 3, -4]]), outputs=[{"name": "b"}])
 
@@ -181,12 +186,13 @@ def test_nested_data_and_chosen_outputs_are_understood(running):
         ({"inputs": [tensor([1, 2, 3, 4], datatype="BOOL")]}, "does not fit BOOL"),
         ({"inputs": [tensor([1, 2, 3, 4], datatype=[])]}, "datatype []"),
         ({"inputs": [tensor([1, 2, 3, 4])], "outputs": [{"name": "z"}]}, "outputs: the model has ['b']"),
-        ({"inputs": [{**tensor([]), "parameters": {"binary_data_size": 16}}]}, "binary tensors"),
+        ({"inputs": [{**tensor([]), "parameters": {"binary_data_size": 16}}]}, "0 bytes are left"),
+        ({"inputs": [tensor([1, 2, 3, 4])], "parameters": {"timeout": "soon"}}, "microseconds"),
     ],
 )
 def test_a_request_that_does_not_fit_is_answered_with_why(running, document, said):
     """Every wrong request is a 400 whose error says what was found, and the server goes on."""
-    running.service.open(FakeSession())
+    running.opens(FakeSession())
 
     status, answer = ask(running.path, "POST", INFER, document)
 
@@ -214,7 +220,7 @@ def test_a_request_that_does_not_fit_is_answered_with_why(running, document, sai
 )
 def test_paths_and_methods_are_the_protocols(running, method, url, status):
     """What is there answers; what is not is a 404, 405 or 501 with an error in JSON."""
-    running.service.open(FakeSession())
+    running.opens(FakeSession())
 
     found, document = ask(running.path, method, url, {} if method == "POST" else None)
 
@@ -224,7 +230,7 @@ def test_paths_and_methods_are_the_protocols(running, method, url, status):
 
 def test_a_request_that_is_too_large_is_refused_unread(running):
     """Longer than the model's inputs can need is a 413 that names the limit."""
-    running.service.open(FakeSession())
+    running.opens(FakeSession())
 
     status, answer = ask(running.path, "POST", INFER, b" " * 500_000)
 
@@ -235,7 +241,7 @@ def test_a_request_that_is_too_large_is_refused_unread(running):
 
 def test_a_body_that_ends_early_is_refused(running):
     """A client that announces more than it sends is told so."""
-    running.service.open(FakeSession())
+    running.opens(FakeSession())
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(PATIENCE_SECONDS)
         client.connect(str(running.path))
@@ -249,7 +255,7 @@ def test_a_body_that_ends_early_is_refused(running):
 
 def test_a_refused_request_leaves_the_connection_open(running):
     """After a request that was read and refused, the next one on the same connection is answered."""
-    running.service.open(FakeSession())
+    running.opens(FakeSession())
     connection = http.client.HTTPConnection("localhost")
     connection.sock = socket.socket(socket.AF_UNIX)
     connection.sock.settimeout(PATIENCE_SECONDS)
@@ -271,8 +277,8 @@ def test_a_refused_request_leaves_the_connection_open(running):
     [({"Content-Length": "-1"}, 411), ({"Content-Length": "x"}, 411), ({"Inference-Header-Content-Length": "5"}, 400)],
 )
 def test_a_length_that_is_none_is_refused(running, headers, status):
-    """A request without a usable length, or with binary tensors, is refused."""
-    running.service.open(FakeSession())
+    """A request without a usable length, or with a header longer than its body, is refused."""
+    running.opens(FakeSession())
 
     assert ask(running.path, "POST", INFER, b"", headers)[0] == status
 
@@ -295,7 +301,7 @@ def test_an_error_of_the_runtime_is_a_500(running):
     def fail(_array):
         raise ArithmeticError("division by zero in the kernel")
 
-    running.service.open(FakeSession(fail))
+    running.opens(FakeSession(fail))
 
     status, answer = running.infer(tensor([1, 2, 3, 4]))
 
@@ -310,7 +316,7 @@ def test_a_fault_of_our_own_is_a_500(running, capfd):
     def fail(_array):
         raise KeyError("a mistake")
 
-    running.service.open(FakeSession(fail))
+    running.opens(FakeSession(fail))
 
     status, answer = running.infer(tensor([1, 2, 3, 4]))
 
@@ -320,7 +326,7 @@ def test_a_fault_of_our_own_is_a_500(running, capfd):
 
 def test_an_output_that_json_cannot_carry_is_a_500(running):
     """NaN is told as an error, not sent as broken JSON."""
-    running.service.open(FakeSession(lambda a: a * np.nan))
+    running.opens(FakeSession(lambda a: a * np.nan))
 
     status, answer = running.infer(tensor([1, 2, 3, 4]))
 
@@ -338,7 +344,7 @@ def test_one_inference_runs_at_a_time(running):
         inside.pop()
         return array
 
-    running.service.open(FakeSession(count))
+    running.opens(FakeSession(count))
 
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda i: running.infer(tensor([i, 0, 0, 0])), range(40)))
@@ -349,7 +355,7 @@ def test_one_inference_runs_at_a_time(running):
 
 def test_connections_are_kept_open(running):
     """A client may send many requests over one connection."""
-    running.service.open(FakeSession())
+    running.opens(FakeSession())
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(PATIENCE_SECONDS)
         client.connect(str(running.path))
@@ -379,31 +385,6 @@ def test_too_many_connections_are_closed(running):
     assert served == b"HTTP/1.1 200"
 
 
-def test_draining_answers_the_request_in_flight(running):
-    """Told to stop in the middle of an inference, the server answers it, and refuses the next one."""
-    release = threading.Event()
-
-    def wait(array):
-        release.wait(PATIENCE_SECONDS)
-        return array
-
-    running.service.open(FakeSession(wait))
-    with ThreadPoolExecutor(2) as pool:
-        answer = pool.submit(running.infer, tensor([1, 2, 3, 4]))
-        until(lambda: running.service._since, "an inference under way")
-        drained = pool.submit(running.service.drain, PATIENCE_SECONDS)
-        until(lambda: not running.service.ready, "draining")
-        refused = running.infer(tensor([1, 2, 3, 4]))
-        early = drained.done()
-        release.set()
-
-        assert answer.result(PATIENCE_SECONDS)[0] == 200
-        drained.result(PATIENCE_SECONDS)
-
-    assert not early
-    assert refused[0] == 503
-
-
 def test_an_overdue_inference_makes_the_server_not_live(tmp_path):
     """Beyond the limit of one inference both health checks say 503; when it ends they recover."""
     release = threading.Event()
@@ -413,7 +394,7 @@ def test_an_overdue_inference_makes_the_server_not_live(tmp_path):
         release.wait(PATIENCE_SECONDS)
         return array
 
-    running.service.open(FakeSession(wait))
+    running.opens(FakeSession(wait))
     try:
         with ThreadPoolExecutor(1) as pool:
             answer = pool.submit(running.infer, tensor([1, 2, 3, 4]))
@@ -518,7 +499,7 @@ def test_errors_of_inference_keep_their_cause(running):
         raise ZeroDivisionError("kernel")
 
     with pytest.raises(InferenceError) as caught:
-        running.service.run(FakeSession(fail), {"a": np.zeros((1, 4), np.float32)})
+        running.service.load(FakeSession(fail)).run({"a": np.zeros((1, 4), np.float32)})
 
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
 

@@ -1,0 +1,129 @@
+"""A model's runners taking over from one another while clients keep asking: real processes, real sockets."""
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from edgepick_agent.adapters.clock import SystemClock
+from edgepick_agent.adapters.runner_process import Launcher
+from edgepick_agent.adapters.socket_name import SocketNames
+from edgepick_agent.client import Client
+from edgepick_agent.core.runner_spec import RunnerMode, RunnerSpec, RunnerState
+from edgepick_agent.loop.runners import Runners
+
+NAME = "run/model.sock"
+PATIENCE_SECONDS = 120.0
+
+
+@dataclass
+class Tally:
+    """What the clients saw."""
+
+    answered: int = 0
+    wrong: int = 0
+    failed: list[str] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def note(self, *, right: bool) -> None:
+        with self.lock:
+            self.answered += 1
+            self.wrong += not right
+
+    def fail(self, error: Exception) -> None:
+        with self.lock:
+            self.failed.append(f"{type(error).__name__}: {error}")
+
+
+class Swapping:
+    """Runners of one model, the newest of which has the socket's name and the port."""
+
+    def __init__(self, folder: Path, spec: RunnerSpec) -> None:
+        self._folder, self._spec = folder, spec
+        (folder / "run").mkdir()
+        self._clock = SystemClock()
+        self._runners = Runners(Launcher(None, folder / "work", self._clock), SocketNames(folder))
+        self._key = ""
+        self.swaps = 0
+
+    @property
+    def path(self) -> Path:
+        return self._folder / NAME
+
+    def swap(self) -> None:
+        """Start another runner, wait until it is ready, lead clients to it, and let the old one retire."""
+        self.swaps += 1
+        key, target = f"serve/{self.swaps}", f"run/{self.swaps}.sock"
+        spec = replace(self._spec, socket_path=str(self._folder / target), version=str(self.swaps))
+        assert self._runners.start(key, spec, RunnerMode.SERVE) is None
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not self._is_ready(key):
+            assert time.monotonic() < deadline, "a runner never became ready"
+            time.sleep(0.02)
+        self._runners.front(key, NAME, target)
+        self._runners.retire(self._key, time.monotonic() + PATIENCE_SECONDS)
+        self._key = key
+
+    def _is_ready(self, key: str) -> bool:
+        seen = {each.key: each.observation for each in self._runners.look(time.monotonic())}
+        assert seen[key].state is not RunnerState.EXITED, seen[key].detail
+        return seen[key].state is RunnerState.READY
+
+    def close(self) -> None:
+        self._runners.stop_all()
+
+
+def ask_while_swapping(
+    swapping: Swapping, feed: np.ndarray, expected: np.ndarray, *, requests: int, clients: int, swaps: int
+) -> Tally:
+    """Have clients ask until ``requests`` are answered and ``swaps`` are done; return what they saw.
+
+    Every second client keeps its connection, every other one makes a new one for each request.
+    """
+    tally, swapped = Tally(), threading.Event()
+
+    def is_enough() -> bool:
+        return tally.answered >= requests and swapped.is_set()
+
+    with ThreadPoolExecutor(clients) as pool:
+        work = [
+            pool.submit(_ask, swapping.path, feed, expected, tally, is_enough, keeps=number % 2 == 0)
+            for number in range(clients)
+        ]
+        for number in range(swaps):
+            share = requests * (number + 1) // (swaps + 1)
+            _wait(lambda share=share: tally.answered >= share, work)
+            swapping.swap()
+        swapped.set()
+        for one in work:
+            one.result(PATIENCE_SECONDS)
+    return tally
+
+
+def _ask(
+    path: Path, feed: np.ndarray, expected: np.ndarray, tally: Tally, is_enough: Callable[[], bool], *, keeps: bool
+) -> None:
+    client = Client("digits", path=path)
+    while not is_enough():
+        try:
+            found = next(iter(client.infer({"image": feed}).values()))
+            tally.note(right=np.allclose(found, expected, atol=1e-5))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the request was lost
+            tally.fail(error)
+            if len(tally.failed) > 100:
+                return
+        if not keeps:
+            client.close()
+    client.close()
+
+
+def _wait(condition: Callable[[], bool], work: "list[Future[None]]") -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "the clients came to a standstill"
+        assert not all(one.done() for one in work), "the clients gave up"
+        time.sleep(0.01)
