@@ -27,6 +27,10 @@ FIXED = frozenset({ATEN.softmax.int, ATEN.log_softmax.int, ATEN.sigmoid.default,
 """Integer kernels prescribe the scale of their output."""
 
 
+POOLS = frozenset({ATEN.avg_pool2d.default, ATEN.adaptive_avg_pool2d.default})
+"""Integer kernels average on their input's grid; except over the whole map, which is a mean with a grid of its own."""
+
+
 class FakeQuantized(nn.Module):
     """A flat graph that rounds as integer kernels do.
 
@@ -84,9 +88,11 @@ class FakeQuantized(nn.Module):
 
     def _round_activations(self, *, learned: bool) -> None:
         for node in [each for each in self.rounding.graph.nodes if is_point(each)]:
-            name = f"round_{node.name}"
-            self.rounding.add_submodule(name, FakeActivation(learned=learned))
-            self.points[node.name] = name
+            name = grid_of_input(node) if keeps_grid(node) else ""
+            if not name:
+                name = f"round_{node.name}"
+                self.rounding.add_submodule(name, FakeActivation(learned=learned))
+                self.points[node.name] = name
             with self.rounding.graph.inserting_after(node):
                 added = self.rounding.graph.call_module(name, (node,))
             node.replace_all_uses_with(added, delete_user_cb=lambda user, added=added: user is not added)
@@ -115,3 +121,17 @@ def is_point(node: fx.Node) -> bool:
         return False
     followers = list(node.users)
     return not (len(followers) == 1 and followers[0].target in RECTIFIERS)
+
+
+def keeps_grid(node: fx.Node) -> bool:
+    """Return whether a kernel rounds this node's value to its input's grid."""
+    whole_map = node.target is ATEN.adaptive_avg_pool2d.default and list(node.args[1]) == [1, 1]
+    return node.target in POOLS and not whole_map
+
+
+def grid_of_input(node: fx.Node) -> str:
+    """Return the name of the rounding that this node's input went through; "" if there is none."""
+    source = node.args[0]
+    while isinstance(source, fx.Node) and source.target in PASSED_ON:
+        source = source.args[0]
+    return str(source.target) if isinstance(source, fx.Node) and source.op == "call_module" else ""

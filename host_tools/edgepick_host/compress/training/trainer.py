@@ -290,6 +290,7 @@ class _Run:
     def _finish(self, mean: float) -> Progress:
         if self.best is not None:
             self.module.load_state_dict(self.best[1])
+        self.module.zero_grad(set_to_none=True)
         self.module.eval()
         return Progress(steps=self.step, loss=mean, accuracy=accuracy(self.module, self.context.held_out))
 
