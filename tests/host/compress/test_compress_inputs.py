@@ -12,6 +12,7 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 from click.testing import CliRunner
 
+from edgepick_host.app import compression
 from edgepick_host.cli.compress import compress
 from edgepick_host.compress import pipeline, tflite_file, tflite_guard
 from edgepick_host.compress.source import load_source
