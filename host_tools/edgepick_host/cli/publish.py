@@ -20,6 +20,7 @@ from edgepick_host.service.publisher import Activation, Publication
 @click.option("--version", "version", metavar="LABEL", help="A label for people. [derived from the content]")
 @click.option("--profile", "profiles", metavar="NAME", multiple=True, help="Only for this kind of device; repeatable.")
 @click.option("--variant", "variants", metavar="NAME", multiple=True, help="Only this variant; repeatable.")
+@click.option("--all", "everything", is_flag=True, help="Every variant, not only those on a profile's Pareto front.")
 @click.option(
     "--activate",
     metavar="auto|none|VARIANT",
@@ -50,6 +51,7 @@ def publish(
     version: str | None,
     profiles: tuple[str, ...],
     variants: tuple[str, ...],
+    everything: bool,
     activate: str,
     measure: bool,
     epoch: int | None,
@@ -64,7 +66,8 @@ def publish(
 ) -> None:
     """Sign the variants in DIR, publish them, and tell the devices.
 
-    DIR is what `edgepick compress --out` wrote. Everything is retained by the broker: this host may
+    DIR is what `edgepick compress --out` wrote. Of its variants, those go out that no other one beats
+    in every respect; devices measure each of them. Everything is retained by the broker: this host may
     be off when a device comes up. Publishing again publishes nothing twice.
     """
     settings = options.settings_of(context, **places)
@@ -74,6 +77,7 @@ def publish(
         version=version,
         profiles=profiles,
         variants=variants,
+        everything=everything,
         plain=plain,
     )
     _confirm(activate, asked=not (yes or dry_run or as_json))

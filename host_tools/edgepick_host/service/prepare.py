@@ -93,7 +93,8 @@ class Selection:
         security_epoch: Epoch of the manifests.
         version: Label for people; ``None`` derives one from the content.
         profiles: Only for these; empty for all that the variants were made for.
-        variants: Only these; empty for all.
+        variants: Only these; empty for those on the Pareto front of one of the profiles.
+        everything: Publish also what another variant beats in every respect.
         chunk_size: Bytes per chunk.
         plain: Files as they are only, without encoded forms.
     """
@@ -103,6 +104,7 @@ class Selection:
     version: str | None = None
     profiles: tuple[str, ...] = ()
     variants: tuple[str, ...] = ()
+    everything: bool = False
     chunk_size: int = limits.CHUNK_BYTES
     plain: bool = False
 
@@ -162,7 +164,7 @@ def prepare(
     """
     variants = read_variants(folder)
     profiles = _chosen("profile", selection.profiles, variants.profiles, folder)
-    chosen = _chosen("variant", selection.variants, [v.name for v in variants.variants], folder)
+    chosen = _chosen_variants(selection, variants, profiles, folder)
     best_first = [v for v in ranked(variants) if v.name in chosen and set(v.profiles) & set(profiles)]
     if not best_first:
         raise InputFileError(
@@ -303,6 +305,16 @@ def _check_digest(model: SourceFile, variant: Variant) -> None:
             f"{model.path}: SHA-256 is {model.chunked.entry.sha256[:16]}…, {VARIANTS_FILE} says {variant.sha256[:16]}…",
             hint="The file was changed after `edgepick compress` wrote it; compress again.",
         )
+
+
+def _chosen_variants(
+    selection: Selection, variants: VariantSet, profiles: Sequence[str], folder: Path
+) -> tuple[str, ...]:
+    """Return the names to publish: devices measure each of them, so what cannot win stays at home."""
+    every = [v.name for v in variants.variants]
+    front = tuple(v.name for v in variants.variants if set(v.pareto) & set(profiles))
+    asked = _chosen("variant", selection.variants, every, folder)
+    return front if front and not selection.variants and not selection.everything else asked
 
 
 def _chosen(what: str, asked: Sequence[str], available: Sequence[str], folder: Path) -> tuple[str, ...]:

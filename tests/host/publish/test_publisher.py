@@ -13,7 +13,7 @@ from edgepick_host.service.targets import Targets
 from edgepick_profiles.load import load_profile
 from edgepick_wire.manifest import RuntimeChoice, RuntimeName
 from fakes.host_broker import MemoryBroker
-from fakes.host_site import FLEET, blob
+from fakes.host_site import FLEET, blob, variant, write_variants
 from fakes.store import MemoryStore
 
 PLACE = "broker:1883"
@@ -59,6 +59,29 @@ def test_order_of_publication(site, variants):
     levels = [topic.split("/")[3] for topic, _ in press.broker.published]
     assert levels == sorted(levels, key=["c", "m", "root", "p"].index)
     assert len(set(press.sent("c"))) == len(press.sent("c"))
+
+
+@pytest.mark.parametrize(
+    ("selection", "published"),
+    [
+        ({}, {"small"}),
+        ({"everything": True}, {"small", "beaten"}),
+        ({"variants": ("beaten",)}, {"beaten"}),
+        ({"profiles": ("raspberry-pi-5",)}, {"small"}),
+    ],
+)
+def test_what_another_variant_beats_stays_at_home(site, tmp_path, selection, published):
+    """Without a word, the variants on a Pareto front are published; all or a beaten one only when asked for."""
+    both = ("raspberry-pi-4", "raspberry-pi-5")
+    made = [
+        (variant("small", b"s" * 100, profiles=both, pareto=both), b"s" * 100),
+        (variant("beaten", b"b" * 200, profiles=both), b"b" * 200),
+    ]
+    folder = write_variants(tmp_path / "v", made)
+
+    prepared = Press(site).prepare(folder, **selection)
+
+    assert {release.manifest.variant for release in prepared.releases} == published
 
 
 def test_interrupted_publication_goes_on(site, variants):
