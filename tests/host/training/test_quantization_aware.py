@@ -1,5 +1,7 @@
 """Quantization-aware training: grids as integer files have them, and ranges that arrive in the file."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -193,3 +195,26 @@ def test_parameters_outside_of_the_allowed_are_refused(parameters, context):
     """A misspelt parameter names what is allowed."""
     with pytest.raises(CompressionError, match="parameter"):
         train_qat.build()(context.task.module, parameters, context)
+
+
+def test_pruned_weights_stay_pruned(context):
+    """What is exactly zero before is zero after, so that pruning and integers compose."""
+    pruned = copy.deepcopy(context.task.module)
+    mask = torch.rand_like(pruned.blocks[0].conv.weight) > 0.5
+    pruned.blocks[0].conv.weight.data.mul_(mask)
+
+    trained = train_qat.build()(pruned, {"epochs": "1"}, context)
+
+    after = trained.get_parameter("graph_module.blocks.0.conv.weight")
+    assert bool((after[~mask] == 0).all())
+    assert bool((after[mask] != 0).any())
+
+
+def test_filters_of_one_channel_keep_eight_bits(task):
+    """No integer kernel takes depthwise weights in four; the others are on the grid of four."""
+    fake = FakeQuantized(lower(task.module, task.probe), bits=4, per_channel=False, learned=True)
+
+    limits = {name: fake.rounding.get_submodule(grid).limit for name, grid in fake.weights.items()}
+
+    assert limits["stem.weight"] == 127
+    assert limits["head.weight"] == limits["blocks.0.conv.weight"] == 7

@@ -10,7 +10,7 @@ from edgepick_host.compress.training.graph import lower
 from edgepick_host.compress.training.parameters import whole_number
 from edgepick_host.compress.training.qat import FakeQuantized
 from edgepick_host.compress.training.step import TrainingContext, TrainingPass
-from edgepick_host.compress.training.trainer import Batch, Plan, answers, fit, logits
+from edgepick_host.compress.training.trainer import Batch, Hooks, Plan, answers, fit, logits, zeros_kept
 
 EPOCHS = 20
 RATE = 0.02
@@ -53,5 +53,6 @@ def _train_qat(module: nn.Module, parameters: Mapping[str, str], context: Traini
         weight_decay=0.0,
         keep_best=True,
     )
-    fit(fake.rounding, context, plan, loss=loss, title="quantization-aware training")
+    hooks = Hooks(after_step=zeros_kept(fake.rounding))
+    fit(fake.rounding, context, plan, loss=loss, hooks=hooks, title="quantization-aware training")
     return fake.trained()

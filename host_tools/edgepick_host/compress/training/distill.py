@@ -15,7 +15,7 @@ from edgepick_host.compress.training import distill_losses as losses
 from edgepick_host.compress.training.features import LAST, Tap, embedding, maps, recorded
 from edgepick_host.compress.training.samples import Samples
 from edgepick_host.compress.training.step import TrainingContext
-from edgepick_host.compress.training.trainer import Batch, Hooks, Loss, Plan, answers, fit, logits
+from edgepick_host.compress.training.trainer import Batch, Hooks, Loss, Plan, answers, fit, logits, zeros_kept
 from edgepick_host.errors import CompressionError
 
 NOISE_SHARE = 0.05
@@ -114,7 +114,8 @@ def inside(kind: str) -> Method:
             beta=lesson.beta,
         )
         trained = [parameter for each in adapters.values() for parameter in each.parameters()]
-        fit(student, context, lesson.plan, loss=loss, hooks=Hooks(parameters=trained), title=f"distillation, {kind}")
+        hooks = Hooks(after_step=zeros_kept(student), parameters=trained)
+        fit(student, context, lesson.plan, loss=loss, hooks=hooks, title=f"distillation, {kind}")
         return student
 
     return method
@@ -190,7 +191,10 @@ def noisy_student(
     for round_ in range(lesson.rounds):
         student.load_state_dict(start)
         loss = _noisy_loss(current, context, lesson, NOISE_SHARE * deviation)
-        fit(student, context, lesson.plan, loss=loss, data=data, title=f"noisy student, round {round_ + 1}")
+        hooks = Hooks(after_step=zeros_kept(student))
+        fit(
+            student, context, lesson.plan, loss=loss, hooks=hooks, data=data, title=f"noisy student, round {round_ + 1}"
+        )
         current = [copy.deepcopy(student)]
     return student
 
@@ -228,7 +232,7 @@ def born_again(
 
 
 def _fit(student: nn.Module, loss: Loss, context: TrainingContext, lesson: Lesson, title: str) -> None:
-    fit(student, context, lesson.plan, loss=loss, title=title)
+    fit(student, context, lesson.plan, loss=loss, hooks=Hooks(after_step=zeros_kept(student)), title=title)
 
 
 METHODS: dict[str, Method] = {

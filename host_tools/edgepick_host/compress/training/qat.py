@@ -27,6 +27,7 @@ FIXED = frozenset({ATEN.softmax.int, ATEN.log_softmax.int, ATEN.sigmoid.default,
 """Integer kernels prescribe the scale of their output."""
 
 
+WIDE = 8
 POOLS = frozenset({ATEN.avg_pool2d.default, ATEN.adaptive_avg_pool2d.default})
 """Integer kernels average on their input's grid; except over the whole map, which is a mean with a grid of its own."""
 
@@ -104,11 +105,17 @@ class FakeQuantized(nn.Module):
                 continue
             target = str(node.args[1].target)
             name = f"grid_{target.replace('.', '_')}"
-            self.rounding.add_submodule(name, FakeWeight(weight, bits=bits, per_channel=per_channel, learned=learned))
+            own = WIDE if bits < WIDE and is_depthwise(weight) else bits
+            self.rounding.add_submodule(name, FakeWeight(weight, bits=own, per_channel=per_channel, learned=learned))
             self.weights[target] = name
             with self.rounding.graph.inserting_before(node):
                 added = self.rounding.graph.call_module(name, (node.args[1],))
             node.args = (node.args[0], added, *node.args[2:])
+
+
+def is_depthwise(weight: Tensor) -> bool:
+    """Return whether each filter sees one channel: no integer kernel takes such weights in fewer than 8 bits."""
+    return weight.ndim > 2 and weight.shape[1] == 1
 
 
 def is_point(node: fx.Node) -> bool:

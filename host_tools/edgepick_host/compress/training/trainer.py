@@ -193,6 +193,19 @@ def score(module: nn.Module, context: TrainingContext) -> float:
     return accuracy(module, context.held_out) if found is None else found
 
 
+def zeros_kept(module: nn.Module) -> Callable[[int], None]:
+    """Return an ``after_step`` that keeps every weight at zero that is exactly zero now: pruned ones stay pruned."""
+    masks = [(each, each.detach() != 0) for each in module.parameters() if each.ndim > 1]
+    pruned = [(each, mask) for each, mask in masks if not bool(mask.all())]
+
+    def keep(_step: int) -> None:
+        with torch.no_grad():
+            for each, mask in pruned:
+                each.mul_(mask)
+
+    return keep
+
+
 @contextlib.contextmanager
 def single_thread() -> Iterator[None]:
     """Let torch compute in one thread while the block runs: sums come in one order."""
