@@ -136,6 +136,8 @@ class Laboratory:
             "training": plain(job.training),
             "formats": plain(job.formats),
             "task": self._digest("task"),
+            # The weights that model() loads from elsewhere show in the float model's file.
+            "sources": [self._digest(each.value) for each in self.material.sources],
             "calibration": self._digest("calibration"),
             "seed": self.material.seed,
             "max_accuracy_drop": self.material.max_accuracy_drop,

@@ -115,7 +115,7 @@ class FakeQuantized(nn.Module):
 
 def is_depthwise(weight: Tensor) -> bool:
     """Return whether each filter sees one channel: no integer kernel takes such weights in fewer than 8 bits."""
-    return weight.ndim > 2 and weight.shape[1] == 1
+    return bool(weight.ndim > 2 and weight.shape[1] == 1)
 
 
 def is_point(node: fx.Node) -> bool:
