@@ -36,6 +36,7 @@ PASSES = {
     "tflite_float16": "edgepick_host.compress.passes.tflite_float16:build",
     "tflite_cleanup": "edgepick_host.compress.passes.tflite_cleanup:build",
     "tflite_cluster": "edgepick_host.compress.passes.tflite_cluster:build",
+    "tflite_equalize": "edgepick_host.compress.passes.tflite_equalize:build",
     "tflite_low_rank": "edgepick_host.compress.passes.tflite_low_rank:build",
     "tflite_prune": "edgepick_host.compress.passes.tflite_prune:build",
     "tflite_static_int8": "edgepick_host.compress.passes.tflite_static_int8:build",
@@ -52,6 +53,8 @@ PASSES = {
 
 TRAINING_PASSES: dict[str, str] = {
     "train_distill": "edgepick_host.compress.passes.train_distill:build",
+    "train_prune": "edgepick_host.compress.passes.train_prune:build",
+    "train_prune_channels": "edgepick_host.compress.passes.train_prune_channels:build",
     "train_qat": "edgepick_host.compress.passes.train_qat:build",
 }
 """Name of a training pass in a recipe -> ``() -> TrainingPass``."""
