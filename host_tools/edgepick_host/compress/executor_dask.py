@@ -49,7 +49,7 @@ class DaskExecutor:
         left = None if deadline is None else max(0.001, deadline - time.monotonic())
         try:
             with suppress(ClusterTimeoutError):
-                for future in as_completed(futures, timeout=left):
+                for future in as_completed(futures, loop=self._client.loop, timeout=left):
                     yield positions[future.key], _result(future)
         finally:
             self._client.cancel([future for future in futures if not future.done()])

@@ -145,6 +145,7 @@ def _search(name: str, bench: Bench, laboratory: Laboratory, means: Means, say: 
             passes=means.passes,
             training=means.training if request.task else frozenset(),
             cleans=_cleaned_formats(bench, laboratory, means),
+            tolerance=bench.limit,
         )
         rounds = _rounds(space, trials, say)
     else:

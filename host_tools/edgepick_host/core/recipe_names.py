@@ -10,8 +10,8 @@ training, first        ``channels50`` ``sparse80`` ``factored95`` ``shared32`` `
 before                 ``clean`` ``eq`` ``low_rank95`` ``cluster16`` ``prune50`` ``prune2of4``
 base                   ``float32`` ``float16`` ``dynamic_wi8_afp32`` ``weight_only_wi8`` ``weight_only_wi4``
                        ``static_wi8_ai8`` ``static_wi8_ai8_float_io`` ``static_wi8_ai16`` ``static_wi4_ai8``
-after a static base    ``moving_average`` ``percentile`` ``entropy`` ``mse`` ``bias`` ``adaptive`` ``per_tensor``
-                       ``keep3``
+after a static base    ``moving_average`` ``percentile`` ``entropy`` ``mse`` ``auto`` ``bias`` ``adaptive``
+                       ``per_tensor`` ``keep3``
 =====================  =================================================================================
 """
 
@@ -32,7 +32,7 @@ KEEP = "keep"
 RECIPE_GRAMMAR = (
     "Bases: float32, float16, dynamic_wi8_afp32, weight_only_wi8, weight_only_wi4, static_wi8_ai8, "
     "static_wi8_ai8_float_io, static_wi8_ai16, static_wi4_ai8. Before one: clean, eq, low_rank95, cluster16, prune50, "
-    "prune2of4; after a static one: moving_average, percentile, entropy, mse, bias, adaptive, per_tensor, keep3; "
+    "prune2of4; after a static one: moving_average, percentile, entropy, mse, auto, bias, adaptive, per_tensor, keep3; "
     "joined by dots."
 )
 """For a person who wrote a name that is none."""
@@ -57,7 +57,7 @@ _BEFORE: tuple[tuple[str, str, Mapping[str, str]], ...] = (
     (r"prune2of4", "prune", {"pattern": "2:4"}),
 )
 _AFTER: tuple[tuple[str, Mapping[str, str]], ...] = (
-    (r"(moving_average|percentile|entropy|mse)", {"calibration": "{}"}),
+    (r"(moving_average|percentile|entropy|mse|auto)", {"calibration": "{}"}),
     (r"bias", {"bias_correction": "on"}),
     (r"adaptive", {"rounding": "adaptive"}),
     (r"per_tensor", {"weights": "per_tensor", "dense": "per_tensor"}),

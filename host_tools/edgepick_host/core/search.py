@@ -36,6 +36,10 @@ REFINEMENTS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
 )
 """(before, after) of plain int8, by expected gain: measured on MLPerf Tiny ResNet8 and the demo model."""
 
+COSTLY = ((), ("auto", "adaptive", "bias"))
+"""Means, rounding and bias chosen together by what they do to answers: minutes instead of seconds, so it is tried only
+where the cheap refinements use up more than half of the tolerance."""
+
 LADDERS: tuple[tuple[str, ...], ...] = (
     ("cluster32", "cluster16"),
     ("low_rank95", "low_rank90"),
@@ -90,6 +94,7 @@ class Space:
         passes: File passes that exist here.
         training: Training passes that exist and may be used; empty without a task file.
         cleans: Formats in which the clean-up makes the graph smaller.
+        tolerance: Largest loss, in share.
     """
 
     models: Mapping[ModelFormat, ModelFacts]
@@ -97,6 +102,7 @@ class Space:
     passes: frozenset[str]
     training: frozenset[str] = frozenset()
     cleans: frozenset[ModelFormat] = frozenset()
+    tolerance: float = 0.01
 
 
 Findings = Mapping[str, Finding]
@@ -147,7 +153,16 @@ class _Line:
         tried = [plain, *self._refined()]
         yield from tried[1:]
         if all(variant_name(recipe) in self.found for recipe in tried):
-            yield from self._after_refinement(tried)
+            costly = self._costly(tried)
+            yield from costly
+            if all(variant_name(recipe) in self.found for recipe in costly):
+                yield from self._after_refinement([*tried, *costly])
+
+    def _costly(self, tried: Sequence[Recipe]) -> tuple[Recipe, ...]:
+        if min(self._rank(recipe)[0] for recipe in tried) <= self.space.tolerance / 2:
+            return ()
+        before, after = COSTLY
+        return tuple(self._if_allowed(self._cleaned(before), STATIC, after))
 
     def _refined(self) -> Iterator[Recipe]:
         for before, after in REFINEMENTS:
