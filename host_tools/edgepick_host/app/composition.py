@@ -52,7 +52,11 @@ PASSES = {
 """Name of a pass in a recipe -> ``() -> Pass``."""
 
 TRAINING_PASSES: dict[str, str] = {
+    "train_cluster": "edgepick_host.compress.passes.train_cluster:build",
     "train_distill": "edgepick_host.compress.passes.train_distill:build",
+    "train_embedding": "edgepick_host.compress.passes.train_embedding:build",
+    "train_low_rank": "edgepick_host.compress.passes.train_low_rank:build",
+    "train_pca": "edgepick_host.compress.passes.train_pca:build",
     "train_prune": "edgepick_host.compress.passes.train_prune:build",
     "train_prune_channels": "edgepick_host.compress.passes.train_prune_channels:build",
     "train_qat": "edgepick_host.compress.passes.train_qat:build",

@@ -9,13 +9,14 @@ from torch import nn
 from edgepick_host.compress.step import parameter
 from edgepick_host.compress.training.channels import IMPORTANCES, SIMD_WIDTH, Cut, Shrinker, cost
 from edgepick_host.compress.training.parameters import real_number, whole_number
-from edgepick_host.compress.training.recovery import recovery_loss
+from edgepick_host.compress.training.recovery import normalized, recovery_loss
 from edgepick_host.compress.training.step import TrainingContext, TrainingPass
 from edgepick_host.compress.training.trainer import Plan, fit
 from edgepick_host.errors import CompressionError
 
 RATE = 0.05
 """Of each weight tensor's root mean square."""
+STATISTICS_SAMPLES = 256
 LAST_SHARE = 0.5
 """Of the epochs, for the training after the last step."""
 
@@ -37,7 +38,7 @@ def _train_prune_channels(module: nn.Module, parameters: Mapping[str, str], cont
     plan = Plan(epochs=max(1, int(epochs * (1 - LAST_SHARE) / cut.steps)), rate=rate, relative_rate=True)
     last = replace(plan, epochs=max(1, int(epochs * LAST_SHARE)), keep_best=True)
     loss = recovery_loss(copy.deepcopy(module), context)
-    small = copy.deepcopy(module)
+    small = normalized(module, context.data.x[:STATISTICS_SAMPLES])
     before = cost(module, context.task.probe)
     shrinker = Shrinker(small, context.task.probe, cut)
     for step in range(cut.steps):
