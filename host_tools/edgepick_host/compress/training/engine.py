@@ -8,7 +8,6 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from importlib import metadata
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -135,21 +134,3 @@ def _version(name: str) -> str:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return "not installed"
-
-
-def save_module(module: nn.Module, path: Path) -> None:
-    """Write a trained module, architecture and all, for :func:`load_module` on this machine.
-
-    The file is a pickle of ours: it belongs into a cache of one's own, and is never read from elsewhere.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".part")
-    with temporary.open("wb") as file:
-        torch.save(module, file)
-    temporary.replace(path)
-
-
-def load_module(path: Path) -> nn.Module:
-    """Return a module that :func:`save_module` wrote; its task file must have been loaded before in this process."""
-    module: nn.Module = torch.load(path, weights_only=False)
-    return module.eval()
