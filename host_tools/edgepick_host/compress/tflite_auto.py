@@ -25,7 +25,7 @@ from edgepick_host.core.model_facts import OperatorFacts
 AUTO = "auto"
 NEAREST, ADAPTIVE = "nearest", "adaptive"
 
-LEAST_SAMPLES = 16
+LEAST_SAMPLES = 32
 """With fewer, nothing is fitted: half of them would say nothing about the other half."""
 MOST_MODELS, FEWEST_MODELS = 400, 40
 """Models that the search for ranges judges."""

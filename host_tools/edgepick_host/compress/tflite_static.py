@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
-from edgepick_host.compress import tflite_guard, tflite_ranges
+from edgepick_host.compress import tflite_file, tflite_guard, tflite_ranges
 from edgepick_host.compress.observers import Method
 from edgepick_host.compress.step import Range, StepContext
 from edgepick_host.compress.tflite_guard import StaticOptions
+from edgepick_host.errors import CompressionError
 
 
 class StaticQuantizer:
@@ -16,9 +18,13 @@ class StaticQuantizer:
         model: The float file's bytes.
         options: What the result looks like.
         context: Samples and learned ranges.
+
+    Raises:
+        CompressionError: A layer that is to stay float does not exist.
     """
 
     def __init__(self, model: bytes, options: StaticOptions, context: StepContext) -> None:
+        _check_kept(model, options.keep_float)
         self._model, self._options = model, options
         self._bits = tflite_guard.ACTIVATION_BITS[options.activations]
         self._seen = tflite_ranges.observed(model, context)
@@ -47,3 +53,10 @@ class StaticQuantizer:
             return result
         again = tflite_guard.static_recipe(replace(self._options, per_tensor=affected))
         return tflite_guard.quantize(self._model, again, filled)
+
+
+def _check_kept(model: bytes, kept: tuple[str, ...]) -> None:
+    tensors = tflite_file.read(model, Path("model.tflite")).subgraphs[0].tensors
+    unknown = sorted(set(kept) - {tflite_file.tensor_name(tensor) for tensor in tensors})
+    if unknown:
+        raise CompressionError(f"no layer computes {unknown[0]!r}, which was to stay in float")
