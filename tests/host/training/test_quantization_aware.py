@@ -7,12 +7,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from edgepick_host.compress.dataset import Dataset
 from edgepick_host.compress.passes import train_qat
 from edgepick_host.compress.source import describe
 from edgepick_host.compress.step import StepContext
 from edgepick_host.compress.training.engine import export_trained, train
+from edgepick_host.compress.training.export import export_module
 from edgepick_host.compress.training.fake_quant import FakeActivation, FakeWeight, rounded
 from edgepick_host.compress.training.graph import lower
 from edgepick_host.compress.training.matching import match_ranges, same_values
@@ -218,3 +220,46 @@ def test_filters_of_one_channel_keep_eight_bits(task):
 
     assert limits["stem.weight"] == 127
     assert limits["head.weight"] == limits["blocks.0.conv.weight"] == 7
+
+
+class Mobile(nn.Module):
+    """What edge networks are made of: depthwise filters, clipped and smooth rectifiers, pools, branches, gates."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU6())
+        self.depth = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.BatchNorm2d(8), nn.Hardswish())
+        self.branch, self.gate = nn.Conv2d(8, 8, 1), nn.Conv2d(16, 16, 1)
+        self.head = nn.Linear(16, 5)
+
+    def forward(self, x):
+        x = torch.max_pool2d(self.depth(self.stem(x)) + 0.5, 2)
+        x = torch.cat([x, nn.functional.silu(self.branch(x))], 1)
+        x = x * torch.sigmoid(self.gate(x.mean((2, 3), keepdim=True)))
+        return torch.softmax(self.head(x.mean((2, 3))), dim=1)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_ranges_find_their_tensors_in_networks_of_other_makes(channels_last):
+    """Every activation that is written has its range, whatever the exporter made of the operators."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module, x = Mobile().eval(), torch.randn(4, 3, 16, 16)
+    fake = FakeQuantized(lower(module, x), bits=8, per_channel=True, learned=True)
+    fake.observe(x)
+    trained = fake.trained()
+
+    data = export_module(trained, ModelFormat.ONNX, x, channels_last=channels_last)
+    found = match_ranges(trained, data, ModelFormat.ONNX, x, channels_last=channels_last)
+
+    assert set(found.values()) == set(trained.ranges.values())
+
+
+def test_a_file_without_most_of_the_tensors_is_refused(trained, task):
+    """Ranges are not dropped in silence where the file is another network's."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(9)
+        other = export_module(task.student(seed=9), ModelFormat.ONNX, task.probe, channels_last=True)
+
+    with pytest.raises(CompressionError, match="no tensor for the learned ranges"):
+        match_ranges(trained, other, ModelFormat.ONNX, task.probe, channels_last=True)

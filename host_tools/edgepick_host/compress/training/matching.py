@@ -23,6 +23,9 @@ from edgepick_wire.manifest import ModelFormat
 MAX_DIFFERENCE_SHARE = 1e-4
 """Of a tensor's largest value: what the order of a sum changes in float32 is less, another layer's values are more."""
 
+MAX_UNMATCHED_SHARE = 0.25
+"""Of the learned ranges: an exporter may fuse some activations away, and no kernel writes those; most must be there."""
+
 FloatArray = npt.NDArray[np.float32]
 
 
@@ -39,7 +42,7 @@ def match_ranges(
         channels_last: The file takes ``[1, H, W, C]``.
 
     Raises:
-        CompressionError: A learned range belongs to no tensor of the file.
+        CompressionError: Too many learned ranges belong to no tensor of the file.
     """
     if not isinstance(module, RangedModule):
         return {}
@@ -60,7 +63,7 @@ def _matched(
                 found[tensor] = limits
                 unmatched.discard(point)
                 break
-    if unmatched:
+    if len(unmatched) > MAX_UNMATCHED_SHARE * len(ranges):
         raise CompressionError(
             f"the file holds no tensor for the learned ranges of {', '.join(sorted(unmatched))}; it is not used"
         )
