@@ -162,7 +162,7 @@ class Profile:
         runtimes: Ways to run a model, preferred first, with accelerators in order of preference.
         sensors: Power sensors to try, in order ("hwmon-ina3221", "powercap-rapl", ...).
         throttling: Where throttling can be read ("vcgencmd", "thermal-zones", "cooling-devices").
-        recipes: Names of candidate recipes, cheap ones first.
+        recipes: Recipes that are tried first, in this order; a search goes on with whatever else the rules allow.
         gateway: Models run on a gateway's interpreter on behalf of the device (microcontrollers).
         watts: Typical active power, only for labelled estimates.
     """

@@ -23,7 +23,6 @@ from edgepick_profiles.load import load_profile
 from edgepick_wire.manifest import ModelFormat
 
 MOST_SECONDS = 30 * 24 * 3600.0
-CORESETS = ("stratified", "kmeans", "kcenter")
 
 _FILE = click.Path(path_type=Path)
 
@@ -151,12 +150,6 @@ def recipe_names(context: click.Context, option: click.Parameter, names: tuple[s
 @click.option(
     "--task", type=_FILE, metavar="FILE", help="Python file with model() and train_data(): techniques that train."
 )
-@click.option(
-    "--calibration-samples", type=click.IntRange(min=0), default=0, metavar="N", help="Calibrate on N chosen samples."
-)
-@click.option(
-    "--coreset", type=click.Choice(CORESETS), default=CORESETS[0], show_default=True, help="How they are chosen."
-)
 @click.option("--profiles", "directories", multiple=True, type=_FILE, metavar="DIR", help="Your own profiles; repeat.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Chooses the golden samples.")
 @click.option("--force", is_flag=True, help="Move a foreign folder at --out aside instead of refusing.")
@@ -182,8 +175,6 @@ def compress(
     cache: Path | None,
     no_cache: bool,
     task: Path | None,
-    calibration_samples: int,
-    coreset: str,
     directories: tuple[Path, ...],
     seed: int,
     force: bool,
@@ -213,8 +204,6 @@ def compress(
         executor=executor,
         cache=None if no_cache else cache or cache_folder(os.environ),
         task=task,
-        calibration_samples=calibration_samples,
-        coreset=coreset,
         seed=seed,
         force=force,
     )
