@@ -52,3 +52,22 @@ def test_a_ratio_that_removes_nothing_is_an_error(cut_context):
         train_prune_channels.build()(
             cut_context.task.module, {"ratio": "0.3", "round_to": "64", "epochs": "1", "steps": "1"}, cut_context
         )
+
+
+def test_blocks_are_left_out_before_channels(cut_context):
+    """With depth, the later blocks that keep their input's shape go, and the answers keep theirs."""
+    from dataclasses import replace
+
+    from torch import nn
+
+    def block() -> nn.Module:
+        return nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.ReLU())
+
+    inner = nn.Sequential(block(), block())
+    net = nn.Sequential(nn.Conv2d(1, 16, 3, padding=1), inner, nn.AvgPool2d(8), nn.Flatten(), nn.Linear(16, 4)).eval()
+    context = replace(cut_context, task=replace(cut_context.task, module=net))
+
+    found = train_prune_channels.build()(net, {"depth": "0", "ratio": "0.5", "steps": "1", "epochs": "2"}, context)
+
+    assert sum(isinstance(part, nn.Conv2d) for part in found.modules()) == 1
+    assert found(cut_context.task.probe).shape == (4, 4)

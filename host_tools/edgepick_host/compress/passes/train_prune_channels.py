@@ -11,6 +11,7 @@ from edgepick_host.compress.training.channels import IMPORTANCES, SIMD_WIDTH, Cu
 from edgepick_host.compress.training.parameters import real_number, whole_number
 from edgepick_host.compress.training.recovery import normalized, recovery_loss
 from edgepick_host.compress.training.step import TrainingContext, TrainingPass
+from edgepick_host.compress.training.student import derive_student
 from edgepick_host.compress.training.trainer import Plan, fit
 from edgepick_host.errors import CompressionError
 
@@ -26,7 +27,8 @@ def build() -> TrainingPass:
 
     Parameters: ``ratio`` ("0.5") of the channels to remove, ``round_to`` ("8"), ``importance`` ("magnitude",
     "taylor"), ``scope`` ("layer": every layer loses the ratio; "network": the least important of all layers),
-    ``steps`` ("3"), ``epochs`` ("30") over all steps, half of them after the last, ``rate`` ("0.05").
+    ``depth`` ("1"): share of the residual blocks to keep, of those that can be left out; ``steps`` ("3"), ``epochs``
+    ("30") over all steps, half of them after the last, ``rate`` ("0.05").
     """
     return _train_prune_channels
 
@@ -38,7 +40,7 @@ def _train_prune_channels(module: nn.Module, parameters: Mapping[str, str], cont
     plan = Plan(epochs=max(1, int(epochs * (1 - LAST_SHARE) / cut.steps)), rate=rate, relative_rate=True)
     last = replace(plan, epochs=max(1, int(epochs * LAST_SHARE)), keep_best=True)
     loss = recovery_loss(copy.deepcopy(module), context)
-    small = normalized(module, context.data.x[:STATISTICS_SAMPLES])
+    small = normalized(_shorter(module, parameters, context), context.data.x[:STATISTICS_SAMPLES])
     before = cost(module, context.task.probe)
     shrinker = Shrinker(small, context.task.probe, cut)
     for step in range(cut.steps):
@@ -59,6 +61,15 @@ def _train_prune_channels(module: nn.Module, parameters: Mapping[str, str], cont
         f"{after.parameters / before.parameters:.0%} of the parameters"
     )
     return small.eval()
+
+
+def _shorter(module: nn.Module, parameters: Mapping[str, str], context: TrainingContext) -> nn.Module:
+    """Return the module without the later residual blocks.
+
+    Integer kernels on x86 take 16 channels at once: below that, only fewer layers save time.
+    """
+    depth = real_number(parameters, "depth", default=1.0, least=0, most=1)
+    return derive_student(module, context.task.probe, width=1.0, depth=depth) if depth < 1 else module
 
 
 def _cut(parameters: Mapping[str, str]) -> Cut:
