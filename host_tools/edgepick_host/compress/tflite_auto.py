@@ -18,7 +18,7 @@ from edgepick_host.compress.tflite_bias import correct_biases
 from edgepick_host.compress.tflite_fidelity import Fidelity
 from edgepick_host.compress.tflite_guard import StaticOptions
 from edgepick_host.compress.tflite_rounding import round_adaptively
-from edgepick_host.compress.tflite_search import Ranges, search_ranges
+from edgepick_host.compress.tflite_search import NEGLIGIBLE, Ranges, search_ranges
 from edgepick_host.compress.tflite_static import StaticQuantizer
 from edgepick_host.core.model_facts import OperatorFacts
 
@@ -106,6 +106,8 @@ def improved(model: bytes, quantized: bytes, context: StepContext, *, nearest: b
     ways += [lambda m, c, hold=hold: round_adaptively(model, m, c, hold=hold) for hold in HOLDS]  # type: ignore[misc]
     if len(context.calibration) < LEAST_SAMPLES:
         return ways[0](quantized, context)
+    if nearest and float(Fidelity(model, context).errors(quantized).mean()) < NEGLIGIBLE:
+        return quantized
     halves = [replace(context, calibration=context.calibration.subset(part)) for part in _halves(context)]
     judges = [Fidelity(model, half) for half in halves]
     errors = [sum(float(judges[1 - i].errors(way(quantized, halves[i])).mean()) for i in (0, 1)) for way in ways]

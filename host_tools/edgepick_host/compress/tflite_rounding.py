@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
+from threadpoolctl import threadpool_limits
 
 from edgepick_host.compress import tflite_file
 from edgepick_host.compress.patches import Window, rows, windows
@@ -61,11 +62,13 @@ def round_adaptively(model: bytes, quantized: bytes, context: StepContext, *, ho
     """
     floats = {layer.output: layer for layer in _float_layers(model)}
     parsed = read(quantized)
-    for layer in integer_layers(parsed):
-        real = floats.get(layer.output)
-        if real is not None:
-            ideal = _seen(model, real.source, context)
-            _round(layer, real, ideal, _seen(tflite_file.write(parsed), layer.source, context), hold)
+    # Sums over several threads come in no fixed order; the digests must not depend on the machine's cores.
+    with threadpool_limits(limits=1, user_api="blas"):
+        for layer in integer_layers(parsed):
+            real = floats.get(layer.output)
+            if real is not None:
+                ideal = _seen(model, real.source, context)
+                _round(layer, real, ideal, _seen(tflite_file.write(parsed), layer.source, context), hold)
     return tflite_file.write(parsed)
 
 

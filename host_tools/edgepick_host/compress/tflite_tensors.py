@@ -1,13 +1,13 @@
 """Running a ``.tflite`` model and looking at every tensor on the way, in real numbers."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from edgepick_host.compress import tflite_file
+from edgepick_host.compress import tflite_file, tflite_graph
 from edgepick_host.compress.dataset import Array
 from edgepick_host.compress.predictor import dequantize, quantize
 from edgepick_host.compress.quiet import quiet
@@ -17,38 +17,31 @@ Floats = npt.NDArray[np.float32]
 
 
 class TensorRunner:
-    """One loaded model whose intermediate results stay readable.
+    """One loaded model whose intermediate results can be read.
 
-    Delegates are left out: they fuse operators and give several tensors the same memory. One thread: sums over several
-    come in no fixed order, and digests must not depend on the machine's cores.
+    With names, the model is cut: these tensors become its outputs, and what they do not need is dropped, so that it
+    runs no longer than it must. Without names, every tensor stays readable.
+
+    Delegates are left out: they fuse operators and give several tensors the same memory, and how they round differs
+    between processors. One thread: sums over several come in no fixed order, and digests must not depend on the
+    machine's cores.
 
     Args:
         model: The file's bytes.
-        names: Of the tensors wanted; all computed ones if not given.
+        names: Of the tensors wanted, those that the model computes are found; all of them if not given.
 
     Raises:
         CompressionError: LiteRT does not load the model.
     """
 
     def __init__(self, model: bytes, names: Iterable[str] | None = None) -> None:
-        from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
-        try:
-            with quiet():
-                self._interpreter = Interpreter(
-                    model_content=model,
-                    num_threads=1,
-                    experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-                    experimental_preserve_all_tensors=True,
-                )
-                self._interpreter.allocate_tensors()
-        except (ValueError, RuntimeError) as error:
-            first = str(error).strip().partition("\n")[0]
-            raise CompressionError(f"LiteRT does not load the model: {first}") from error
+        computed, given = _computed(model), _inputs(model)
+        wanted = computed | given if names is None else (computed | given) & set(names)
+        self._whole = names is None or bool(wanted & given)
+        self._interpreter = _loaded(model if self._whole else _cut(model, wanted), whole=self._whole)
         self._inputs = self._interpreter.get_input_details()
-        computed = _computed(model)
-        wanted = computed if names is None else computed & set(names)
-        details = {each["name"]: each for each in reversed(self._interpreter.get_tensor_details())}
+        readable = self._interpreter.get_tensor_details() if self._whole else self._interpreter.get_output_details()
+        details = {each["name"]: each for each in reversed(readable)}
         self._details = {name: each for name, each in details.items() if name in wanted}
 
     def run(self, sample: Sequence[Array]) -> dict[str, Floats]:
@@ -74,14 +67,41 @@ def output_names(model: bytes) -> tuple[str, ...]:
     return tuple(tflite_file.tensor_name(graph.tensors[int(i)]) for i in graph.outputs)
 
 
-def _computed(model: bytes) -> set[str]:
-    """Return the names of the main graph's inputs and of what its operators compute."""
+def _loaded(model: bytes, *, whole: bool) -> Any:
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    try:
+        with quiet():
+            interpreter = Interpreter(
+                model_content=model,
+                num_threads=1,
+                experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+                experimental_preserve_all_tensors=whole,
+            )
+            interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        first = str(error).strip().partition("\n")[0]
+        raise CompressionError(f"LiteRT does not load the model: {first}") from error
+    return interpreter
+
+
+def _cut(model: bytes, names: set[str]) -> bytes:
+    """Return the model with these tensors as its only outputs; its inputs stay."""
     parsed = tflite_file.read(model, Path("model.tflite"))
     graph = parsed.subgraphs[0]
-    return {tflite_file.tensor_name(graph.tensors[i]) for i in _filled(graph)}
+    produced = {int(i) for operator in graph.operators for i in operator.outputs}
+    graph.outputs = [i for i in sorted(produced) if tflite_file.tensor_name(graph.tensors[i]) in names]
+    parsed.signatureDefs = None
+    if len(parsed.subgraphs) == 1:
+        tflite_graph.drop_unused(parsed)
+    return tflite_file.write(parsed)
 
 
-def _filled(graph: Any) -> Iterator[int]:
-    yield from (int(i) for i in graph.inputs)
-    for operator in graph.operators:
-        yield from (int(i) for i in operator.outputs)
+def _computed(model: bytes) -> set[str]:
+    graph = tflite_file.read(model, Path("model.tflite")).subgraphs[0]
+    return {tflite_file.tensor_name(graph.tensors[int(i)]) for operator in graph.operators for i in operator.outputs}
+
+
+def _inputs(model: bytes) -> set[str]:
+    graph = tflite_file.read(model, Path("model.tflite")).subgraphs[0]
+    return {tflite_file.tensor_name(graph.tensors[int(i)]) for i in graph.inputs}
