@@ -165,10 +165,10 @@ def test_a_killed_search_goes_on_where_it_was(files, tmp_path):
     assert not (out / "variants.json").exists()
     assert all(ended(pid) for pid in workers)
 
-    result = invoke(files, out, cache, "--workers", "1")
+    again = subprocess.run(command, capture_output=True, timeout=200, check=False)
 
     _, record = read(out)
-    assert result.exit_code == 0
+    assert again.returncode == 0
     assert kept >= 6
     assert record.remembered >= 6
 
@@ -225,13 +225,13 @@ def deadly(name: str):
 
 
 def test_a_deadline_stops_what_runs(material):
-    """At the deadline a job that runs is stopped, and what was done before it counts."""
+    """At the deadline a job that would go on for minutes is stopped, and has no result."""
     executor = LocalExecutor(material, slow, 1)
 
-    found = dict(executor.run([job("float32"), job("float16")], time.monotonic() + 6))
+    found = dict(executor.run([job("float16"), job("float32")], time.monotonic() + 1))
     executor.close()
 
-    assert set(found) == {0}
+    assert found == {}
 
 
 def slow(name: str):
