@@ -67,6 +67,7 @@ def fidelity(outputs, reference) -> tuple[float, float, float]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_resnet8_of_the_automatic_recipe_is_nearer_to_float_than_the_published_one(bench_data, resnet):
     """On unseen images, it agrees more, errs less and diverges less than the published file, and reaches 77.0 %."""
     context = StepContext(calibration=load_dataset(bench_data / "cifar10/calibration_256.npz"), source=resnet.facts)
