@@ -143,12 +143,19 @@ def float16_recipe() -> Any:
 
 
 def ranged_tensors(model: bytes, recipe: Any, sample: Mapping[str, Array]) -> Ranges:
-    """Return the engine's own statistics of one sample: which tensors need a range, and in what shape."""
+    """Return the engine's own statistics of one sample: which tensors need a range, and in what shape.
+
+    Raises:
+        CompressionError: The engine cannot run the model.
+    """
     rules = recipe_manager.RecipeManager()
     rules.load_quantization_recipe(recipe)
-    with quiet():
-        engine = calibrator.Calibrator(model, num_threads=1, qsv_update_func=qsv_utils.min_max_update)
-        engine.calibrate({_signature_key(model): [sample]}, rules)
+    try:
+        with quiet():
+            engine = calibrator.Calibrator(model, num_threads=1, qsv_update_func=qsv_utils.min_max_update)
+            engine.calibrate({_signature_key(model): [sample]}, rules)
+    except (ValueError, RuntimeError, KeyError, NotImplementedError) as error:
+        raise _refusal(error) from error
     found: Ranges = engine.get_model_qsvs()
     return found
 
@@ -198,9 +205,13 @@ def quantize(model: bytes, recipe: Any, ranges: Ranges | None = None) -> bytes:
             engine.load_quantization_recipe(recipe)
             result = engine.quantize(ranges, enable_progress_report=False)
     except (ValueError, RuntimeError, KeyError, NotImplementedError) as error:
-        first = str(error).strip().partition("\n")[0]
-        raise CompressionError(f"ai-edge-quantizer refuses the model: {first}") from error
+        raise _refusal(error) from error
     return finish(bytes(result.quantized_model or b""))
+
+
+def _refusal(error: Exception) -> CompressionError:
+    first = str(error).strip().partition("\n")[0]
+    return CompressionError(f"ai-edge-quantizer refuses the model: {first}")
 
 
 def layers_with_saturated_bias(model: bytes) -> tuple[str, ...]:
