@@ -2,6 +2,8 @@
 
 - It works on files: everything happens in a scratch folder, and what comes back is bytes.
 - The model is prepared first (constants folded, BatchNorm fused, shapes inferred), as its documentation asks.
+- Ranges are ours (:mod:`edgepick_host.compress.onnx_static`): its own calibration keeps every intermediate result in
+  memory, fails on some methods, and knows no range that training has learned.
 - ``quantize_dynamic`` turns Conv into an operator that ONNX Runtime does not optimise: the plan keeps graphs with
   convolutions away from it.
 """
@@ -9,18 +11,19 @@
 import contextlib
 import logging
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 from onnxruntime import quantization
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from edgepick_host.compress import onnx_file
-from edgepick_host.compress.dataset import Array
 from edgepick_host.compress.quiet import quiet
-from edgepick_host.compress.step import StepContext
+from edgepick_host.compress.step import Range
 from edgepick_host.errors import CompressionError
 
 SYMMETRIC_OPTIONS = {
@@ -34,48 +37,106 @@ SYMMETRIC_OPTIONS = {
 asks ONNX Runtime for the same). Weights are stored as int8 with a DequantizeLinear only, not as float32 with a pair,
 which would undo the compression."""
 
+PROBABILITIES = frozenset({"Softmax", "LogSoftmax", "Sigmoid"})
+
 _WHERE = Path("model.onnx")
 
 
-class _Reader(quantization.CalibrationDataReader):  # type: ignore[misc]  # the base class has no types
-    """Hands calibration samples over one by one."""
-
-    def __init__(self, samples: Iterator[dict[str, Array]]) -> None:
-        self._samples = samples
-
-    def get_next(self) -> dict[str, Array] | None:
-        """Return the next sample, ``None`` at the end."""
-        return next(self._samples, None)
+ACTIVATIONS = {"int8": quantization.QuantType.QInt8, "int16": quantization.QuantType.QInt16}
+ACTIVATION_BITS = {"int8": 8, "int16": 16}
 
 
-def quantize_static(model: bytes, context: StepContext, *, symmetric: bool) -> bytes:
-    """Return the model in int8 with per-channel weights and the least and largest values over all samples as ranges.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StaticOptions:
+    """What a statically quantized model looks like.
 
-    Args:
-        model: A float model.
-        context: Whose calibration samples are used.
+    Attributes:
+        per_channel: A scale per output channel of weights; else one per layer.
         symmetric: Every zero point 0 and no quantized bias, as TensorRT asks.
+        activations: "int8" or "int16".
+        keep_float: Output tensors of nodes that stay float.
+    """
+
+    per_channel: bool = True
+    symmetric: bool = False
+    activations: str = "int8"
+    keep_float: tuple[str, ...] = ()
+
+
+def prepared(model: bytes) -> bytes:
+    """Return the float model as the quantizer wants it: constants folded, batch norms fused, shapes inferred.
 
     Raises:
         CompressionError: ONNX Runtime cannot do it.
     """
-    names = [tensor.name for tensor in context.source.inputs]
-    samples = (dict(zip(names, s, strict=True)) for s in context.calibration.samples(context.source.inputs))
 
     def work(source: Path, target: Path) -> None:
+        parsed = onnx.load_model(source)
+        for number, node in enumerate(parsed.graph.node):
+            node.name = node.name or f"node_{number}"  # excluded ones are named
+        onnx.save_model(parsed, target)
+
+    return _in_folder(model, work, prepare=True, clean=False)
+
+
+def quantize_static(model: bytes, options: StaticOptions, ranges: Mapping[str, Range]) -> bytes:
+    """Return the model as Q/DQ pairs.
+
+    Args:
+        model: A :func:`prepared` float model.
+        options: What the result looks like.
+        ranges: Of every float tensor that is computed.
+
+    Raises:
+        CompressionError: ONNX Runtime cannot do it.
+    """
+
+    def work(source: Path, target: Path) -> None:
+        cache = target.with_name("ranges.json")
+        ends = {name: tuple(np.array(end, dtype=np.float32) for end in pair) for name, pair in ranges.items()}
+        quantization.calibrate.save_tensors_data(
+            quantization.calibrate.TensorsData(quantization.CalibrationMethod.MinMax, ends), cache
+        )
         quantization.quantize_static(
             source,
             target,
-            _Reader(samples),
             quant_format=quantization.QuantFormat.QDQ,
-            per_channel=True,
-            activation_type=quantization.QuantType.QInt8,
+            per_channel=options.per_channel,
+            activation_type=ACTIVATIONS[options.activations],
             weight_type=quantization.QuantType.QInt8,
             calibrate_method=quantization.CalibrationMethod.MinMax,
-            extra_options=dict(SYMMETRIC_OPTIONS) if symmetric else {},
+            nodes_to_exclude=_nodes(model, options.keep_float),
+            extra_options=_extra_options(options),
+            calibration_cache_path=cache,
         )
 
-    return _in_folder(model, work, prepare=True)
+    return _in_folder(model, work, prepare=False)
+
+
+def _extra_options(options: StaticOptions) -> dict[str, bool]:
+    if options.symmetric:
+        return dict(SYMMETRIC_OPTIONS)
+    # Where zero is the least integer, a Relu is dropped as done by the clipping; with 16 bits it never is.
+    return {"ActivationSymmetric": True} if options.activations == "int16" else {}
+
+
+def _nodes(model: bytes, outputs: tuple[str, ...]) -> list[str]:
+    """Return the names of the nodes that compute these tensors."""
+    nodes = onnx_file.read(model, _WHERE).graph.node
+    unknown = sorted(set(outputs) - {name for node in nodes for name in node.output})
+    if unknown:
+        raise CompressionError(f"no layer computes {unknown[0]!r}, which was to stay in float")
+    kept = [node.name for node in nodes if set(outputs).intersection(node.output)]
+    return kept + [node.name for node in nodes if _is_last(model, node)]
+
+
+def _is_last(model: bytes, node: Any) -> bool:
+    """Return whether a node only turns the last layer's outputs into probabilities.
+
+    The model's outputs stay float anyway, and integers of 1/256 would be all that is left of them.
+    """
+    outputs = {value.name for value in onnx_file.read(model, _WHERE).graph.output}
+    return node.op_type in PROBABILITIES and bool(outputs.intersection(node.output))
 
 
 def quantize_dynamic(model: bytes) -> bytes:
@@ -109,8 +170,11 @@ def to_float16(model: bytes) -> bytes:
     return _in_folder(model, work, prepare=False)
 
 
-def _in_folder(model: bytes, work: Callable[[Path, Path], None], *, prepare: bool) -> bytes:
-    """Return what ``work(source file, target file)`` writes; the files live in a scratch folder."""
+def _in_folder(model: bytes, work: Callable[[Path, Path], object], *, prepare: bool, clean: bool = True) -> bytes:
+    """Return what ``work(source file, target file)`` writes; the files live in a scratch folder.
+
+    Without ``clean``, the note that the model was prepared stays in it: the quantizer looks for it.
+    """
     with tempfile.TemporaryDirectory(prefix="edgepick-") as folder, _calm_logging(), quiet():
         source, prepared, target = (Path(folder) / name for name in ("source.onnx", "prepared.onnx", "target.onnx"))
         source.write_bytes(model)
@@ -118,7 +182,10 @@ def _in_folder(model: bytes, work: Callable[[Path, Path], None], *, prepare: boo
             if prepare:
                 quant_pre_process(source, prepared, skip_symbolic_shape=True)
             work(prepared if prepare else source, target)
-            return onnx_file.write(_cleaned(onnx_file.read(target.read_bytes(), _WHERE)))
+            result = onnx_file.read(target.read_bytes(), _WHERE)
+            return onnx_file.write(_cleaned(result) if clean else result)
+        except CompressionError:
+            raise
         except Exception as error:  # the engine has no error type of its own, and raises whatever comes up inside
             first = str(error).strip().partition("\n")[0]
             raise CompressionError(f"onnxruntime.quantization cannot do this model: {first}") from error

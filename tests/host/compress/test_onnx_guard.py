@@ -1,6 +1,5 @@
 """ONNX variants: layout, numbers, and what must not be in them."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +22,14 @@ from edgepick_profiles.load import load_profile
 WHERE = Path("model.onnx")
 DEFAULT = {"weights": "per_channel", "layout": "default"}
 SYMMETRIC = {"weights": "per_channel", "layout": "symmetric"}
+
+
+class Reader(quantization.CalibrationDataReader):
+    def __init__(self, samples):
+        self.samples = iter(samples)
+
+    def get_next(self):
+        return next(self.samples, None)
 
 
 def describe(model: bytes):
@@ -52,12 +59,12 @@ def test_the_default_layout_is_not_for_tensorrt(onnx_source, onnx_context):
 def test_a_float_residual_is_found(onnx_source, onnx_context, tmp_path):
     """A graph that adds a branch which was left out of quantization is refused for TensorRT."""
     model = onnx.load_model_from_string(onnx_source.data)
-    samples = ({"x": s[0]} for s in onnx_context.calibration.samples(onnx_source.facts.inputs))
+    samples = [{"x": s[0]} for s in onnx_context.calibration.samples(onnx_source.facts.inputs)]
     with onnx_guard.quiet():
         quantization.quantize_static(
             model,
             tmp_path / "q.onnx",
-            onnx_guard._Reader(samples),
+            Reader(samples),
             per_channel=True,
             op_types_to_quantize=["Conv"],
             nodes_to_exclude=["second"],
@@ -157,9 +164,9 @@ def test_an_open_batch_becomes_one(tmp_path):
     assert source.facts.outputs[0].shape == (1, tiny_models.CLASSES)
 
 
-def test_the_engines_failure_becomes_our_error(onnx_source, onnx_context):
+def test_the_engines_failure_becomes_our_error(onnx_source):
     """Whatever the engine raises is one compression error that keeps its first line."""
-    broken = replace(onnx_context, source=replace(onnx_source.facts, inputs=()))
+    prepared = onnx_guard.prepared(onnx_source.data)
 
     with pytest.raises(CompressionError, match=r"onnxruntime\.quantization"):
-        onnx_static_qdq.build()(onnx_source.data, DEFAULT, broken)
+        onnx_guard.quantize_static(prepared, onnx_guard.StaticOptions(), {})
