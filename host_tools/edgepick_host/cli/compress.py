@@ -22,6 +22,7 @@ from edgepick_host.core.variants import VARIANTS_FILE, Quality, Rejection, Rejec
 from edgepick_profiles.load import load_profile
 from edgepick_wire.manifest import ModelFormat
 
+CORESETS = ("k_center", "k_means", "stratified")
 MOST_SECONDS = 30 * 24 * 3600.0
 
 _FILE = click.Path(path_type=Path)
@@ -150,6 +151,12 @@ def recipe_names(context: click.Context, option: click.Parameter, names: tuple[s
 @click.option(
     "--task", type=_FILE, metavar="FILE", help="Python file with model() and train_data(): techniques that train."
 )
+@click.option(
+    "--calibration-samples", type=click.IntRange(min=0), default=0, metavar="N", help="Calibrate on N chosen samples."
+)
+@click.option(
+    "--coreset", type=click.Choice(CORESETS), default=CORESETS[0], show_default=True, help="How they are chosen."
+)
 @click.option("--profiles", "directories", multiple=True, type=_FILE, metavar="DIR", help="Your own profiles; repeat.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Chooses the golden samples.")
 @click.option("--force", is_flag=True, help="Move a foreign folder at --out aside instead of refusing.")
@@ -175,6 +182,8 @@ def compress(
     cache: Path | None,
     no_cache: bool,
     task: Path | None,
+    calibration_samples: int,
+    coreset: str,
     directories: tuple[Path, ...],
     seed: int,
     force: bool,
@@ -204,6 +213,8 @@ def compress(
         executor=executor,
         cache=None if no_cache else cache or cache_folder(os.environ),
         task=task,
+        calibration_samples=calibration_samples,
+        coreset=coreset,
         seed=seed,
         force=force,
     )

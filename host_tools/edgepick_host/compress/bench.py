@@ -80,6 +80,12 @@ def open_bench(request: CompressRequest, say: Say) -> Bench:
     for source in sources.values():
         for dataset in (calibration, evaluation):
             check_fits(dataset, source.facts.inputs, source.facts.outputs)
+    if request.calibration_samples:
+        from edgepick_host.compress.coreset import CoresetMethod, calibration_coreset
+
+        say(f"choosing {request.calibration_samples} of {len(calibration)} calibration samples")
+        first, method = next(iter(sources.values())), CoresetMethod(request.coreset)
+        calibration = calibration_coreset(calibration, first, request.calibration_samples, method, request.seed)
     say(f"running the float model on {len(evaluation)} evaluation samples")
     reference = reference_outputs(sources, evaluation)
     if request.task is not None and request.models:

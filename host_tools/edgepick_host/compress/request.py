@@ -33,6 +33,8 @@ class CompressRequest:
         executor: ``dask://HOST:PORT`` instead of processes here.
         cache: Folder of what was computed before; ``None`` keeps nothing.
         task: The user's task file, for techniques that train.
+        calibration_samples: Choose so many of the calibration samples; 0 takes all.
+        coreset: How they are chosen (:class:`edgepick_host.compress.coreset.CoresetMethod`).
     """
 
     models: tuple[Path, ...]
@@ -53,6 +55,8 @@ class CompressRequest:
     executor: str = ""
     cache: Path | None = None
     task: Path | None = None
+    calibration_samples: int = 0
+    coreset: str = ""
 
 
 def cache_folder(environment: Mapping[str, str]) -> Path:
