@@ -5,8 +5,8 @@ Three ways, all on features (what the float model computes just before its last 
 - *stratified*: as many of each class as there are in all, drawn at random;
 - *k_means*: the sample nearest to each centre of Lloyd's algorithm, started by k-means++ (Arthur and Vassilvitskii,
   2007): typical ones;
-- *k_center*: the sample farthest from those chosen, again and again (Gonzalez, 1985): no sample is more than twice as far
-  from a chosen one as with the best choice. It keeps the outliers that set ranges.
+- *k_center*: the sample farthest from those chosen, again and again (Gonzalez, 1985): no sample is more than twice as
+  far from a chosen one as with the best choice. It keeps the outliers that set ranges.
 
 Pure numpy; the same features, seed and count give the same indices.
 """
