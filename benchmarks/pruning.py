@@ -36,7 +36,7 @@ def step(name: str, **parameters: str) -> Step:
 
 
 SPARSE = step("train_prune", schedule="polynomial", final="0.8")
-CHANNELS = step("train_prune_channels", ratio="0.3", depth="0", steps="1", epochs="60")
+CHANNELS = step("train_prune_channels", ratio="0.2", round_to="4", depth="0", steps="1", epochs="60")
 INT8: Mapping[ModelFormat, Step] = {
     ModelFormat.TFLITE: step("tflite_static_int8"),
     ModelFormat.ONNX: step("onnx_static_qdq"),
