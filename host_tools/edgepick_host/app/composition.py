@@ -45,6 +45,8 @@ PASSES = {
     "onnx_float16": "edgepick_host.compress.passes.onnx_float16:build",
     "onnx_cleanup": "edgepick_host.compress.passes.onnx_cleanup:build",
     "onnx_cluster": "edgepick_host.compress.passes.onnx_cluster:build",
+    "onnx_equalize": "edgepick_host.compress.passes.onnx_equalize:build",
+    "onnx_weight_only": "edgepick_host.compress.passes.onnx_weight_only:build",
     "onnx_low_rank": "edgepick_host.compress.passes.onnx_low_rank:build",
     "onnx_prune": "edgepick_host.compress.passes.onnx_prune:build",
     "onnx_static_qdq": "edgepick_host.compress.passes.onnx_static_qdq:build",

@@ -1,6 +1,6 @@
 """Static quantization without knobs: every choice is made by what it does to answers on calibration samples.
 
-Ranges by ``tflite_search``; then integer weights by ``tflite_rounding`` or biases by ``tflite_bias``, whichever does
+Ranges by ``range_search``; then integer weights by ``tflite_rounding`` or biases by ``tflite_bias``, whichever does
 best on samples that it has not seen: it is fitted on each half of them and judged on the other.
 """
 
@@ -13,24 +13,17 @@ import numpy as np
 
 from edgepick_host.compress import tflite_file
 from edgepick_host.compress.observers import Method
+from edgepick_host.compress.range_search import AUTO, LEAST_SAMPLES, NEGLIGIBLE, Ranges, affordable, search_ranges
 from edgepick_host.compress.step import StepContext
 from edgepick_host.compress.tflite_bias import correct_biases
 from edgepick_host.compress.tflite_fidelity import Fidelity
 from edgepick_host.compress.tflite_guard import StaticOptions
 from edgepick_host.compress.tflite_rounding import round_adaptively
-from edgepick_host.compress.tflite_search import NEGLIGIBLE, Ranges, search_ranges
 from edgepick_host.compress.tflite_static import StaticQuantizer
 from edgepick_host.core.model_facts import OperatorFacts
 
-AUTO = "auto"
 NEAREST, ADAPTIVE = "nearest", "adaptive"
 
-LEAST_SAMPLES = 32
-"""With fewer, nothing is fitted: half of them would say nothing about the other half."""
-MOST_MODELS, FEWEST_MODELS = 400, 40
-"""Models that the search for ranges judges."""
-WORK = 2_000_000_000_000
-"""Multiplications that it may spend, about two minutes of one core; large models are judged less often."""
 HOLDS = (inf, 10.0, 1.0)
 """Adaptive rounding without a fit, and with one held strongly or less so."""
 
@@ -80,8 +73,7 @@ def _searched(model: bytes, quantizer: StaticQuantizer, context: StepContext) ->
 def affordable_models(model: bytes, samples: int) -> int:
     """Return how many models the search may judge on so many samples."""
     facts = tflite_file.describe(model, Path("model.tflite"))
-    each = samples * max(sum(_multiplications(operator) for operator in facts.operators), 1)
-    return int(np.clip(WORK // each, FEWEST_MODELS, MOST_MODELS))
+    return affordable(sum(_multiplications(operator) for operator in facts.operators), samples)
 
 
 def _multiplications(operator: OperatorFacts) -> int:

@@ -3,10 +3,9 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from edgepick_host.compress import tflite_file
 from edgepick_host.compress.dataset import Array, Dataset
+from edgepick_host.compress.noise import Noise
 from edgepick_host.compress.step import StepContext
 from edgepick_host.compress.tflite_integer_layers import KINDS
 from edgepick_host.compress.tflite_tensors import TensorRunner, output_names
@@ -15,22 +14,6 @@ from edgepick_host.core.model_facts import TensorFacts
 
 QuantizeBut = Callable[[bytes, StepContext, tuple[str, ...]], bytes]
 """Quantizes a model except for the operators with these output tensors."""
-
-
-class _Noise:
-    """Signal and noise of one tensor over all samples."""
-
-    def __init__(self) -> None:
-        self._signal = self._noise = 0.0
-
-    def add(self, ideal: Array, found: Array) -> None:
-        self._signal += float(np.sum(np.square(ideal, dtype=np.float64)))
-        self._noise += float(np.sum(np.square(found - ideal.astype(np.float64))))
-
-    def sqnr_db(self) -> float:
-        if self._noise == 0.0:
-            return float("inf")
-        return float(10 * np.log10(max(self._signal, np.finfo(np.float64).tiny) / self._noise))
 
 
 def layer_errors(
@@ -103,13 +86,13 @@ class _Renamed:
 
 def _noises(
     ideal: TensorRunner, found: TensorRunner | _Renamed, samples: Iterable[Sequence[Array]]
-) -> dict[str, _Noise]:
-    noises: dict[str, _Noise] = {}
+) -> dict[str, Noise]:
+    noises: dict[str, Noise] = {}
     for sample in samples:
         a, b = ideal.run(sample), found.run(sample)
         for name in a:
             if name in b and a[name].shape == b[name].shape:
-                noises.setdefault(name, _Noise()).add(a[name], b[name])
+                noises.setdefault(name, Noise()).add(a[name], b[name])
     return noises
 
 

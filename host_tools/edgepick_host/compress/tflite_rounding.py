@@ -20,17 +20,13 @@ from threadpoolctl import threadpool_limits
 
 from edgepick_host.compress import tflite_file
 from edgepick_host.compress.patches import Window, rows, windows
+from edgepick_host.compress.rounding import MOST_INPUTS, Problem
 from edgepick_host.compress.step import StepContext
 from edgepick_host.compress.tflite_integer_layers import KINDS, IntegerLayer, integer_layers, read
 from edgepick_host.compress.tflite_tensors import TensorRunner
 
 Floats = npt.NDArray[np.float64]
 Seen = npt.NDArray[np.float32]
-
-DAMPING = 0.01
-"""Added to the diagonal, as a share of its mean: GPTQ's own."""
-MOST_INPUTS = 2048
-"""Layers with more inputs per output are left as they are: the fit grows with the cube."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +110,7 @@ def _round(layer: IntegerLayer, real: FloatLayer, ideal: Seen, found: Seen, hold
     for group in range(groups):
         part = slice(group * per_group, (group + 1) * per_group)
         source = group * len(before) // groups
-        problem = _Problem.of(before[source], after[source], hold)
+        problem = Problem.of(before[source], after[source], hold)
         integers[part], bias[part] = problem.solved(
             weights[part], bias[part], layer.weight_scales[part], layer.weight_ends
         )
@@ -153,40 +149,3 @@ def _unmatrix(layer: IntegerLayer, matrix: Floats) -> Floats:
     if layer.kind == "DEPTHWISE_CONV_2D":
         return matrix.T.reshape(layer.weights.shape)
     return matrix.reshape(layer.weights.shape)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Problem:
-    """Least squares over one group of inputs; the bias is one more input that is always 1.
-
-    Attributes:
-        products: ``X'X`` of the inputs in the quantized model, ``[K + 1, K + 1]``.
-        crossed: ``X'Z``, with Z the float model's inputs.
-        hold: What holds fitted weights near the float ones, added to the diagonal.
-    """
-
-    products: Floats
-    crossed: Floats
-    hold: float
-
-    @classmethod
-    def of(cls, ideal: Seen, found: Seen, hold: float) -> "_Problem":
-        ones = np.ones((len(found), 1))
-        x, z = (np.hstack([values.astype(np.float64), ones]) for values in (found, ideal))
-        return cls(products=x.T @ x / len(x), crossed=x.T @ z / len(x), hold=hold * x.shape[1] / len(x))
-
-    def solved(self, weights: Floats, bias: Floats, scales: Floats, ends: tuple[int, int]) -> tuple[Floats, Floats]:
-        """Return integer weights ``[C, K]`` and the real bias ``[C]``."""
-        both = np.hstack([weights, bias[:, None]])
-        mean = float(np.trace(self.products)) / len(self.products) or 1.0
-        if np.isfinite(self.hold):
-            held = self.products + self.hold * mean * np.eye(len(self.products))
-            both = both + np.linalg.solve(held, (self.crossed - self.products) @ both.T).T
-        damped = self.products + DAMPING * mean * np.eye(len(self.products))
-        upper = np.linalg.cholesky(np.linalg.inv(damped)).T
-        integers = np.empty_like(weights)
-        for k in range(weights.shape[1]):
-            integers[:, k] = np.clip(np.round(both[:, k] / scales), *ends)
-            error = (both[:, k] - integers[:, k] * scales) / upper[k, k]
-            both[:, k:] -= error[:, None] * upper[k, k:]
-        return integers, both[:, -1]

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 
 from edgepick_host.compress import tflite_auto, tflite_guard
 from edgepick_host.compress.observers import Method
+from edgepick_host.compress.range_search import AUTO
 from edgepick_host.compress.step import Pass, StepContext, parameter
 
-METHODS = (*(str(method) for method in Method), tflite_auto.AUTO)
+METHODS = (*(str(method) for method in Method), AUTO)
 
 
 def build() -> Pass:
