@@ -2,7 +2,7 @@
 
 import pytest
 
-from edgepick_agent.core.events import Subscribe
+from edgepick_agent.core.effects import Subscribe
 from edgepick_wire.messages import Outcome, Phase
 from fakes.agent_bench import Bench, with_runner
 from fakes.host_stand_in import bundle

@@ -16,28 +16,30 @@ from edgepick_agent.core.admission import (
     refuse,
     verified_manifest,
 )
-from edgepick_agent.core.endings import park_job, refuse_job
-from edgepick_agent.core.events import (
-    BundleExtracted,
-    BundleStored,
+from edgepick_agent.core.effects import (
     CollectGarbage,
     DiscardDownload,
     ExtractBundle,
-    FileSurvey,
-    Holding,
     Link,
-    ManifestRead,
     ReadManifest,
     Reserve,
     Say,
     StoreBundle,
-    StoreFailed,
     Subscribe,
-    Survey,
-    Surveyed,
     TakeSurvey,
     Unsubscribe,
     WriteChunk,
+)
+from edgepick_agent.core.endings import park_job, refuse_job
+from edgepick_agent.core.events import (
+    BundleExtracted,
+    BundleStored,
+    FileSurvey,
+    Holding,
+    ManifestRead,
+    StoreFailed,
+    Survey,
+    Surveyed,
 )
 from edgepick_agent.core.fetch import Asks, Target
 from edgepick_agent.core.garbage import bundles_in_use

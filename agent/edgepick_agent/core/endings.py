@@ -3,7 +3,7 @@
 from edgepick_agent.core import fetch as window
 from edgepick_agent.core import slots
 from edgepick_agent.core.control import ControlReply
-from edgepick_agent.core.events import DiscardDownload, Reply, StopRunner, Unsubscribe
+from edgepick_agent.core.effects import DiscardDownload, Reply, StopRunner, Unsubscribe
 from edgepick_agent.core.outbox import report_incident, report_install, report_measurement
 from edgepick_agent.core.state import Origin, Verdict, with_measured, without_attempts
 from edgepick_agent.core.turn import Job, Stage, Turn

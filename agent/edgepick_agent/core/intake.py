@@ -5,20 +5,8 @@ from dataclasses import replace
 from edgepick_agent.core import assignments
 from edgepick_agent.core.admission import refuse
 from edgepick_agent.core.delivery import interrupt, on_chunks, on_manifest_delivered, resume
-from edgepick_agent.core.events import (
-    ChunksDelivered,
-    Connected,
-    Delivered,
-    Disconnected,
-    Oversized,
-    Publish,
-    PublishBirth,
-    ResendReports,
-    Say,
-    Subscribe,
-    TransportEvent,
-    Unsubscribe,
-)
+from edgepick_agent.core.effects import Publish, PublishBirth, ResendReports, Say, Subscribe, Unsubscribe
+from edgepick_agent.core.events import ChunksDelivered, Connected, Delivered, Disconnected, Oversized, TransportEvent
 from edgepick_agent.core.exhaustive import assert_never
 from edgepick_agent.core.outbox import acknowledge, report_incident
 from edgepick_agent.core.planning import forgive

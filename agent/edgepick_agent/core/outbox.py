@@ -9,7 +9,7 @@ import hashlib
 import math
 from dataclasses import dataclass, replace
 
-from edgepick_agent.core.events import DropReports, SaveReport, Say
+from edgepick_agent.core.effects import DropReports, SaveReport, Say
 from edgepick_agent.core.turn import Turn
 from edgepick_wire import codec
 from edgepick_wire.messages import (

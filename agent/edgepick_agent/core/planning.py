@@ -4,8 +4,8 @@ Level-triggered: asked after every event, it answers from what is, never from wh
 """
 
 from edgepick_agent.core.delivery import begin
+from edgepick_agent.core.effects import CollectGarbage
 from edgepick_agent.core.endings import close_job, park_job
-from edgepick_agent.core.events import CollectGarbage
 from edgepick_agent.core.garbage import downloads_in_use
 from edgepick_agent.core.standing import desired_of
 from edgepick_agent.core.state import ModelRecord

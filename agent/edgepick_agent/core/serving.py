@@ -8,19 +8,17 @@ from dataclasses import replace
 
 from edgepick_agent.core import places, slots, supervise
 from edgepick_agent.core.admission import label_of, refuse, runnable
-from edgepick_agent.core.endings import answer, close_job, report_outcome, revert_job, serve_key
-from edgepick_agent.core.events import (
+from edgepick_agent.core.effects import (
     CloseFront,
     CollectGarbage,
     FrontRunner,
     RetireRunner,
-    RunnerNotStarted,
-    RunnerSeen,
     Say,
-    SlotsChecked,
     StartRunner,
     StopRunner,
 )
+from edgepick_agent.core.endings import answer, close_job, report_outcome, revert_job, serve_key
+from edgepick_agent.core.events import RunnerNotStarted, RunnerSeen, SlotsChecked
 from edgepick_agent.core.garbage import bundles_in_use, downloads_in_use
 from edgepick_agent.core.outbox import report_incident
 from edgepick_agent.core.runner_spec import RunnerMode, RunnerObservation, RunnerState

@@ -1,7 +1,7 @@
 """What the device says about itself: the reported state, derived from the agent and never stored."""
 
 from edgepick_agent.core import assignments
-from edgepick_agent.core.events import Publish
+from edgepick_agent.core.effects import Publish
 from edgepick_agent.core.state import ModelRecord, Slot, Verdict
 from edgepick_agent.core.turn import Agent, Job, JobKind, Stage, Turn, assignment_of
 from edgepick_wire import codec, topics

@@ -9,29 +9,23 @@ state cannot be written did not happen.
 from dataclasses import replace
 
 from edgepick_agent.core import delivery, fetch, intake, planning, serving, standing, technician, trial
+from edgepick_agent.core.effects import CheckSlots, DiscardDownload, Effect, FindRuntimes, Persist, SaveReport, Say
 from edgepick_agent.core.endings import park_job
 from edgepick_agent.core.events import (
     BundleExtracted,
     BundleOpened,
     BundleStored,
-    CheckSlots,
     ChunksDelivered,
     Connected,
     ControlAsked,
     Delivered,
-    DiscardDownload,
     Disconnected,
-    Effect,
     Event,
-    FindRuntimes,
     ManifestRead,
     Oversized,
-    Persist,
     RunnerNotStarted,
     RunnerSeen,
     RuntimesFound,
-    SaveReport,
-    Say,
     SlotsChecked,
     Started,
     StateNotWritten,

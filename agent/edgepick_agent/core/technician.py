@@ -6,8 +6,9 @@ from edgepick_agent.core import serving
 from edgepick_agent.core.admission import refuse, verified_manifest
 from edgepick_agent.core.control import AgentStatus, Command, ControlReply, ControlRequest, RunnerStatus
 from edgepick_agent.core.delivery import begin
+from edgepick_agent.core.effects import OpenBundle, Reply
 from edgepick_agent.core.endings import close_job
-from edgepick_agent.core.events import BundleOpened, ControlAsked, OpenBundle, Reply
+from edgepick_agent.core.events import BundleOpened, ControlAsked
 from edgepick_agent.core.exhaustive import assert_never
 from edgepick_agent.core.places import model_socket
 from edgepick_agent.core.settings import AgentSettings

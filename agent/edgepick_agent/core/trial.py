@@ -8,8 +8,9 @@ from dataclasses import replace
 
 from edgepick_agent.core import places
 from edgepick_agent.core.admission import label_of, refuse
+from edgepick_agent.core.effects import StartRunner, StopRunner
 from edgepick_agent.core.endings import close_job, end_measurement, refuse_job, revert_job, run_key
-from edgepick_agent.core.events import RunnerNotStarted, RunnerSeen, StartRunner, StopRunner
+from edgepick_agent.core.events import RunnerNotStarted, RunnerSeen
 from edgepick_agent.core.outbox import report_incident
 from edgepick_agent.core.runner_spec import (
     GoldenFile,

@@ -11,7 +11,8 @@ from typing import Any
 
 from edgepick_agent.core.admission import Facts, Trust
 from edgepick_agent.core.assignments import Addressee
-from edgepick_agent.core.events import Effect, Say, Way
+from edgepick_agent.core.effects import Effect, Say
+from edgepick_agent.core.events import Way
 from edgepick_agent.core.fetch import Fetch
 from edgepick_agent.core.runner_spec import RunnerObservation
 from edgepick_agent.core.settings import AgentSettings

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from edgepick_agent.core import effects as fx
 from edgepick_agent.core import events as e
 from edgepick_agent.core import places
 from edgepick_agent.core.control import ControlReply, ControlRequest
@@ -169,7 +170,7 @@ class AgentLoop:
             return
         self._resending, due = resend(self._resending, self.agent.outbox, now, self._context.jitter)
         if due:
-            self._resend_reports(e.ResendReports(self.agent.outbox))
+            self._resend_reports(fx.ResendReports(self.agent.outbox))
 
     # --- one event ---
 
@@ -182,11 +183,11 @@ class AgentLoop:
             try:
                 self._performers[type(effect)](effect)
             except StorageError as error:
-                if isinstance(effect, e.Persist):
+                if isinstance(effect, fx.Persist):
                     self._undo(event, saved, error)
                     return
                 self._failed(effect, error)
-            if isinstance(effect, e.SaveReport):
+            if isinstance(effect, fx.SaveReport):
                 saved.append(effect.id)
         self.agent = agent
 
@@ -205,8 +206,8 @@ class AgentLoop:
         elif not isinstance(event, e.RunnerSeen | e.Tick):
             self._deferred.append((self._parts.clock.monotonic() + PAUSE_UNWRITTEN_SECONDS, event))
 
-    def _failed(self, effect: e.Effect, error: StorageError) -> None:
-        if isinstance(effect, e.Link | e.Reserve | e.WriteChunk):
+    def _failed(self, effect: fx.Effect, error: StorageError) -> None:
+        if isinstance(effect, fx.Link | fx.Reserve | fx.WriteChunk):
             self._inbox.put(e.StoreFailed(effect.manifest, isinstance(error, StorageFullError), str(error)))
         else:
             self._parts.log(f"{type(effect).__name__}: {error}", serious=True)
@@ -221,35 +222,35 @@ class AgentLoop:
             self._parts.runners,
         )
         return {
-            e.SaveReport: self._save_report,
-            e.DropReports: self._drop_reports,
-            e.ResendReports: self._resend_reports,
-            e.Persist: lambda f: storage.write(places.STATE, encode_state(f.state)),
-            e.Subscribe: lambda f: transport.subscribe((topic, f.qos) for topic in f.topics),
-            e.Unsubscribe: lambda f: transport.unsubscribe(f.topics),
-            e.Publish: lambda f: transport.publish(f.topic, f.payload, qos=1, retain=True),
-            e.PublishBirth: self._publish_birth,
-            e.FindRuntimes: lambda _: self._work(lambda: e.RuntimesFound(self._parts.find_runtimes())),
-            e.CheckSlots: lambda f: self._work(lambda: bundles.check(f.manifests)),
-            e.ReadManifest: lambda f: self._work(lambda: e.ManifestRead(f.manifest, bundles.manifest(f.manifest))),
-            e.TakeSurvey: lambda f: self._work(lambda: e.Surveyed(bundles.survey(f)), f.manifest),
-            e.Link: lambda f: storage.link(f.source, f.target),
-            e.Reserve: lambda f: storage.reserve(f.name, f.size),
-            e.WriteChunk: lambda f: storage.write_at(f.name, f.offset, f.data),
-            e.StoreBundle: lambda f: self._work(lambda: bundles.store(f), f.manifest),
-            e.OpenBundle: lambda f: self._work(lambda: self._opened(f)),
-            e.ExtractBundle: lambda f: self._work(
+            fx.SaveReport: self._save_report,
+            fx.DropReports: self._drop_reports,
+            fx.ResendReports: self._resend_reports,
+            fx.Persist: lambda f: storage.write(places.STATE, encode_state(f.state)),
+            fx.Subscribe: lambda f: transport.subscribe((topic, f.qos) for topic in f.topics),
+            fx.Unsubscribe: lambda f: transport.unsubscribe(f.topics),
+            fx.Publish: lambda f: transport.publish(f.topic, f.payload, qos=1, retain=True),
+            fx.PublishBirth: self._publish_birth,
+            fx.FindRuntimes: lambda _: self._work(lambda: e.RuntimesFound(self._parts.find_runtimes())),
+            fx.CheckSlots: lambda f: self._work(lambda: bundles.check(f.manifests)),
+            fx.ReadManifest: lambda f: self._work(lambda: e.ManifestRead(f.manifest, bundles.manifest(f.manifest))),
+            fx.TakeSurvey: lambda f: self._work(lambda: e.Surveyed(bundles.survey(f)), f.manifest),
+            fx.Link: lambda f: storage.link(f.source, f.target),
+            fx.Reserve: lambda f: storage.reserve(f.name, f.size),
+            fx.WriteChunk: lambda f: storage.write_at(f.name, f.offset, f.data),
+            fx.StoreBundle: lambda f: self._work(lambda: bundles.store(f), f.manifest),
+            fx.OpenBundle: lambda f: self._work(lambda: self._opened(f)),
+            fx.ExtractBundle: lambda f: self._work(
                 lambda: e.BundleExtracted(f.manifest, bundles.extract(f.content, f.path)), f.manifest
             ),
-            e.DiscardDownload: lambda f: bundles.discard(f.content),
-            e.CollectGarbage: lambda f: self._work(lambda: bundles.collect(f.keep_bundles, f.keep_downloads)),
-            e.StartRunner: self._start_runner,
-            e.StopRunner: lambda f: runners.stop(f.key),
-            e.RetireRunner: lambda f: runners.retire(f.key, self._parts.clock.monotonic() + f.seconds),
-            e.FrontRunner: lambda f: runners.front(f.key, f.name, f.target),
-            e.CloseFront: lambda f: runners.close_front(f.model, f.name),
-            e.Reply: lambda f: self._answer(f.ask, f.reply),
-            e.Say: lambda f: self._parts.log(f.text, serious=f.serious, about=f.about),
+            fx.DiscardDownload: lambda f: bundles.discard(f.content),
+            fx.CollectGarbage: lambda f: self._work(lambda: bundles.collect(f.keep_bundles, f.keep_downloads)),
+            fx.StartRunner: self._start_runner,
+            fx.StopRunner: lambda f: runners.stop(f.key),
+            fx.RetireRunner: lambda f: runners.retire(f.key, self._parts.clock.monotonic() + f.seconds),
+            fx.FrontRunner: lambda f: runners.front(f.key, f.name, f.target),
+            fx.CloseFront: lambda f: runners.close_front(f.model, f.name),
+            fx.Reply: lambda f: self._answer(f.ask, f.reply),
+            fx.Say: lambda f: self._parts.log(f.text, serious=f.serious, about=f.about),
         }
 
     def _work(self, work: Work, manifest: str | None = None) -> None:
@@ -265,18 +266,18 @@ class AgentLoop:
 
         self._parts.work(guarded)
 
-    def _opened(self, effect: e.OpenBundle) -> e.Event:
+    def _opened(self, effect: fx.OpenBundle) -> e.Event:
         found = self._parts.bundles.opened(effect.path)
         if isinstance(found, Refusal):
             return e.BundleOpened(effect.ask, effect.path, None, found)
         return e.BundleOpened(effect.ask, effect.path, found)
 
-    def _start_runner(self, effect: e.StartRunner) -> None:
+    def _start_runner(self, effect: fx.StartRunner) -> None:
         failed = self._parts.runners.start(effect.key, effect.spec, effect.mode)
         if failed is not None:
             self._inbox.put(failed)
 
-    def _save_report(self, effect: e.SaveReport) -> None:
+    def _save_report(self, effect: fx.SaveReport) -> None:
         try:
             self._parts.storage.write(places.report(effect.id), effect.payload)
         finally:
@@ -288,17 +289,17 @@ class AgentLoop:
     def _topic(self, kind: DeviceTopic) -> str:
         return topics.device(self._context.settings.fleet, self._context.settings.device, kind)
 
-    def _drop_reports(self, effect: e.DropReports) -> None:
+    def _drop_reports(self, effect: fx.DropReports) -> None:
         for name in effect.ids:
             self._parts.storage.remove(places.report(name))
 
-    def _resend_reports(self, effect: e.ResendReports) -> None:
+    def _resend_reports(self, effect: fx.ResendReports) -> None:
         for name in effect.ids:
             payload = self._parts.storage.read(places.report(name))
             if payload is not None:
                 self._publish_report(payload)
 
-    def _publish_birth(self, effect: e.PublishBirth) -> None:
+    def _publish_birth(self, effect: fx.PublishBirth) -> None:
         free = self._parts.storage.free_bytes()
         birth = replace(self._parts.birth, session=effect.session, runtimes=effect.runtimes, disk_free_bytes=free)
         self._parts.transport.publish(self._topic(DeviceTopic.BIRTH), codec.encode(birth), qos=1, retain=True)

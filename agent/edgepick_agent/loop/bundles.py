@@ -10,16 +10,8 @@ from dataclasses import replace
 
 from edgepick_agent.core import places
 from edgepick_agent.core.admission import label_of, no_space
-from edgepick_agent.core.events import (
-    BundleStored,
-    FileSurvey,
-    Holding,
-    SlotsChecked,
-    StoreBundle,
-    Survey,
-    TakeSurvey,
-    Way,
-)
+from edgepick_agent.core.effects import StoreBundle, TakeSurvey
+from edgepick_agent.core.events import BundleStored, FileSurvey, Holding, SlotsChecked, Survey, Way
 from edgepick_agent.errors import RefusedError, StorageFullError
 from edgepick_agent.ports import BundleReader, Decode, Storage, UndecodedError
 from edgepick_wire import envelope
