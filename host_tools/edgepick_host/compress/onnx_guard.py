@@ -42,8 +42,12 @@ PROBABILITIES = frozenset({"Softmax", "LogSoftmax", "Sigmoid"})
 _WHERE = Path("model.onnx")
 
 
-ACTIVATIONS = {"int8": quantization.QuantType.QInt8, "int16": quantization.QuantType.QInt16}
-ACTIVATION_BITS = {"int8": 8, "int16": 16}
+ACTIVATIONS = {
+    "int8": quantization.QuantType.QInt8,
+    "uint8": quantization.QuantType.QUInt8,
+    "int16": quantization.QuantType.QInt16,
+}
+ACTIVATION_BITS = {"int8": 8, "uint8": 8, "int16": 16}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +57,7 @@ class StaticOptions:
     Attributes:
         per_channel: A scale per output channel of weights; else one per layer.
         symmetric: Every zero point 0 and no quantized bias, as TensorRT asks.
-        activations: "int8" or "int16".
+        activations: "int8", "uint8" (fast on x86, where int8 is not) or "int16".
         keep_float: Output tensors of nodes that stay float.
     """
 

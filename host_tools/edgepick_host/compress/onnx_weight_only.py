@@ -51,13 +51,22 @@ def _narrow(graph: Any, layer: Layer, bits: int) -> None:
     name = layer.tensor.name
     integers, scales = _quantized(layer.weights, LARGEST[bits])
     axis = 1 if layer.transposed else 0
-    kind = TensorProto.INT8 if bits == 8 else TensorProto.INT4
-    stored = layer.stored(integers)
     graph.initializer.remove(layer.tensor)
-    graph.initializer.append(helper.make_tensor(f"{name}_narrow", kind, stored.shape, stored.reshape(-1).astype(int)))
-    graph.initializer.append(numpy_helper.from_array(scales, f"{name}_scale"))
-    node = helper.make_node("DequantizeLinear", [f"{name}_narrow", f"{name}_scale"], [name], f"{name}_widen", axis=axis)
-    graph.node.insert(0, node)
+    parts = [f"{name}_narrow", f"{name}_scale", f"{name}_zero_point"]
+    graph.initializer.append(_stored(parts[0], layer.stored(integers), bits))
+    graph.initializer.append(numpy_helper.from_array(scales, parts[1]))
+    graph.initializer.append(_stored(parts[2], np.zeros_like(scales), bits))
+    graph.node.insert(0, helper.make_node("DequantizeLinear", parts, [name], f"{name}_widen", axis=axis))
+
+
+def _stored(name: str, integers: FloatArray, bits: int) -> Any:
+    """Return integers as bytes; ONNX's own way of listing them takes more room than the floats did."""
+    if bits == 8:
+        return numpy_helper.from_array(integers.astype(np.int8), name)
+    flat = integers.astype(np.int8).reshape(-1)
+    pairs = np.append(flat, [0] * (flat.size % 2)).astype(np.uint8).reshape(-1, 2) & 0x0F
+    packed = (pairs[:, 0] | (pairs[:, 1] << 4)).astype(np.uint8).tobytes()
+    return helper.make_tensor(name, TensorProto.INT4, integers.shape, packed, raw=True)
 
 
 def _quantized(weights: FloatArray, largest: int) -> tuple[FloatArray, FloatArray]:

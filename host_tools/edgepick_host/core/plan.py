@@ -101,6 +101,7 @@ def objection(recipe: Recipe, facts: ModelFacts, rules: Rules) -> str | None:
         or _integer_only(recipe, asked, rules)
         or _hybrid(recipe, asked, facts, rules)
         or _opset(recipe, facts)
+        or _unsigned(recipe, rules)
     )
     return found or operator_objection(facts, rules)
 
@@ -133,6 +134,11 @@ def _opset(recipe: Recipe, facts: ModelFacts) -> str | None:
     if not static or facts.opset >= MIN_PER_CHANNEL_OPSET:
         return None
     return f"the model uses ONNX operator set {facts.opset}; per-channel int8 needs {MIN_PER_CHANNEL_OPSET} or newer"
+
+
+def _unsigned(recipe: Recipe, rules: Rules) -> str | None:
+    unsigned = any(step.parameters.get("activations") == "uint8" for step in recipe.steps)
+    return "TensorRT takes signed int8 only" if unsigned and rules.symmetric_qdq else None
 
 
 def operator_objection(facts: ModelFacts, rules: Rules) -> str | None:

@@ -14,9 +14,9 @@ def build() -> Pass:
     """Return the pass.
 
     Parameters, with the first of each as default: ``weights`` (per_channel, per_tensor), ``layout`` (default,
-    symmetric), ``activations`` (int8, int16), ``calibration`` (minmax, moving_average, percentile, entropy, mse, auto),
-    ``bias_correction`` (off, on), ``rounding`` (nearest, adaptive), ``keep_float`` (output tensors of nodes that stay
-    float, one per line).
+    symmetric), ``activations`` (int8, uint8, int16), ``calibration`` (minmax, moving_average, percentile, entropy, mse,
+    auto), ``bias_correction`` (off, on), ``rounding`` (nearest, adaptive), ``keep_float`` (output tensors of nodes that
+    stay float, one per line).
     """
     return _static_qdq
 
