@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS := $(basename $(notdir $(wildcard tests/fuzz/targets/*.py)))
 
-.PHONY: help demo test fuzz lint types imports check fmt clean bench-delivery
+.PHONY: help demo test fuzz lint types imports check fmt clean bench-delivery bench-compression
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -30,6 +30,9 @@ check: lint types imports ## Lint, types and import contracts
 
 bench-delivery: $(VENV)/.installed-dev ## Benchmark the delivery against mosquitto on loopback
 	PYTHONPATH=tests $(BIN)/python benchmarks/delivery.py
+
+bench-compression: $(VENV)/.installed-bench ## Benchmark the compression against the tools that one would use instead
+	$(BIN)/python benchmarks/compression.py
 
 lint: $(VENV)/.installed-dev ## Lint and format check
 	$(BIN)/ruff check .

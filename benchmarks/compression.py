@@ -11,16 +11,18 @@ Nothing is tuned on the evaluation set: each way sees the calibration samples al
 """
 
 import argparse
+import json
 import os
 import platform
 import re
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -28,14 +30,19 @@ import numpy as np
 
 import edgepick_host.demo
 from edgepick_host import app
+from edgepick_host.compress.arena import measure_arena
+from edgepick_host.compress.coreset import CoresetMethod, calibration_coreset
 from edgepick_host.compress.dataset import Dataset, load_dataset
 from edgepick_host.compress.predictor import open_predictor, predict
 from edgepick_host.compress.quiet import quiet
 from edgepick_host.compress.source import SourceModel, load_source
 from edgepick_host.compress.step import StepContext
+from edgepick_profiles.load import profile_files
 from edgepick_wire.manifest import ModelFormat
 
 DEMO = Path(edgepick_host.demo.__file__).parent / "data"
+FEW = 32
+"""Samples of a coreset."""
 ROUNDS = 7
 RUNS = 40
 """Single inferences per model and round; models take turns, so that a busy moment hits all of them."""
@@ -257,6 +264,63 @@ def int8() -> None:
     table(case, int8_rows(case))
 
 
+def coreset() -> None:
+    """Print int8 calibrated on 32 samples, chosen in every way, beside all 256."""
+    folder = bench_data()
+    if folder is None:
+        say("\nEDGEPICK_BENCH_DATA names no folder of published models: the coreset part is left out")
+        return
+    case = resnet_case(folder)
+    few = {"the first 32": case.calibration.subset(range(FEW))}
+    few |= {f"{FEW} by {m.value}": calibration_coreset(case.calibration, case.source, FEW, m) for m in CoresetMethod}
+    rows = [taken(f"all {len(case.calibration)}", lambda: ours(case, "tflite_static_int8", calibration="auto"))]
+    for name, samples in few.items():
+        small = replace(case, calibration=samples)
+        rows.append(taken(name, lambda small=small: ours(small, "tflite_static_int8", calibration="auto")))
+    table(case, rows)
+
+
+def search() -> None:
+    """Print how long the search takes for every shipped profile at once, and again with everything cached."""
+    names = [name for profile in profile_files() for name in ("--profile", profile)]
+    with tempfile.TemporaryDirectory() as folder:
+        command = [
+            *(sys.executable, "-m", "edgepick_host", "compress"),
+            *(str(DEMO / "digits.tflite"), str(DEMO / "digits.onnx")),
+            *("--calibration", str(DEMO / "calibration.npz"), "--evaluation", str(DEMO / "evaluation.npz")),
+            *("--out", f"{folder}/out", "--cache", f"{folder}/cache", "--json", *names),
+        ]
+        say(f"\nSearch on the demo model for {len(names) // 2} profiles, without torch:")
+        for run in ("first", "second"):
+            began = time.perf_counter()
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            found = json.loads(done.stdout)
+            kept = len(found["variants"])
+            say(f"  {run:<7} run {time.perf_counter() - began:6.1f} s, {kept} variants (exit code {done.returncode})")
+
+
+def microcontroller() -> None:
+    """Print the arena that tflite-micro itself needs for our int8 files."""
+    say("\nMicrocontroller: bytes that tflite-micro records for the arena, and steps off LiteRT's reference kernels")
+    folder = bench_data()
+    cases = [demo_case(ModelFormat.TFLITE), *([resnet_case(folder)] if folder else [])]
+    for case in cases:
+        model = ours(case, "tflite_static_int8")
+        arena = measure_arena(model, case.evaluation.subset(range(8)), case.source.facts.inputs)
+        say(
+            f"  {case.name:<32} {arena.recorded_bytes:8,} recorded, runs in {arena.arena_bytes:8,}, {arena.max_lsb} off"
+        )
+
+
+def beside(script: str, *arguments: str) -> Callable[[], None]:
+    """Return a part that is another benchmark of this folder."""
+
+    def part() -> None:
+        subprocess.run([sys.executable, str(Path(__file__).with_name(script)), *arguments], check=True)
+
+    return part
+
+
 def machine() -> None:
     """Print what the figures were taken on."""
     cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
@@ -274,7 +338,15 @@ def _version(package: str) -> str:
         return "(not installed)"
 
 
-PARTS: dict[str, Callable[[], None]] = {"int8": int8}
+PARTS: dict[str, Callable[[], None]] = {
+    "int8": int8,
+    "coreset": coreset,
+    "microcontroller": microcontroller,
+    "search": search,
+    "pruning": beside("pruning.py"),
+    "qat": beside("training.py", "qat"),
+    "distillation": beside("training.py", "distill", "--seeds", "3"),
+}
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ from edgepick_host.core.variants import VARIANTS_FILE, Quality, Rejection, Rejec
 from edgepick_profiles.load import load_profile
 from edgepick_wire.manifest import ModelFormat
 
-CORESETS = ("k_center", "k_means", "stratified")
+CORESETS = ("k_means", "k_center", "stratified")
 MOST_SECONDS = 30 * 24 * 3600.0
 
 _FILE = click.Path(path_type=Path)

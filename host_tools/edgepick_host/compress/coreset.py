@@ -37,7 +37,7 @@ class CoresetMethod(StrEnum):
 
 
 def calibration_coreset(
-    dataset: Dataset, source: SourceModel, count: int, method: CoresetMethod = CoresetMethod.K_CENTER, seed: int = 0
+    dataset: Dataset, source: SourceModel, count: int, method: CoresetMethod = CoresetMethod.K_MEANS, seed: int = 0
 ) -> Dataset:
     """Return ``count`` samples of a dataset, in its order; all of them if there are no more.
 
