@@ -118,7 +118,8 @@ class Laboratory:
             return facts | {"format": job.format.value, "cpu": cpu_name()}
         if isinstance(job, LayersJob):
             source, calibration = self._digest(job.format.value), self._digest("calibration")
-            return {"model": facts["model"], "source": source, "calibration": calibration, "cpu": cpu_name()}
+            known = {"model": facts["model"], "source": source, "calibration": calibration, "cpu": cpu_name()}
+            return known | {"before": plain(job.before)}
         return facts
 
     def _facts_of_recipe(self, recipe: Recipe, start: Start | None) -> dict[str, object]:

@@ -1,7 +1,7 @@
 """``pareto.png``: what was kept for each profile, accuracy against size, the front marked."""
 
 from collections.abc import Sequence
-from pathlib import Path
+from io import BytesIO
 from typing import Any
 
 from edgepick_host.core.variants import Variant, VariantSet
@@ -11,28 +11,29 @@ PANEL_INCHES = (4.6, 3.4)
 _FRONT, _REST = "#1f6f8b", "#b8b8b8"
 
 
-def draw_front(path: Path, found: VariantSet) -> bool:
-    """Return whether the picture was drawn; without matplotlib, or without variants, there is none."""
+def front_picture(found: VariantSet) -> bytes:
+    """Return the picture as PNG; without matplotlib, or without variants, there is none, and it is empty."""
     panels = [p for p in found.profiles if any(p in v.profiles for v in found.variants)]
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ModuleNotFoundError:
-        return False
+        return b""
     if not panels:
-        return False
+        return b""
     columns = min(COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(PANEL_INCHES[0] * columns, PANEL_INCHES[1] * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).flat
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis, profile in zip(axes, panels, strict=False):
         _draw_panel(axis, profile, [v for v in found.variants if profile in v.profiles], found)
-    for axis in list(axes)[len(panels) :]:
+    for axis in axes[len(panels) :]:
         axis.set_axis_off()
     figure.suptitle(f"{found.model}: accuracy and size; blue is the Pareto front", fontsize=11)
     FigureCanvasAgg(figure)
-    figure.savefig(path, dpi=110, metadata={"Software": None})
-    return True
+    picture = BytesIO()
+    figure.savefig(picture, dpi=110, metadata={"Software": None})
+    return picture.getvalue()
 
 
 def _draw_panel(axis: Any, profile: str, variants: Sequence[Variant], found: VariantSet) -> None:

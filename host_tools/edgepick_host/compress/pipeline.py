@@ -14,17 +14,18 @@ from typing import Any
 import numpy as np
 
 from edgepick_host.compress.bench import Bench, open_bench
+from edgepick_host.compress.blame import explain_layers
 from edgepick_host.compress.cache import Cache, cpu_name, key_of_work
 from edgepick_host.compress.dataset import Array, key_of
 from edgepick_host.compress.executor import Executor
 from edgepick_host.compress.laboratory import Laboratory
-from edgepick_host.compress.picture import draw_front
+from edgepick_host.compress.picture import front_picture
 from edgepick_host.compress.predictor import median_latency_ns, open_predictor
 from edgepick_host.compress.quality import accuracy
 from edgepick_host.compress.request import CompressRequest, Say
 from edgepick_host.compress.result_folder import GOLDEN_FILE, RECIPE_FILE, check_target, staged
 from edgepick_host.compress.trial import Outcome, Trials, score_loss
-from edgepick_host.compress.work import Layers, LayersJob, Made, MakeJob, Material
+from edgepick_host.compress.work import Made, MakeJob, Material
 from edgepick_host.core.pareto import pareto_front
 from edgepick_host.core.plan import make_plan
 from edgepick_host.core.search import Space, family, next_round
@@ -34,11 +35,8 @@ from edgepick_host.core.variants import VARIANTS_FILE, Recipe, Rejection, Reject
 from edgepick_host.errors import InputFileError
 from edgepick_wire.codec import encode_document
 from edgepick_wire.errors import BadNameError
-from edgepick_wire.ids import check_name
+from edgepick_wire.ids import check_name, digest_of
 from edgepick_wire.manifest import ModelFormat
-
-EXPLAINED_LOSERS = 8
-"""So many variants that lost too much are compared layer by layer; the first ones are the plain ones."""
 
 OpenExecutor = Callable[[CompressRequest, Material], Executor]
 
@@ -88,7 +86,7 @@ def compress(request: CompressRequest, *, means: Means, say: Say) -> VariantSet:
             done = _search(name, bench, laboratory, means, say)
         finally:
             laboratory.close()
-        _write(folder, done, bench)
+        _write(folder, done, bench, laboratory.cache)
     laboratory.cache.prune()
     return done.found
 
@@ -153,7 +151,7 @@ def _search(name: str, bench: Bench, laboratory: Laboratory, means: Means, say: 
         trials.run(plan.candidates, 1)
     if request.search:
         _drop_beaten(trials.outcome, bench)
-    _explain_layers(trials.outcome, laboratory)
+    explain_layers(trials.outcome, bench, laboratory)
     _measure_latency(trials.outcome, bench, laboratory, say)
     found = _variant_set(name, bench, trials.outcome)
     record = _record(found, trials, space, rounds)
@@ -241,24 +239,6 @@ def _measure_latency(outcome: Outcome, bench: Bench, laboratory: Laboratory, say
         outcome.variants[digest] = replace(variant, host_latency_ns=int(known))
 
 
-def _explain_layers(outcome: Outcome, laboratory: Laboratory) -> None:
-    """Note the errors by layer of each static variant that was kept, and of some that lost too much."""
-    static = [a for a in outcome.attempts.values() if _is_static(a.recipe) and not a.same_as]
-    kept = [a.name for a in static if a.sha256 in outcome.variants]
-    lost = [a.name for a in static if RejectionCode.ACCURACY in a.fell_at.values()]
-    names = [*kept, *lost[:EXPLAINED_LOSERS]]
-    attempts = [outcome.attempts[name] for name in names]
-    jobs = [LayersJob(model=outcome.files[a.sha256], format=a.recipe.format) for a in attempts]
-    results = laboratory.results(jobs, "comparing layers") if jobs else []
-    for name, attempt, found in zip(names, attempts, results, strict=True):
-        if isinstance(found, Layers):
-            outcome.attempts[name] = replace(attempt, layers=found.errors)
-
-
-def _is_static(recipe: Recipe) -> bool:
-    return "_static_" in recipe.steps[-1].pass_name
-
-
 def _variant_set(name: str, bench: Bench, outcome: Outcome) -> VariantSet:
     request = bench.request
     variants = tuple(outcome.variants.values())
@@ -310,17 +290,28 @@ def _record(found: VariantSet, trials: Trials, space: Space, rounds: int) -> Sea
     )
 
 
-def _write(folder: Path, done: _Done, bench: Bench) -> None:
+def _write(folder: Path, done: _Done, bench: Bench, cache: Cache) -> None:
     for variant in done.found.variants:
         place = folder / variant.folder
         place.mkdir()
         (place / variant.file).write_bytes(done.outcome.files[variant.sha256])
         (place / RECIPE_FILE).write_bytes(encode_document(variant.recipe, indent=2) + b"\n")
     np.savez(folder / GOLDEN_FILE, **_golden_arrays(bench))  # type: ignore[arg-type]  # its stub knows no arrays by name
-    if bench.request.search:
-        draw_front(folder / PICTURE_FILE, done.found)
+    picture = _picture(done.found, cache) if bench.request.search else b""
+    if picture:
+        (folder / PICTURE_FILE).write_bytes(picture)
     (folder / SEARCH_FILE).write_bytes(encode_document(done.record, indent=2) + b"\n")
     (folder / VARIANTS_FILE).write_bytes(encode_document(done.found, indent=2) + b"\n")
+
+
+def _picture(found: VariantSet, cache: Cache) -> bytes:
+    """Return the picture of what was found; drawing takes longer than all the rest of a run that computes nothing."""
+    key = key_of_work("picture", {"found": digest_of(encode_document(found))})
+    known = cache.read(key)
+    if known is None:
+        known = front_picture(found)
+        cache.write(key, known)
+    return known
 
 
 def _golden_arrays(bench: Bench) -> Mapping[str, Array]:

@@ -104,10 +104,15 @@ class ScoreJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayersJob:
-    """Compare a model's layers with the float model's."""
+    """Compare a model's layers with the float model's.
+
+    Attributes:
+        before: Steps that are done to the float model first; they change tensors, but no answer.
+    """
 
     model: bytes
     format: ModelFormat
+    before: tuple[Step, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -293,10 +298,12 @@ def _score(job: ScoreJob, material: Material, passes: PassLoader) -> Score:
 
 @do.register
 def _layers(job: LayersJob, material: Material, passes: PassLoader) -> Layers:
-    del passes
     try:
         context = StepContext(calibration=material.calibration, source=material.facts[job.format])
-        return Layers(errors=measured_layers(material.sources[job.format], job.model, job.format, context))
+        model = material.sources[job.format]
+        for step in job.before:
+            model = passes(step.pass_name)(model, step.parameters, context)
+        return Layers(errors=measured_layers(model, job.model, job.format, context))
     except Exception as error:  # noqa: BLE001 - an explanation that fails must not fail the search
         return Layers(failure=str(error).partition("\n")[0] or type(error).__name__)
 
