@@ -5,8 +5,8 @@ squared error and corrected biases. :func:`parse` is the only reader of this gra
 a valid part of a variant's name (:func:`edgepick_wire.ids.check_name`). Order within a name is the order of the steps.
 
 =====================  =================================================================================
-training, first        ``channels50`` ``sparse80`` ``factored95`` ``shared32`` ``distilled`` ``student``
-                       ``derived75`` ``qat`` ``qat4``
+training, first        ``channels50`` ``channels20_shallow`` ``sparse80`` ``factored95`` ``shared32``
+                       ``distilled`` ``student`` ``derived75`` ``qat`` ``qat4``
 before                 ``clean`` ``eq`` ``low_rank95`` ``cluster16`` ``prune50`` ``prune2of4``
 base                   ``float32`` ``float16`` ``dynamic_wi8_afp32`` ``weight_only_wi8`` ``weight_only_wi4``
                        ``static_wi8_ai8`` ``static_wi8_ai8_float_io`` ``static_wi8_ai16`` ``static_wi4_ai8``
@@ -40,6 +40,12 @@ RECIPE_GRAMMAR = (
 
 _TRAINING: tuple[tuple[str, str, Mapping[str, str]], ...] = (
     (r"channels(\d\d)", "train_prune_channels", {"ratio": "0.{}"}),
+    # Narrower layers alone save int8 kernels no time; leaving out residual blocks does: docs/adr/0038.
+    (
+        r"channels(\d\d)_shallow",
+        "train_prune_channels",
+        {"ratio": "0.{}", "round_to": "4", "depth": "0", "steps": "1", "epochs": "60"},
+    ),
     (r"sparse(\d\d)", "train_prune", {"final": "0.{}"}),
     (r"factored(\d\d)", "train_low_rank", {"energy": "0.{}"}),
     (r"shared(\d+)", "train_cluster", {"clusters": "{}"}),

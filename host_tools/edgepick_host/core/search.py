@@ -50,12 +50,13 @@ LADDERS: tuple[tuple[str, ...], ...] = (
 
 TRAINED: tuple[tuple[str, ...], ...] = (
     ("qat",),
+    ("channels20_shallow",),
     ("channels50", "distilled"),
     ("student",),
     ("derived75",),
     ("sparse80",),
 )
-"""Before plain int8, where a task file is given."""
+"""Before plain int8, where a task file is given. Pruning channels trains with the answers of the whole network."""
 
 WEIGHTED = frozenset(
     {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "Conv", "ConvTranspose", "Gemm", "MatMul"}
