@@ -14,7 +14,7 @@ from edgepick_host.core.search_record import Attempt
 from edgepick_host.core.variants import Recipe, RejectionCode
 from edgepick_wire.manifest import ModelFormat
 
-EXPLAINED_LOSERS = 8
+EXPLAINED_LOSERS = 16
 """So many variants that lost too much are compared layer by layer; the first ones are the plain ones."""
 
 

@@ -34,7 +34,8 @@ RECIPE_GRAMMAR = (
     "Bases: float32, float16, dynamic_wi8_afp32, weight_only_wi8, weight_only_wi4, static_wi8_ai8, "
     "static_wi8_ai8_float_io, static_wi8_ai16, static_wi4_ai8, static_wi8_au8. Before one: clean, eq, low_rank95, "
     "cluster16, prune50, prune2of4; after a static one: moving_average, percentile, entropy, mse, auto, bias, "
-    "adaptive, per_tensor, keep3; joined by dots."
+    "adaptive, per_tensor, keep3; with --task, first of all: channels50, channels20_shallow, sparse80, factored95, "
+    "shared32, distilled, student, derived75, qat, qat4; joined by dots."
 )
 """For a person who wrote a name that is none."""
 

@@ -4,14 +4,18 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from edgepick_host.cli.compress import compress
 from edgepick_host.compress.coreset import CoresetMethod, calibration_coreset, choose
 from edgepick_host.compress.dataset import load_dataset
 from edgepick_host.compress.features import features_of
+from edgepick_host.core.variants import VariantSet
 from edgepick_host.errors import CompressionError
+from edgepick_wire.codec import decode_document
 
 POINTS = arrays.arrays(
     np.float32,
@@ -98,3 +102,19 @@ def test_a_coreset_is_a_dataset_of_the_chosen_samples(files, tflite_source):
     assert len(all_of_them) == len(data)
     with pytest.raises(CompressionError, match="at least one"):
         calibration_coreset(data, tflite_source, 0)
+
+
+@pytest.mark.parametrize("method", [str(method.value) for method in CoresetMethod])
+def test_a_compression_calibrates_on_the_chosen_samples(files, tmp_path, method):
+    """--calibration-samples N --coreset METHOD: the variant says how many, and twice the same gives the same file."""
+    common = [str(files.tflite), "--profile=mcu-cortex-m4", "--recipe=static_wi8_ai8", "--workers=1", "--no-cache"]
+    data = [f"--calibration={files.calibration}", f"--evaluation={files.evaluation}", "--max-accuracy-drop=20%"]
+    chosen = ["--calibration-samples=8", f"--coreset={method}"]
+    results = []
+    for name in ("one", "two"):
+        CliRunner().invoke(compress, [*common, *data, *chosen, f"--out={tmp_path / name}"], catch_exceptions=False)
+        results.append(decode_document(VariantSet, (tmp_path / name / "variants.json").read_bytes()))
+
+    (first,), (second,) = results[0].variants, results[1].variants
+    assert first.provenance["calibration_samples"] == "8"
+    assert first.sha256 == second.sha256

@@ -152,6 +152,16 @@ def test_training_needs_a_task():
     assert {"qat.static_wi8_ai8-tflite", "qat.static_wi8_ai8-onnx"} <= set(with_task)
 
 
+def test_with_a_task_thinner_networks_are_tried_though_int8_holds():
+    """Fewer channels and blocks, trained with the whole network's answers and then int8, leave out no format."""
+    space = Space(models=BOTH, profiles=(load_profile("raspberry-pi-4"),), passes=PASSES, training=TRAINING)
+
+    found = searched(space, lambda _: 0.0)[1]
+
+    assert {"channels20_shallow.static_wi8_ai8-tflite", "channels20_shallow.static_wi8_ai8-onnx"} <= set(found)
+    assert not any(name.startswith("qat.") for name in found)
+
+
 def test_profiles_recipes_come_first():
     """What a profile names is tried in the first round, in its order, before anything else."""
     profile = replace(load_profile("raspberry-pi-3"), recipes=("float16", "float32"))
