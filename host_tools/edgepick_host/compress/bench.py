@@ -51,6 +51,11 @@ class Bench:
         return None if labels is None else int((answers(self.reference) == labels).sum())
 
     @property
+    def float_wrong(self) -> int:
+        """Evaluation samples that a variant can win; none without labels, where the float model is always right."""
+        return 0 if self.float_right is None else len(self.evaluation) - self.float_right
+
+    @property
     def limit(self) -> float:
         """The largest loss that is tolerated, in share, absolute."""
         asked, labels = self.request.max_accuracy_drop, self.evaluation.labels

@@ -4,6 +4,7 @@ Each stage of a batch is done for all candidates before the next begins, and wha
 before it: rules on the finished file, then budgets, then accuracy.
 """
 
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from edgepick_host.compress.layers import asks_for_layers, kept_in_float
 from edgepick_host.compress.source import describe
 from edgepick_host.compress.verdicts import origin, quality_of, score_objection, variant_of
 from edgepick_host.compress.work import (
+    COMPRESSION_LEVEL,
     ArenaJob,
     Crashed,
     Layers,
@@ -26,6 +28,7 @@ from edgepick_host.compress.work import (
     Trained,
     TrainJob,
 )
+from edgepick_host.core.bounds import Contender, is_hopeless, to_beat, work_of
 from edgepick_host.core.layer_errors import LayerError
 from edgepick_host.core.model_facts import ModelFacts
 from edgepick_host.core.plan import Candidate
@@ -203,6 +206,7 @@ class Trials:
         return self._dropped(cases, unfinished)
 
     def _evaluate(self, cases: list[_Case]) -> list[_Case]:
+        self._refuse_hopeless(cases)
         todo = self._open(cases)
         jobs = [ScoreJob(model=c.model, format=c.recipe.format, limit=self._limit(c)) for c in todo]
         results = self.laboratory.results(jobs, "evaluating")
@@ -214,20 +218,35 @@ class Trials:
                 self._judge_score(case, found)
         return self._dropped(cases, unfinished)
 
-    def _limit(self, case: _Case) -> float:
-        """Return the loss at which evaluation may stop: the tolerance, or what a better sibling already reached."""
-        best = self._best_sibling(case)
-        return self.limit if best is None else min(self.limit, score_loss(best))
+    def _refuse_hopeless(self, cases: list[_Case]) -> None:
+        """Refuse what costs more than something kept that cannot be answered better."""
+        least = -self.bench.float_wrong / len(self.bench.evaluation)
+        for case in self._open(cases):
+            rival = self._rival(case)
+            if rival is not None and is_hopeless(_contender(case), rival, least):
+                reason = f"cannot answer better than {rival.name}, which costs no more in anything"
+                case.refuse(case.takers, RejectionCode.DOMINATED, reason)
 
-    def _best_sibling(self, case: _Case) -> Variant | None:
-        if not self.races:
-            return None
-        siblings = [
-            variant
-            for variant in self.outcome.variants.values()
-            if family(variant.recipe) == family(case.recipe) and set(case.takers) <= set(variant.profiles)
-        ]
-        return min(siblings, key=score_loss, default=None)
+    def _limit(self, case: _Case) -> float:
+        """Return the loss at which evaluation may stop: the tolerance, or what a better one already reached."""
+        losses = [best.loss for best in (self._best_sibling(case), self._rival(case)) if best is not None]
+        return min([self.limit, *(loss for loss in losses if loss is not None)])
+
+    def _best_sibling(self, case: _Case) -> Contender | None:
+        siblings = [v for v in self._offered_to(case) if family(v.recipe) == family(case.recipe)]
+        best = min(siblings, key=score_loss, default=None)
+        return None if best is None else _contender_of(best)
+
+    def _rival(self, case: _Case) -> Contender | None:
+        """Return the best kept variant that does the same work and is no larger; siblings apart, who race anyway."""
+        others = [v for v in self._offered_to(case) if family(v.recipe) != family(case.recipe)]
+        same = [v for v in others if work_of(v.recipe) == work_of(case.recipe)]
+        return to_beat(_contender(case), map(_contender_of, same)) if same else None
+
+    def _offered_to(self, case: _Case) -> list[Variant]:
+        """Return what is kept for every profile that would take the case; nothing, unless siblings race."""
+        kept = self.outcome.variants.values() if self.races else ()
+        return [variant for variant in kept if set(case.takers) <= set(variant.profiles)]
 
     def _judge_score(self, case: _Case, score: Score) -> None:
         case.score = score
@@ -238,9 +257,14 @@ class Trials:
         if objection is not None:
             case.refuse(case.takers, objection.code, objection.reason)
         elif not score.complete:
-            best = self._best_sibling(case)
-            assert best is not None
-            case.refuse(case.takers, RejectionCode.DOMINATED, f"answers worse than {best.name}, which costs the same")
+            case.refuse(case.takers, RejectionCode.DOMINATED, self._beaten_by(case))
+
+    def _beaten_by(self, case: _Case) -> str:
+        sibling, rival = self._best_sibling(case), self._rival(case)
+        if sibling is not None and sibling.loss == self._limit(case):
+            return f"answers worse than {sibling.name}, which costs the same"
+        assert rival is not None
+        return f"answers worse than {rival.name}, which costs no more in anything"
 
     def _settle(self, case: _Case, number: int) -> None:
         same_as = ""
@@ -272,6 +296,23 @@ class Trials:
         profiles = tuple(dict.fromkeys((*before.profiles, *case.takers)))
         self.outcome.variants[case.digest] = replace(before, profiles=profiles, arena_bytes=arena_bytes)
         return before.name
+
+
+def _contender(case: _Case) -> Contender:
+    zipped = len(zlib.compress(case.model, COMPRESSION_LEVEL))
+    return Contender(
+        name=case.candidate.name, work=work_of(case.recipe), size_bytes=len(case.model), zipped_bytes=zipped
+    )
+
+
+def _contender_of(variant: Variant) -> Contender:
+    return Contender(
+        name=variant.name,
+        work=work_of(variant.recipe),
+        size_bytes=variant.size_bytes,
+        zipped_bytes=variant.compressed_bytes,
+        loss=score_loss(variant),
+    )
 
 
 def score_loss(variant: Variant) -> float:

@@ -183,8 +183,13 @@ class _Line:
         for rung in ladder:
             recipes = tuple(self._if_allowed((*before, rung), STATIC, after))
             yield from recipes
-            if not all(self.profile.name in self._finding(recipe).kept for recipe in recipes):
+            if not all(self._held(recipe) for recipe in recipes):
                 return
+
+    def _held(self, recipe: Recipe) -> bool:
+        """Return whether a bolder one may win: this one is kept, or fell to a rival and not at a gate."""
+        finding, name = self._finding(recipe), self.profile.name
+        return name in finding.kept or finding.fell.get(name) is RejectionCode.DOMINATED
 
     def _mixed(self, before: Sequence[str], after: Sequence[str]) -> Iterator[Recipe]:
         """Yield the number of float layers to try next, halving between too few and enough."""
