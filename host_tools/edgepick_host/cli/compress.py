@@ -158,7 +158,7 @@ def recipe_names(context: click.Context, option: click.Parameter, names: tuple[s
     "--coreset", type=click.Choice(CORESETS), default=CORESETS[0], show_default=True, help="How they are chosen."
 )
 @click.option("--profiles", "directories", multiple=True, type=_FILE, metavar="DIR", help="Your own profiles; repeat.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Chooses the golden samples.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of everything random.")
 @click.option("--force", is_flag=True, help="Move a foreign folder at --out aside instead of refusing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the content of variants.json.")
 @click.pass_context
