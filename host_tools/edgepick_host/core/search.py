@@ -111,7 +111,11 @@ Findings = Mapping[str, Finding]
 
 
 def next_round(space: Space, found: Findings) -> tuple[Candidate, ...]:
-    """Return the candidates to compute now, cheap ones first; none if the search is over."""
+    """Return the candidates to compute now, cheap ones first; none if the search is over.
+
+    What trains takes minutes where the rest takes seconds: it waits until nothing else is wanted, so that a budget
+    that it uses up costs none of the rest.
+    """
     recipes: dict[str, Recipe] = {}
     takers: dict[str, list[str]] = {}
     for profile in space.profiles:
@@ -120,8 +124,10 @@ def next_round(space: Space, found: Findings) -> tuple[Candidate, ...]:
             if name not in found:
                 recipes.setdefault(name, recipe)
                 takers.setdefault(name, []).append(profile.name)
+    cheap = {name: recipe for name, recipe in recipes.items() if not recipe.training}
     return tuple(
-        Candidate(recipe=recipe, profiles=tuple(dict.fromkeys(takers[name]))) for name, recipe in recipes.items()
+        Candidate(recipe=recipe, profiles=tuple(dict.fromkeys(takers[name])))
+        for name, recipe in (cheap or recipes).items()
     )
 
 

@@ -162,6 +162,18 @@ def test_with_a_task_thinner_networks_are_tried_though_int8_holds():
     assert not any(name.startswith("qat.") for name in found)
 
 
+def test_training_waits_until_nothing_cheaper_is_wanted():
+    """No round mixes what trains with what does not, and what trains comes last."""
+    space = Space(models=BOTH, profiles=(load_profile("raspberry-pi-4"),), passes=PASSES, training=TRAINING)
+
+    rounds = searched(space, lambda _: 0.0)[0]
+
+    trains = [{bool(candidate.recipe.training) for candidate in candidates} for candidates in rounds]
+    assert trains == sorted(trains, key=lambda kinds: True in kinds)
+    assert trains[-1] == {True}
+    assert all(len(kinds) == 1 for kinds in trains)
+
+
 def test_profiles_recipes_come_first():
     """What a profile names is tried in the first round, in its order, before anything else."""
     profile = replace(load_profile("raspberry-pi-3"), recipes=("float16", "float32"))
