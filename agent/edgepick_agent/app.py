@@ -151,6 +151,7 @@ PARTS = {
     "time-of-day": "edgepick_agent.adapters.clock:time_of_day",
     "transport": "edgepick_agent.adapters.mqtt:MqttTransport",
     "no-transport": "edgepick_agent.adapters.offline:NoTransport",
+    "https-source": "edgepick_agent.adapters.https_source:HttpsSource",
     "lock": "edgepick_agent.adapters.lock:held",
     "socket-names": "edgepick_agent.adapters.socket_name:SocketNames",
     "control-server": "edgepick_agent.adapters.control_socket:ControlServer",
@@ -356,6 +357,7 @@ def _compose(
         birth=_birth(settings),
         rss_bytes=_rss_bytes,
         log=log,
+        range_source=lambda: adapter(PARTS["https-source"])(settings.fetch, inbox.put),
     )
     outbox = tuple(name.removesuffix(".json") for name in storage.names(places.OUTBOX))
     loop = AgentLoop(Agent(durable=durable), context, parts, inbox)

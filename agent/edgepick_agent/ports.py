@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from edgepick_agent.core.board_state import BoardReading
+from edgepick_agent.core.effects import FetchRange
 from edgepick_agent.core.runner_spec import RunnerMode, RunnerObservation, RunnerResult, RunnerSpec, RunnerState
 from edgepick_wire.enums import StrEnum
 from edgepick_wire.manifest import RuntimeChoice
@@ -21,6 +22,7 @@ __all__ = [
     "Clock",
     "Discover",
     "PowerSensor",
+    "RangeSource",
     "RunnerLauncher",
     "RunnerMode",
     "RunnerObservation",
@@ -51,6 +53,22 @@ class Clock(Protocol):
 
     def now(self) -> float:
         """Return seconds since the epoch, for people."""
+        ...
+
+
+class RangeSource(Protocol):
+    """Fetches ranges by HTTPS, one at a time; what comes is handed to the loop as events."""
+
+    def begin(self, asked: FetchRange) -> None:
+        """Begin to fetch; returns at once."""
+        ...
+
+    def cancel(self) -> None:
+        """Stop what is under way; events of it may still come."""
+        ...
+
+    def close(self) -> None:
+        """Stop, and keep no connection; it is not used again."""
         ...
 
 

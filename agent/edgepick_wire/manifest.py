@@ -13,6 +13,7 @@ from edgepick_wire import codec, limits
 from edgepick_wire.enums import StrEnum
 from edgepick_wire.errors import LimitError, MalformedError
 from edgepick_wire.ids import check_digest, check_name, digest_of
+from edgepick_wire.sources import MAX_SOURCES, check_source
 
 MANIFEST_SCHEMA = 1
 DIGEST_BYTES = 32
@@ -209,6 +210,7 @@ class Manifest:
         limits: What the runner may use.
         requires: Features without which an agent must not touch it.
         provenance: Where it comes from: recipe, digests, tool versions; for people and reports.
+        sources: URL templates under which the files lie too, byte for byte; they may all be useless.
     """
 
     schema: int = MANIFEST_SCHEMA
@@ -226,6 +228,7 @@ class Manifest:
     limits: RunLimits = RunLimits()
     requires: tuple[str, ...] = ()
     provenance: Mapping[str, str] = field(default_factory=dict)
+    sources: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse names out of the alphabet and references to files that are not there."""
@@ -242,6 +245,10 @@ class Manifest:
             raise MalformedError("a manifest names at least one runtime and one profile")
         if self.security_epoch < 0:
             raise MalformedError(f"security_epoch {self.security_epoch}: must not be negative")
+        if len(self.sources) > MAX_SOURCES:
+            raise LimitError(f"{len(self.sources)} sources; at most {MAX_SOURCES} are allowed")
+        for source in self.sources:
+            check_source(source)
 
     @property
     def size(self) -> int:

@@ -4,6 +4,7 @@ import io
 import queue
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,7 @@ class Bench:
         self.runtimes = (RuntimeAvailable(name="litert", version="2.1"),)
         self.algorithms: frozenset[str] = frozenset()
         self.sockets: dict[str, str] = {}
+        self.range_source: Callable[[FetchSettings, Callable[[Event], None]], Any] | None = None
         self.log: list[str] = []
         self.replies: list[ControlReply] = []
         self.loop: AgentLoop
@@ -125,6 +127,7 @@ class Bench:
             birth=BIRTH,
             rss_bytes=lambda: 1,
             log=self._log,
+            range_source=partial(made, self.settings.fetch, inbox.put) if (made := self.range_source) else None,
         )
         self.loop = AgentLoop(Agent(durable=durable), context, parts, inbox)
         outbox = tuple(name.removesuffix(".json") for name in self.storage.names(places.OUTBOX))

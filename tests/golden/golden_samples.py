@@ -124,6 +124,7 @@ MANIFEST = Manifest(
     limits=RunLimits(peak_rss_bytes=268435456, start_seconds=30.0, inference_seconds=5.0),
     requires=("golden", "memory-cap"),
     provenance={"recipe": "static_wi8_ai8", "quantizer": "ai-edge-quantizer 0.10.0"},
+    sources=("https://models.example.com/{sha256}",),
 )
 MANIFEST_DIGEST = manifest_digest(codec.encode(MANIFEST))
 PREVIOUS_DIGEST = "cd" * 32

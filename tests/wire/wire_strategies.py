@@ -125,6 +125,7 @@ def manifests(draw: st.DrawFn) -> manifest.Manifest:
         "model_file": st.just(files[0].name),
         "files": st.just(tuple(files)),
         "golden": st.just(golden),
+        "sources": st.lists(names.map(lambda n: f"https://{n}.example/{{sha256}}"), max_size=4).map(tuple),
     }
     return draw(st.builds(manifest.Manifest, **rest))
 

@@ -6,7 +6,7 @@ Every stage can be entered again: what is on disk decides what is left to do.
 from dataclasses import replace
 
 from edgepick_agent.core import fetch as window
-from edgepick_agent.core import places
+from edgepick_agent.core import places, range_delivery
 from edgepick_agent.core.admission import (
     SPACE_MARGIN_BYTES,
     Admitted,
@@ -37,6 +37,8 @@ from edgepick_agent.core.events import (
     FileSurvey,
     Holding,
     ManifestRead,
+    RangeDelivered,
+    RangeEnded,
     StoreFailed,
     Survey,
     Surveyed,
@@ -45,6 +47,7 @@ from edgepick_agent.core.fetch import Asks, Target
 from edgepick_agent.core.garbage import bundles_in_use
 from edgepick_agent.core.hours import seconds_until_open
 from edgepick_agent.core.outbox import report_incident
+from edgepick_agent.core.ranges import ranges_for
 from edgepick_agent.core.trial import start_run
 from edgepick_agent.core.turn import Job, Stage, Turn
 from edgepick_wire import topics
@@ -229,10 +232,15 @@ def _store(turn: Turn, job: Job) -> None:
 def _begin_fetch(turn: Turn, job: Job, partial: list[tuple[FileEntry, FileSurvey]]) -> None:
     targets = [_target(entry, held) for entry, held in partial]
     present = {target.name: _here(held) for target, (_, held) in zip(targets, partial, strict=True)}
-    turn.set_job(stage=Stage.FETCH, fetch=window.begin(targets, present, turn.settings.fetch))
+    fetch = window.begin(targets, present, turn.settings.fetch)
+    plain = [entry for entry, held in partial if held.way is None and held.index is not None]
+    ranges = ranges_for(job.content.sources if job.content else (), turn.settings.fetch, plain)
+    turn.set_job(stage=Stage.FETCH, fetch=_held(turn, fetch), ranges=ranges)
     turn.do(*(Reserve(job.manifest, target.name, target.size) for target in targets))
     encoded = (entry for entry, held in partial if held.way is not None)
     turn.do(*(Reserve(job.manifest, places.part(entry.sha256), entry.size) for entry in encoded))
+    if not turn.agent.connected or (ranges is not None and ranges.leads):
+        range_delivery.ask(turn)
     if turn.agent.connected:
         resume(turn)
     _go_on_if_finished(turn)
@@ -260,7 +268,7 @@ def resume(turn: Turn) -> None:
         turn.do(Subscribe((topics.manifest(turn.settings.fleet, job.manifest),), 1))
     if job.fetch is not None:
         fetch, asks = window.connected(_held(turn, job.fetch), turn.now)
-        if fetch.not_before > turn.now and not fetch.waiting:
+        if turn.settings.fetch.hours and fetch.not_before > turn.now and not fetch.waiting:
             turn.do(Say(f"{job.model}: waits for the hours of downloads, {turn.settings.fetch.hours}"))
         turn.set_job(fetch=fetch)
         _tell(turn, asks)
@@ -271,6 +279,7 @@ def interrupt(turn: Turn) -> None:
     job = turn.agent.job
     if job is not None and job.fetch is not None:
         turn.set_job(fetch=window.disconnected(job.fetch, turn.now))
+        range_delivery.ask(turn)
 
 
 def on_chunks(turn: Turn, chunks: tuple[tuple[str, bytes], ...]) -> None:
@@ -328,6 +337,7 @@ def _go_on_if_finished(turn: Turn) -> None:
     if job is None or job.fetch is None or not job.fetch.finished or job.content is None:
         return
     _tell_cost(turn, job.fetch)
+    range_delivery.tell(turn, job)
     if _fetched_an_index(job.fetch):
         turn.set_job(stage=Stage.SURVEY, fetch=None)
         _survey(turn, job, job.content)
@@ -345,8 +355,29 @@ def _fetched_an_index(fetch: window.Fetch) -> bool:
     return any(piece.name.endswith(".index") for pieces in fetch.pieces.values() for piece in pieces)
 
 
+def on_range(turn: Turn, event: RangeDelivered | RangeEnded) -> None:
+    """Take what came over HTTPS; ask for more of it there, or at the broker."""
+    if isinstance(event, RangeDelivered):
+        range_delivery.take(turn, event)
+    else:
+        range_delivery.end(turn, event.key, event.problem)
+    _ask_all(turn)
+    _go_on_if_finished(turn)
+
+
+def _ask_all(turn: Turn) -> None:
+    if turn.agent.job is None or turn.agent.job.fetch is None:
+        return
+    turn.set_job(fetch=_held(turn, turn.agent.job.fetch))
+    range_delivery.ask(turn)
+    fetch, asks = window.pump(turn.agent.job.fetch, turn.now)
+    turn.set_job(fetch=fetch)
+    _tell(turn, asks)
+
+
 def on_tick(turn: Turn) -> None:
     """Ask again for what did not come; report chunks that seem to be nowhere."""
+    range_delivery.look(turn)
     job = turn.agent.job
     if job is None or job.fetch is None:
         return
@@ -357,6 +388,7 @@ def on_tick(turn: Turn) -> None:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         detail = f"chunk {missing[0][:12]}{more}: the broker does not have it; asked {job.fetch.settings.retries} times"
         _report_chunk(turn, job, IncidentCode.CHUNK_MISSING, detail)
+    range_delivery.ask(turn)
 
 
 # --- the whole ------------------------------------------------------------------------------------

@@ -129,6 +129,22 @@ class WriteChunk:
     data: bytes
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchRange:
+    """Fetch bytes from ``offset`` on by HTTPS: chunks by digest and size that lie one after the other."""
+
+    key: str
+    url: str
+    offset: int
+    file_size: int
+    chunks: tuple[tuple[str, int], ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the range."""
+        return sum(size for _, size in self.chunks)
+
+
 @dataclass(frozen=True, slots=True)
 class StoreBundle:
     """Decode what is encoded, check every file of a fetched bundle as a whole and move it into the store."""
@@ -245,6 +261,7 @@ Effect = (
     | Link
     | Reserve
     | WriteChunk
+    | FetchRange
     | StoreBundle
     | OpenBundle
     | ExtractBundle

@@ -100,6 +100,22 @@ class ChunksDelivered:
 
 
 @dataclass(frozen=True, slots=True)
+class RangeDelivered:
+    """Some chunks of a range arrived, unchecked: the digests that were asked for, and what came."""
+
+    key: str
+    chunks: tuple[tuple[str, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RangeEnded:
+    """Nothing more comes of a range; ``problem`` says why, unless all of it came."""
+
+    key: str
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Oversized:
     """A message larger than the protocol allows was dropped unread."""
 
@@ -245,6 +261,8 @@ class Tick:
 Event = (
     TransportEvent
     | ChunksDelivered
+    | RangeDelivered
+    | RangeEnded
     | StoreEvent
     | RunnerSeen
     | RunnerNotStarted

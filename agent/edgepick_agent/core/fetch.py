@@ -104,6 +104,8 @@ class Fetch:
         round_trip: Smoothed time from asking for a chunk to its arrival, and its mean deviation; seconds.
         not_before: Nothing is asked for until then.
         began_at: When the first chunk was asked for.
+        claimed: Chunks that another source is to bring; nobody asks the broker for them.
+        led: Chunks never asked for are left to another source.
         fetched: Chunks received, corrupt ones and duplicates not counted.
     """
 
@@ -122,6 +124,8 @@ class Fetch:
     not_before: float = 0.0
     began_at: float | None = None
     connected: bool = False
+    claimed: frozenset[str] = frozenset()
+    led: bool = False
     fetched: int = 0
     bytes_fetched: int = 0
 
@@ -179,7 +183,7 @@ def _fill(fetch: Fetch, now: float) -> tuple[Fetch, tuple[str, ...]]:
     if room <= 0:
         return fetch, ()
     # What was never asked for goes first: chunks that are nowhere must not hold up those that are there.
-    fresh = fetch.order[fetch.cursor : fetch.cursor + room]
+    fresh = () if fetch.led else fetch.order[fetch.cursor : fetch.cursor + room]
     retried = due[: room - len(fresh)]
     asked = {retry.digest: Asked(retry.asked + 1, now) for retry in retried} | dict.fromkeys(fresh, Asked(1, now))
     filled = replace(
@@ -188,13 +192,14 @@ def _fill(fetch: Fetch, now: float) -> tuple[Fetch, tuple[str, ...]]:
         again=tuple(retry for retry in fetch.again if retry.digest not in asked),
         waiting={**fetch.waiting, **asked},
         heard_at=fetch.heard_at if fetch.waiting else now,
-        not_before=_paid_until(fetch, len(asked), now),
+        not_before=paid_until(fetch, len(asked), now),
         began_at=now if fetch.began_at is None and asked else fetch.began_at,
     )
     return filled, tuple(asked)
 
 
-def _paid_until(fetch: Fetch, count: int, now: float) -> float:
+def paid_until(fetch: Fetch, count: int, now: float) -> float:
+    """Return before when nothing more may be asked for, if ``count`` chunks are now."""
     rate = fetch.settings.bytes_per_second
     return now + count * fetch.chunk_size / rate if rate and count else fetch.not_before
 
@@ -208,7 +213,7 @@ def _room(fetch: Fetch, now: float) -> int:
     if now < fetch.not_before:
         return 0
     room = fetch.width - len(fetch.waiting)
-    available = len(_due(fetch, now)) + len(fetch.order) - fetch.cursor
+    available = len(_due(fetch, now)) + (0 if fetch.led else len(fetch.order) - fetch.cursor)
     rate = fetch.settings.bytes_per_second
     if rate:
         return min(room, available, max(1, int(rate * RATE_BURST_SECONDS) // fetch.chunk_size))

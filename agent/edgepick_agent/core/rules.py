@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from edgepick_agent.core.hours import parse_hours
-from edgepick_wire.errors import BadNameError
+from edgepick_wire.errors import BadNameError, MalformedError
 from edgepick_wire.ids import check_name
 from edgepick_wire.manifest import RuntimeName
+from edgepick_wire.sources import check_source
 
 SENSORS = ("hwmon-ina3221", "hwmon-ina2xx", "powercap-rapl", "rpi5-pmic", "power-supply")
 """Names that ``sensors`` may hold; a test keeps this equal to the table in ``app.py``."""
@@ -27,10 +29,11 @@ NEEDED = {
 
 PATHS = frozenset(
     {"state_dir", "root_document", "sysfs_root"}
+    | {"fetch.ca_file"}
     | {f"broker.{name}" for name in ("ca_file", "cert_file", "key_file", "password_file")}
 )
 TLS_FILES = frozenset({"broker.ca_file", "broker.cert_file", "broker.key_file"})
-FILES = TLS_FILES | {"root_document", "broker.password_file"}
+FILES = TLS_FILES | {"root_document", "broker.password_file", "fetch.ca_file"}
 SECRETS = frozenset({"broker.key_file", "broker.password_file"})
 NEEDS = (
     ("broker.cert_file", "broker.key_file"),
@@ -77,6 +80,32 @@ def _hours(value: str) -> str | None:
     return None if parse_hours(value) else '"HH:MM-HH:MM", local time, e.g. "22:00-06:00"'
 
 
+def _sources(value: tuple[str, ...]) -> str | None:
+    known = set(value) <= {"mqtt", "https"} and len(set(value)) == len(value)
+    return None if known and "mqtt" in value else '["mqtt"], ["https", "mqtt"] or ["mqtt", "https"]'
+
+
+def _site_cache(value: str) -> str | None:
+    allowed = "https://HOST/...{sha256} or {name}; http:// only at a loopback or private address"
+    plain = value.startswith("http://")
+    try:
+        check_source(value, "http" if plain else "https")
+    except MalformedError:
+        return allowed
+    return allowed if plain and not _is_near(urlsplit(value).hostname or "") else None
+
+
+def _is_near(host: str) -> bool:
+    """Return whether it is an address of this machine or site; a name may lead anywhere."""
+    import ipaddress
+
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost"
+    return address.is_private or address.is_loopback
+
+
 RULES: Mapping[str, Rule] = {
     "device": _name,
     "fleet": _name,
@@ -92,6 +121,8 @@ RULES: Mapping[str, Rule] = {
     "fetch.retries": _between(1, 1000),
     "fetch.bytes_per_second": _positive,
     "fetch.hours": _hours,
+    "fetch.sources": _sources,
+    "fetch.site_cache": _site_cache,
     "runner.runtimes": _one_of(r.value for r in RuntimeName),
     "runner.memory_cap_bytes": _positive,
     "runner.max_failures": _between(1, 1000),

@@ -50,6 +50,9 @@ class FetchSettings:
         bytes_per_second: Most bytes of chunks per second, on average; ``None`` for as fast as it goes.
         hours: Time of day in which chunks are asked for, local time: ``"22:00-06:00"``; ``None`` for always.
             Neither holds for a bundle from a stick.
+        sources: Where chunks are fetched, preferred first; the broker is always among them.
+        site_cache: URL template that is asked instead of the manifest's sources.
+        ca_file: Certificates that may sign those of the HTTPS sources; ``None`` for the system's.
     """
 
     window: int = 64
@@ -57,6 +60,9 @@ class FetchSettings:
     retries: int = 5
     bytes_per_second: int | None = None
     hours: str | None = None
+    sources: tuple[str, ...] = ("mqtt",)
+    site_cache: str | None = None
+    ca_file: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ state cannot be written did not happen.
 
 from dataclasses import replace
 
-from edgepick_agent.core import delivery, fetch, intake, planning, serving, standing, technician, trial
+from edgepick_agent.core import delivery, fetch, intake, planning, ranges, serving, standing, technician, trial
 from edgepick_agent.core.effects import CheckSlots, DiscardDownload, Effect, FindRuntimes, Persist, SaveReport, Say
 from edgepick_agent.core.endings import park_job
 from edgepick_agent.core.events import (
@@ -23,6 +23,8 @@ from edgepick_agent.core.events import (
     Event,
     ManifestRead,
     Oversized,
+    RangeDelivered,
+    RangeEnded,
     RunnerNotStarted,
     RunnerSeen,
     RuntimesFound,
@@ -71,7 +73,9 @@ def _are_passing_chunks(turn: Turn, event: Event) -> bool:
     job = turn.agent.job
     if job is None or job.stage is not Stage.FETCH:
         return False
-    return isinstance(event, ChunksDelivered) or (isinstance(event, Delivered) and intake.is_chunk(event.topic))
+    return isinstance(event, ChunksDelivered | RangeDelivered) or (
+        isinstance(event, Delivered) and intake.is_chunk(event.topic)
+    )
 
 
 def _ordered(before: Agent, turn: Turn) -> tuple[Effect, ...]:
@@ -93,9 +97,8 @@ def _handle(turn: Turn, event: Event) -> None:
             technician.on_control(turn, event)
         case Started():
             _on_started(turn, event)
-        case Tick():
-            intake.on_tick(turn)
-            delivery.on_tick(turn)
+        case RangeDelivered() | RangeEnded() | Tick():
+            _on_delivery(turn, event)
         case RuntimesFound():
             turn.change(runtimes=event.runtimes)
             intake.say_birth(turn)
@@ -103,6 +106,14 @@ def _handle(turn: Turn, event: Event) -> None:
             _on_state_not_written(turn, event)
         case _:
             _on_store(turn, event)
+
+
+def _on_delivery(turn: Turn, event: RangeDelivered | RangeEnded | Tick) -> None:
+    if isinstance(event, Tick):
+        intake.on_tick(turn)
+        delivery.on_tick(turn)
+    else:
+        delivery.on_range(turn, event)
 
 
 def _on_store(turn: Turn, event: StepStoreEvent) -> None:
@@ -163,9 +174,18 @@ def next_wake(agent: Agent, now: float) -> float | None:
     times = [s.supervisor.next_start for s in agent.serving.values() if not s.runs and not s.supervisor.gave_up]
     if agent.job is not None and agent.job.fetch is not None:
         times.append(fetch.next_wake(agent.job.fetch, now))
+        if agent.job.ranges is not None:
+            times.append(ranges.next_wake(agent.job.ranges, agent.job.fetch, now))
     times += [agent.ahead.since + intake.ROOT_CHAIN_SECONDS] if agent.ahead is not None else []
     times += planning.next_looks(agent)
     return min((at for at in times if at is not None and at > now), default=None)
+
+
+def range_wanted(agent: Agent) -> str | None:
+    """Return the range that is still of use; any other is cancelled at once."""
+    job = agent.job
+    flight = job.ranges.flight if job is not None and job.ranges is not None and job.fetch is not None else None
+    return flight.key if flight is not None else None
 
 
 def without_reports(agent: Agent, ids: tuple[str, ...]) -> Agent:

@@ -14,6 +14,7 @@ from edgepick_agent.core.assignments import Addressee
 from edgepick_agent.core.effects import Effect, Say
 from edgepick_agent.core.events import Way
 from edgepick_agent.core.fetch import Fetch
+from edgepick_agent.core.ranges import Ranges
 from edgepick_agent.core.runner_spec import RunnerObservation
 from edgepick_agent.core.settings import AgentSettings
 from edgepick_agent.core.state import AgentState, ModelRecord, Origin, with_model
@@ -67,6 +68,7 @@ class Job:
         max_bytes: Most bytes that it may take over the network; ``None`` for no limit.
         ways: Files that come in an encoded form.
         avoid: Digests of encoded forms that proved to be useless.
+        ranges: What HTTPS does for the fetch, if anything.
     """
 
     kind: JobKind
@@ -95,6 +97,7 @@ class Job:
     max_bytes: int | None = None
     ways: tuple[Way, ...] = ()
     avoid: frozenset[str] = frozenset()
+    ranges: Ranges | None = None
 
     @property
     def key(self) -> str:

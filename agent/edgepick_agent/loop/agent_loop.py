@@ -18,13 +18,13 @@ from edgepick_agent.core.control import ControlReply, ControlRequest
 from edgepick_agent.core.intake import is_chunk
 from edgepick_agent.core.outbox import Resending, resend
 from edgepick_agent.core.state import encode_state
-from edgepick_agent.core.step import is_fetching, next_wake, step
+from edgepick_agent.core.step import is_fetching, next_wake, range_wanted, step
 from edgepick_agent.core.technician import complete
 from edgepick_agent.core.turn import Agent, Context
 from edgepick_agent.errors import StorageError, StorageFullError
 from edgepick_agent.loop.bundles import Bundles
 from edgepick_agent.loop.runners import Runners
-from edgepick_agent.ports import Clock, Storage, Transport
+from edgepick_agent.ports import Clock, RangeSource, Storage, Transport
 from edgepick_wire import codec, topics
 from edgepick_wire.messages import Birth, Refusal, RuntimeAvailable
 from edgepick_wire.topics import DeviceTopic
@@ -58,6 +58,7 @@ class Parts:
         find_runtimes: Asks the runners' interpreter; slow.
         birth: Who the device is; session, runtimes and free space are filled in.
         rss_bytes: Asks for this process's memory.
+        range_source: Makes what fetches by HTTPS, on first use.
     """
 
     storage: Storage
@@ -70,6 +71,7 @@ class Parts:
     birth: Birth
     rss_bytes: Callable[[], int | None]
     log: Log
+    range_source: Callable[[], RangeSource] | None = None
 
 
 class AgentLoop:
@@ -90,6 +92,8 @@ class AgentLoop:
         self._look_at = 0.0
         self._wake_at = parts.clock.monotonic()
         self._resending = Resending()
+        self._source: RangeSource | None = None
+        self._range: str | None = None
         self._performers = self._table()
 
     # --- taking events in ---
@@ -109,6 +113,7 @@ class AgentLoop:
                 self.turn(self._sleep_seconds())
         finally:
             self._parts.runners.stop_all()
+            self.close_source()
 
     def turn(self, timeout: float = 0.0) -> bool:
         """Wait for something to happen, handle everything that did, and return whether anything did."""
@@ -190,6 +195,7 @@ class AgentLoop:
             if isinstance(effect, fx.SaveReport):
                 saved.append(effect.id)
         self.agent = agent
+        self._cancel_unwanted()
 
     def _undo(self, event: e.Event, saved: Iterable[str], error: StorageError) -> None:
         """Have the event handled again later: a step whose state was not written did not happen."""
@@ -237,6 +243,7 @@ class AgentLoop:
             fx.Link: lambda f: storage.link(f.source, f.target),
             fx.Reserve: lambda f: storage.reserve(f.name, f.size),
             fx.WriteChunk: lambda f: storage.write_at(f.name, f.offset, f.data),
+            fx.FetchRange: self._fetch_range,
             fx.StoreBundle: lambda f: self._work(lambda: bundles.store(f), f.manifest),
             fx.OpenBundle: lambda f: self._work(lambda: self._opened(f)),
             fx.ExtractBundle: lambda f: self._work(
@@ -265,6 +272,34 @@ class AgentLoop:
                 return e.StoreFailed(manifest, full, str(error)) if manifest else None
 
         self._parts.work(guarded)
+
+    def _fetch_range(self, effect: fx.FetchRange) -> None:
+        if self._source is None and self._parts.range_source is not None:
+            self._source = self._parts.range_source()
+        if self._source is None:
+            self._inbox.put(e.RangeEnded(effect.key, "nothing here fetches by HTTPS"))
+            return
+        self._cancel(effect.key)
+        self._source.begin(effect)
+
+    def _cancel_unwanted(self) -> None:
+        if self._range is not None:
+            wanted = range_wanted(self.agent)
+            if wanted != self._range:
+                self._cancel(wanted)
+        if not is_fetching(self.agent):
+            self.close_source()
+
+    def close_source(self) -> None:
+        """Stop what comes by HTTPS, and keep no connection."""
+        if self._source is not None:
+            self._source.close()
+            self._source = None
+
+    def _cancel(self, instead: str | None) -> None:
+        if self._range is not None and self._source is not None:
+            self._source.cancel()
+        self._range = instead
 
     def _opened(self, effect: fx.OpenBundle) -> e.Event:
         found = self._parts.bundles.opened(effect.path)

@@ -9,13 +9,14 @@ from edgepick_host.core.delta import Tensor
 from edgepick_host.core.settings import DEFAULT_DATABASE, HostSettings
 from edgepick_host.core.trust import check_signers, document_signer
 from edgepick_host.errors import MissingExtraError
-from edgepick_host.service import bundles, prepare, pruner, publisher
+from edgepick_host.service import bundles, prepare, pruner, publisher, source_check
 from edgepick_host.service.archive import Archive
 from edgepick_host.service.ledger import OnTransfer
 from edgepick_host.service.targets import Targets
 from edgepick_profiles.load import load_profile
 from edgepick_wire.envelope import DocumentType
 
+READ_RANGE = "edgepick_host.adapters.https_ranges:read_range"
 FIND_TENSORS = "edgepick_host.compress.tflite_layout:find_tensors"
 
 
@@ -27,6 +28,7 @@ def publish(
     activation: publisher.Activation,
     republish: bool = False,
     dry_run: bool = False,
+    check_sources: bool = True,
     on_progress: OnTransfer = lambda _progress: None,
 ) -> publisher.Publication:
     """Return what was published of the variants in ``folder`` (or would be, in a dry run).
@@ -37,7 +39,10 @@ def publish(
         ProfileError: A variant is for a profile that is not known.
         UnreachableError: No broker.
     """
+    source_check.check_templates(selection.sources)
     prepared = prepare_folder(settings, folder, selection, remember=not dry_run)
+    if selection.sources and check_sources:
+        source_check.check_sources(prepared, load(READ_RANGE))
     if dry_run:
         with store_of(settings) as store:
             return publisher.plan_publication(

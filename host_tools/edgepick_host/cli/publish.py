@@ -39,6 +39,14 @@ from edgepick_host.service.publisher import Activation, Publication
     help="Devices that would have to fetch more refuse to install it. [no limit]",
 )
 @click.option("--plain", is_flag=True, help="Send the files as they are only, neither compressed nor as differences.")
+@click.option(
+    "--source",
+    "sources",
+    metavar="URL",
+    multiple=True,
+    help="Devices may find the files there too: https://.../{sha256} (or {name}); repeatable.",
+)
+@click.option("--check-sources/--no-check-sources", default=True, help="Look whether they are there. [on]")
 @click.option("--dry-run", is_flag=True, help="Show what would happen; ask no broker and change nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask before --activate VARIANT.")
 @options.as_json
@@ -59,6 +67,8 @@ def publish(
     republish: bool,
     max_bytes: int | None,
     plain: bool,
+    sources: tuple[str, ...],
+    check_sources: bool,
     dry_run: bool,
     yes: bool,
     as_json: bool,
@@ -79,6 +89,7 @@ def publish(
         variants=variants,
         everything=everything,
         plain=plain,
+        sources=sources,
     )
     _confirm(activate, asked=not (yes or dry_run or as_json))
     with render.transfer_progress(quiet=as_json) as on_progress:
@@ -89,6 +100,7 @@ def publish(
             activation=Activation(activate=activate, measure=measure, devices=devices, max_bytes=max_bytes),
             republish=republish,
             dry_run=dry_run,
+            check_sources=check_sources,
             on_progress=on_progress,
         )
     if as_json:

@@ -58,6 +58,7 @@ def build_manifest(
     security_epoch: int,
     files: Sequence[FileEntry],
     profiles: Sequence[Profile],
+    sources: Sequence[str] = (),
 ) -> Manifest:
     """Return the manifest of a variant for ``profiles``, with its self-test on ``golden.npz``.
 
@@ -84,6 +85,7 @@ def build_manifest(
         limits=RunLimits(peak_rss_bytes=memory_limit(profiles)),
         requires=("golden",),
         provenance=provenance(variant, variants),
+        sources=tuple(sources),
     )
 
 

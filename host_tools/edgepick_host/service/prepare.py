@@ -97,6 +97,7 @@ class Selection:
         everything: Publish also what another variant beats in every respect.
         chunk_size: Bytes per chunk.
         plain: Files as they are only, without encoded forms.
+        sources: URL templates under which devices may find the files too.
     """
 
     fleet: str
@@ -107,6 +108,7 @@ class Selection:
     everything: bool = False
     chunk_size: int = limits.CHUNK_BYTES
     plain: bool = False
+    sources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -294,6 +296,7 @@ class _Maker:
                 security_epoch=self.selection.security_epoch,
                 files=[f.chunked.entry for f in files],
                 profiles=profiles,
+                sources=self.selection.sources,
             )
         except WireError as error:
             raise InputFileError(f"{self.folder / VARIANTS_FILE}: variant {variant.name!r}: {error}") from error
