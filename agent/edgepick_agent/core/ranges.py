@@ -31,7 +31,7 @@ REST_MAX_SECONDS = 900.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flight:
-    """A range that was asked for: what it is called, from where, the chunks still to come, and when one came last."""
+    """A range that was asked for: what it is called, from where, and when a chunk of it came last."""
 
     key: str
     url: str
