@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgepick_host.compress.arena_plan import arena_peak
 from edgepick_host.compress.dataset import Dataset
 from edgepick_host.compress.predictor import TflitePredictor
 from edgepick_host.core.model_facts import TensorFacts
@@ -17,7 +18,7 @@ from edgepick_host.core.verify import ArenaFacts
 from edgepick_host.errors import MissingExtraError
 
 TIMEOUT_SECONDS = 300.0
-_TOTAL = re.compile(r"Arena allocation total (\d+) bytes")
+_COUNTED = re.compile(r"Arena allocation (total|head) (\d+) bytes")
 _NOISE = re.compile(r"Failed to resize buffer|RecordingMicroAllocator|Traceback|^\s|RuntimeError|^$")
 
 
@@ -50,10 +51,12 @@ def measure_arena(model: bytes, golden: Dataset, inputs: tuple[TensorFacts, ...]
         with np.load(folder / "result.npz") as result:
             outputs, arena_bytes = result["outputs"], int(result["arena_bytes"])
     expected = np.concatenate([reference.run_raw(sample) for sample in samples])
-    counted = _TOTAL.search(complaints)
+    counted = {part: int(size) for part, size in _COUNTED.findall(complaints)}
     return ArenaFacts(
         arena_bytes=arena_bytes,
-        recorded_bytes=int(counted[1]) if counted else 0,
+        recorded_bytes=counted.get("total", 0),
+        head_bytes=counted.get("head", 0),
+        peak=arena_peak(model),
         max_lsb=int(np.abs(outputs.astype(np.int64) - expected.astype(np.int64)).max()),
     )
 

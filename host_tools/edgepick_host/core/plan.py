@@ -5,7 +5,7 @@ the compressed model shows is decided in :mod:`edgepick_host.core.verify`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgepick_host.core.model_facts import ModelFacts
 from edgepick_host.core.operator_tables import EDGE_TPU_OPERATORS, TFLM_OPERATORS, TFLM_WITHOUT_INT8
@@ -62,7 +62,8 @@ def make_plan(
     kept: dict[str, Recipe] = {}
     rejections: list[Rejection] = []
     for profile in profiles:
-        for recipe, reason in _outcomes(models, profile, recipes or profile.recipes):
+        rules = _on_request(profile.rules) if recipes else profile.rules
+        for recipe, reason in _outcomes(models, rules, recipes or profile.recipes):
             if reason is not None:
                 rejections.append(_rejection(recipe, profile, reason))
             else:
@@ -72,11 +73,21 @@ def make_plan(
     return Plan(candidates=candidates, rejections=tuple(dict.fromkeys(rejections)))
 
 
+def _on_request(rules: Rules) -> Rules:
+    """Return what a recipe that a person names may use: 16-bit activations on a microcontroller too.
+
+    Its kernels have them, at twice the arena and slower; nobody gets them unasked.
+    """
+    if rules.operators is not OperatorSet.TFLM:
+        return rules
+    return replace(rules, number_types=tuple(dict.fromkeys((*rules.number_types, NumberType.INT16))))
+
+
 def _outcomes(
-    models: Mapping[ModelFormat, ModelFacts], profile: Profile, names: Iterable[str]
+    models: Mapping[ModelFormat, ModelFacts], rules: Rules, names: Iterable[str]
 ) -> Iterator[tuple[Recipe, str | None]]:
     for name in names:
-        for model_format in profile.rules.formats:
+        for model_format in rules.formats:
             recipe = parse(name, model_format)
             if recipe is None:
                 continue
@@ -84,9 +95,9 @@ def _outcomes(
             if facts is None:
                 yield recipe, f"needs the model as .{model_format.value}"
                 continue
-            reason = objection(recipe, facts, profile.rules)
+            reason = objection(recipe, facts, rules)
             has_dense = bool(facts.operator_names & DENSE_OPERATORS)
-            yield specialise(recipe, profile.rules, has_dense=has_dense), reason
+            yield specialise(recipe, rules, has_dense=has_dense), reason
 
 
 def _rejection(recipe: Recipe, profile: Profile, reason: str) -> Rejection:

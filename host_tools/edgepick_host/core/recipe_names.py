@@ -11,6 +11,7 @@ before                 ``clean`` ``eq`` ``low_rank95`` ``cluster16`` ``prune50``
 base                   ``float32`` ``float16`` ``dynamic_wi8_afp32`` ``weight_only_wi8`` ``weight_only_wi4``
                        ``static_wi8_ai8`` ``static_wi8_ai8_float_io`` ``static_wi8_ai16`` ``static_wi4_ai8``
                        ``static_wi8_au8`` (ONNX: unsigned activations)
+                       ``static_wi8_ai16_int_io`` (``.tflite``: integers at inputs and outputs too)
 after a static base    ``moving_average`` ``percentile`` ``entropy`` ``mse`` ``auto`` ``bias`` ``adaptive``
                        ``per_tensor`` ``keep3``
 =====================  =================================================================================
@@ -32,10 +33,10 @@ KEEP = "keep"
 
 RECIPE_GRAMMAR = (
     "Bases: float32, float16, dynamic_wi8_afp32, weight_only_wi8, weight_only_wi4, static_wi8_ai8, "
-    "static_wi8_ai8_float_io, static_wi8_ai16, static_wi4_ai8, static_wi8_au8. Before one: clean, eq, low_rank95, "
-    "cluster16, prune50, prune2of4; after a static one: moving_average, percentile, entropy, mse, auto, bias, "
-    "adaptive, per_tensor, keep3; with --task, first of all: channels50, channels20_shallow, sparse80, factored95, "
-    "shared32, distilled, student, derived75, qat, qat4; joined by dots."
+    "static_wi8_ai8_float_io, static_wi8_ai16, static_wi8_ai16_int_io, static_wi4_ai8, static_wi8_au8. "
+    "Before one: clean, eq, low_rank95, cluster16, prune50, prune2of4; after a static one: moving_average, percentile, "
+    "entropy, mse, auto, bias, adaptive, per_tensor, keep3; with --task, first of all: channels50, channels20_shallow, "
+    "sparse80, factored95, shared32, distilled, student, derived75, qat, qat4; joined by dots."
 )
 """For a person who wrote a name that is none."""
 
@@ -80,6 +81,9 @@ def _only(pass_name: str, **parameters: str) -> tuple[Step, ...]:
 _TFLITE_BASES: Mapping[str, tuple[Step, ...]] = {
     "static_wi8_ai16": _only(
         TFLITE_STATIC, weights="per_channel", dense="per_channel", io="float32", activations="int16"
+    ),
+    "static_wi8_ai16_int_io": _only(
+        TFLITE_STATIC, weights="per_channel", dense="per_channel", io="int8", activations="int16"
     ),
     "static_wi4_ai8": _only(TFLITE_STATIC, weights="per_channel", dense="per_channel", io="int8", weight_bits="4"),
     "weight_only_wi8": _only("tflite_weight_only", bits="8"),

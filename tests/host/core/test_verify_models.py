@@ -110,9 +110,9 @@ def test_float_onnx_needs_no_quantized_residuals():
     ("arena", "code"),
     [
         (ArenaFacts(failure="Didn't find op"), RejectionCode.VERIFICATION),
-        (ArenaFacts(arena_bytes=1000, max_lsb=4), RejectionCode.VERIFICATION),
+        (ArenaFacts(arena_bytes=1000, max_lsb=2), RejectionCode.VERIFICATION),
         (ArenaFacts(arena_bytes=1 << 20, max_lsb=0), RejectionCode.BUDGET),
-        (ArenaFacts(arena_bytes=1000, max_lsb=3), None),
+        (ArenaFacts(arena_bytes=1000, max_lsb=1), None),
     ],
 )
 def test_microcontroller_rules(arena, code):
