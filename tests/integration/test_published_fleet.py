@@ -85,7 +85,7 @@ def test_a_download_goes_on_after_the_agent_was_killed(broker, host, device, var
     """SIGKILL with one chunk missing: the next agent keeps what it has, fetches that one, and the file is right."""
     model = (variants / "float32-tflite" / "model.tflite").read_bytes()
     last = topics.chunk(FLEET, digest_of(model[2 * 65536 :]))
-    made = host.publish(variants, "--no-measure", "--plain", "--activate", "float32-tflite", "--yes")
+    made = host.publish(variants, "--all", "--no-measure", "--plain", "--activate", "float32-tflite", "--yes")
     manifest = next(v["manifest"] for v in made["variants"] if v["variant"] == "float32-tflite")
     thief = Forger(host, device)
     thief.put(last, b"")
@@ -96,7 +96,7 @@ def test_a_download_goes_on_after_the_agent_was_killed(broker, host, device, var
     device.kill()
     device.start()
     thief.close()
-    host.publish(variants, "--no-measure", "--plain", "--republish")
+    host.publish(variants, "--all", "--no-measure", "--plain", "--republish")
     until(lambda: device.confirmed(manifest), "confirmed")
 
     (install,) = [r.install for r in device.waiting_reports() if r.install]
