@@ -15,7 +15,7 @@ from edgepick_host.app.composition import (
     store_of,
     verify_signature,
 )
-from edgepick_host.app.compression import compress_model, compression_pass, read_search
+from edgepick_host.app.compression import compress_model, compression_pass, export_c, read_search
 from edgepick_host.app.devices import history, live_roster, roster
 from edgepick_host.app.publishing import (
     build_bundle,
@@ -55,6 +55,7 @@ __all__ = [
     "coordinator_of",
     "create_keys",
     "decision_records",
+    "export_c",
     "follow_rollout",
     "history",
     "inspect_bundle",

@@ -9,16 +9,20 @@ from edgepick_host.compress.request import CompressRequest, Say
 from edgepick_host.core.search_record import SEARCH_FILE, SearchRecord
 from edgepick_host.core.variants import VariantSet
 from edgepick_host.errors import InputFileError
+from edgepick_host.service.prepare import read_variants
 from edgepick_wire.codec import decode_document
 from edgepick_wire.errors import WireError
 
 if TYPE_CHECKING:
     from edgepick_host.compress.executor import Executor
+    from edgepick_host.compress.export_c import Exported
     from edgepick_host.compress.step import Pass
     from edgepick_host.compress.training.step import TrainingPass
     from edgepick_host.compress.work import Material
 
 
+EXPORT = "edgepick_host.compress.export_c:export_c"
+EXPORT_REQUEST = "edgepick_host.compress.export_c:ExportRequest"
 COMPRESS = "edgepick_host.compress.pipeline:compress"
 MEANS = "edgepick_host.compress.pipeline:Means"
 INLINE = "edgepick_host.compress.executor:InlineExecutor"
@@ -63,6 +67,21 @@ def compress_model(request: CompressRequest, *, say: Say) -> VariantSet:
         open_executor=_open_executor,
     )
     return cast("VariantSet", compress(request, means=means, say=say))
+
+
+def export_c(folder: Path, variant: str, out: Path, *, prefix: str, samples: int, force: bool, say: Say) -> "Exported":
+    """Return what of a variant was written to ``out`` as C and C++ sources for a microcontroller.
+
+    Raises:
+        InputFileError: No such variant, not one for microcontrollers, or its files are not what they should be.
+        CompressionError: tflite-micro does not run it as the reference kernels do.
+        MissingExtraError: A package that runs it is not installed.
+    """
+    found = read_variants(folder)
+    request = load(EXPORT_REQUEST, extra="compress")(
+        folder=folder, variant=variant, out=out, prefix=prefix, samples=samples, force=force
+    )
+    return cast("Exported", load(EXPORT, extra="compress")(request, found, say=say))
 
 
 def _open_executor(request: CompressRequest, material: "Material") -> "Executor":

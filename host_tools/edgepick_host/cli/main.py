@@ -29,6 +29,7 @@ COMMANDS: dict[str, Entry] = {
     "profiles": Entry("edgepick_host.cli.profiles:profiles", "host", "Kinds of device: list, show, check."),
     "compress": Entry("edgepick_host.cli.compress:compress", "compress", "Make the variants of a model."),
     "explain": Entry("edgepick_host.cli.explain:explain", "compress", "Why a variant was kept, or was not."),
+    "export": Entry("edgepick_host.cli.export:export", "compress", "A variant as C sources for a microcontroller."),
     "cache": Entry("edgepick_host.cli.cache:cache", "compress", "What was compressed before: show, prune."),
     "keys": Entry("edgepick_host.cli.keys:keys", "host", "The fleet's signing keys: make, show."),
     "broker": Entry("edgepick_host.cli.broker:broker", "host", "Set up a broker with TLS and certificates."),

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from edgepick_host.compress.arena_plan import arena_peak
-from edgepick_host.compress.dataset import Dataset
+from edgepick_host.compress.dataset import Array, Dataset
 from edgepick_host.compress.predictor import TflitePredictor
 from edgepick_host.core.model_facts import TensorFacts
 from edgepick_host.core.verify import ArenaFacts
@@ -44,21 +44,27 @@ def measure_arena(model: bytes, golden: Dataset, inputs: tuple[TensorFacts, ...]
         (folder / "model.tflite").write_bytes(model)
         columns = zip(*(reference.quantized(sample) for sample in samples), strict=True)
         arrays = {f"input_{i}": np.concatenate(column) for i, column in enumerate(columns)}
+        expected = [np.concatenate(column) for column in zip(*map(reference.run_raw, samples), strict=True)]
+        arrays["outputs"] = np.array(len(expected))
         np.savez(folder / "inputs.npz", **arrays)  # type: ignore[arg-type]  # its stub has no type for arrays by name
         code, complaints = _run_child(folder)
         if code != 0:
             return ArenaFacts(failure=_failure(code, complaints))
         with np.load(folder / "result.npz") as result:
-            outputs, arena_bytes = result["outputs"], int(result["arena_bytes"])
-    expected = np.concatenate([reference.run_raw(sample) for sample in samples])
+            arena_bytes = int(result["arena_bytes"])
+            steps = max(_difference(result[f"output_{i}"], column) for i, column in enumerate(expected))
     counted = {part: int(size) for part, size in _COUNTED.findall(complaints)}
     return ArenaFacts(
         arena_bytes=arena_bytes,
         recorded_bytes=counted.get("total", 0),
         head_bytes=counted.get("head", 0),
         peak=arena_peak(model),
-        max_lsb=int(np.abs(outputs.astype(np.int64) - expected.astype(np.int64)).max()),
+        max_lsb=steps,
     )
+
+
+def _difference(found: Array, expected: Array) -> int:
+    return int(np.abs(found.astype(np.int64) - expected.astype(np.int64)).max())
 
 
 def _run_child(folder: Path) -> tuple[int, str]:

@@ -56,7 +56,8 @@ class TflitePredictor:
         except (ValueError, RuntimeError) as error:
             raise CompressionError(f"LiteRT does not load the model: {_first_line(error)}") from error
         self._inputs = self._interpreter.get_input_details()
-        self._output = self._interpreter.get_output_details()[0]
+        self._outputs = self._interpreter.get_output_details()
+        self._output = self._outputs[0]
 
     def quantized(self, sample: Sequence[Array]) -> list[Array]:
         """Return the sample in the types of the model's inputs."""
@@ -65,16 +66,26 @@ class TflitePredictor:
             for array, details in zip(sample, self._inputs, strict=True)
         ]
 
-    def run_raw(self, sample: Sequence[Array]) -> Array:
-        """Return the first output as the model gives it, batch included."""
+    @property
+    def input_scales(self) -> list[tuple[float, int]]:
+        """Scale and zero point of each input; (0, 0) where it is not quantized."""
+        return [details["quantization"] for details in self._inputs]
+
+    @property
+    def output_scales(self) -> list[tuple[float, int]]:
+        """Likewise of each output."""
+        return [details["quantization"] for details in self._outputs]
+
+    def run_raw(self, sample: Sequence[Array]) -> list[Array]:
+        """Return every output as the model gives it, batch included."""
         for array, details in zip(self.quantized(sample), self._inputs, strict=True):
             self._interpreter.set_tensor(details["index"], array)
         self._interpreter.invoke()
-        return cast("Array", self._interpreter.get_tensor(self._output["index"]))
+        return [self._interpreter.get_tensor(details["index"]) for details in self._outputs]
 
     def run(self, sample: Sequence[Array]) -> FloatArray:
         """Return the first output in its real scale."""
-        return cast("FloatArray", dequantize(self.run_raw(sample), self._output["quantization"])[0])
+        return cast("FloatArray", dequantize(self.run_raw(sample)[0], self._output["quantization"])[0])
 
 
 class OnnxPredictor:

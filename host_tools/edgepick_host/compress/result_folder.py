@@ -8,7 +8,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from edgepick_host.core.search_record import PICTURE_FILE, SEARCH_FILE
@@ -21,7 +21,21 @@ GOLDEN_FILE = "golden.npz"
 RECIPE_FILE = "recipe.json"
 
 
-def check_target(out: Path, *, force: bool) -> None:
+Written = Callable[[Path], set[str]]
+"""``(folder) -> names of what an earlier run wrote there``; empty for a folder that is none of ours."""
+
+
+def written_variants(out: Path) -> set[str]:
+    """Return what an earlier ``edgepick compress`` wrote to ``out``."""
+    try:
+        before = decode_document(VariantSet, (out / VARIANTS_FILE).read_bytes())
+    except (OSError, WireError):
+        return set()
+    written = {VARIANTS_FILE, SEARCH_FILE, PICTURE_FILE, before.golden}
+    return written | {variant.folder for variant in before.variants}
+
+
+def check_target(out: Path, *, force: bool, written: Written = written_variants) -> None:
     """Return if a result may be written at ``out``.
 
     Raises:
@@ -31,37 +45,28 @@ def check_target(out: Path, *, force: bool) -> None:
         return
     if not out.is_dir():
         raise InputFileError(f"{out}: is a file; the result is a folder", hint="Give another --out.")
-    if not force and not is_replaceable(out):
+    if not force and not is_replaceable(out, written):
         raise InputFileError(
             f"{out}: is not empty, and holds something else than an earlier result",
             hint="Give another --out, or --force to move that folder aside.",
         )
 
 
-def is_replaceable(out: Path) -> bool:
+def is_replaceable(out: Path, written: Written = written_variants) -> bool:
     """Return whether a folder is empty or holds nothing but an earlier result."""
     present = {entry.name for entry in out.iterdir()}
-    return not present or present <= _written_names(out)
-
-
-def _written_names(out: Path) -> set[str]:
-    try:
-        before = decode_document(VariantSet, (out / VARIANTS_FILE).read_bytes())
-    except (OSError, WireError):
-        return set()
-    written = {VARIANTS_FILE, SEARCH_FILE, PICTURE_FILE, before.golden}
-    return written | {variant.folder for variant in before.variants}
+    return not present or present <= written(out)
 
 
 @contextlib.contextmanager
-def staged(out: Path, *, force: bool) -> Iterator[Path]:
+def staged(out: Path, *, force: bool, written: Written = written_variants) -> Iterator[Path]:
     """Provide an empty folder that takes the place of ``out`` when the block ends without an error.
 
     Raises:
         InputFileError: ``out`` may not be replaced, or nothing can be written there.
     """
     out = out.absolute()
-    check_target(out, force=force)
+    check_target(out, force=force, written=written)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
@@ -69,17 +74,17 @@ def staged(out: Path, *, force: bool) -> Iterator[Path]:
         raise InputFileError(f"{out}: cannot be written: {error.strerror}") from error
     try:
         yield folder
-        _put_in_place(folder, out)
+        _put_in_place(folder, out, written)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _put_in_place(folder: Path, out: Path) -> None:
+def _put_in_place(folder: Path, out: Path, written: Written) -> None:
     folder.chmod(0o755)
     for path in (*sorted(folder.rglob("*")), folder):
         _sync(path)
     if out.exists():
-        ours = is_replaceable(out)
+        ours = is_replaceable(out, written)
         aside = _free_name(out)
         out.rename(aside)
         folder.rename(out)

@@ -1,8 +1,8 @@
 """Runs one model in tflite-micro in a process of its own: a crash there is a finding, not the end.
 
 ``python -m edgepick_host.compress.tflm_child MODEL INPUTS.npz RESULT.npz``: INPUTS holds ``input_<i>`` of ``[n, ...]``
-in the model's own types. RESULT gets the first output ``[n, ...]`` and ``arena_bytes``. What the recording allocator
-counted goes to standard error, and so do the interpreter's complaints.
+in the model's own types, and ``outputs``, their number. RESULT gets ``output_<i>`` of ``[n, ...]`` and ``arena_bytes``.
+What the recording allocator counted goes to standard error, and so do the interpreter's complaints.
 """
 
 import os
@@ -22,14 +22,16 @@ def main(model_path: Path, inputs_path: Path, result_path: Path) -> None:
     """Write the answers and the smallest arena; raises what the interpreter raises."""
     model = model_path.read_bytes()
     with np.load(inputs_path) as archive:
-        columns = [archive[f"input_{i}"] for i in range(len(archive.files))]
+        count = int(archive["outputs"])
+        columns = [archive[f"input_{i}"] for i in range(len(archive.files) - 1)]
     roomy = min(LARGEST_ARENA_BYTES, 10 * len(model) + (1 << 24))
     interpreter = open_interpreter(model, roomy)
-    outputs = [_answer(interpreter, [column[i : i + 1] for column in columns]) for i in range(len(columns[0]))]
+    answers = [_answer(interpreter, [column[i : i + 1] for column in columns], count) for i in range(len(columns[0]))]
+    outputs = {f"output_{i}": np.concatenate(column) for i, column in enumerate(zip(*answers, strict=True))}
     interpreter.print_allocations()
     sys.stderr.flush()
     smallest = smallest_arena(model, [column[:1] for column in columns], roomy)
-    np.savez(result_path, outputs=np.concatenate(outputs), arena_bytes=np.int64(smallest))
+    np.savez(result_path, arena_bytes=np.int64(smallest), **outputs)  # type: ignore[arg-type]  # its stub knows no arrays by name
 
 
 def open_interpreter(model: bytes, arena_bytes: int) -> Any:
@@ -39,11 +41,11 @@ def open_interpreter(model: bytes, arena_bytes: int) -> Any:
     return runtime.Interpreter.from_bytes(model, arena_size=arena_bytes)
 
 
-def _answer(interpreter: Any, sample: list[Any]) -> Any:
+def _answer(interpreter: Any, sample: list[Any], outputs: int) -> list[Any]:
     for i, array in enumerate(sample):
         interpreter.set_input(array, i)
     interpreter.invoke()
-    return interpreter.get_output(0)
+    return [interpreter.get_output(i) for i in range(outputs)]
 
 
 def smallest_arena(model: bytes, sample: list[Any], enough: int) -> int:
@@ -63,7 +65,7 @@ def _runs(model: bytes, sample: list[Any], arena_bytes: int) -> bool:
     pid = os.fork()
     if pid == 0:
         try:
-            _answer(open_interpreter(model, arena_bytes), sample)
+            _answer(open_interpreter(model, arena_bytes), sample, 1)
         except RuntimeError:
             os._exit(1)
         os._exit(0)

@@ -126,3 +126,17 @@ TFLM_WITHOUT_INT8 = frozenset(
     }
 )  # fmt: skip
 """Present in tflite-micro, but without an int8 kernel."""
+
+_METHODS = {
+    "BATCH_MATMUL": "AddBatchMatMul",
+    "CUMSUM": "AddCumSum",
+    "PADV2": "AddPadV2",
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": "AddUnidirectionalSequenceLSTM",
+}
+"""Methods of ``MicroMutableOpResolver`` whose names do not follow from the operator's."""
+
+
+def resolver_method(operator: str) -> str:
+    """Return the method of ``MicroMutableOpResolver`` that registers an operator: ``CONV_2D`` -> ``AddConv2D``."""
+    parts = (part if part[0].isdigit() else part.capitalize() for part in operator.split("_"))
+    return _METHODS.get(operator, "Add" + "".join(parts))
