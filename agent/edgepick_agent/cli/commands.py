@@ -16,9 +16,14 @@ COMMANDS = {
     "run": ("edgepick_agent.cli.run:run", "Run the agent until it is told to stop."),
     "status": ("edgepick_agent.cli.status:status", "Show what this device runs, on one screen."),
     "doctor": ("edgepick_agent.cli.doctor:doctor", "Check everything that the agent needs; say how to mend it."),
+    "watch": ("edgepick_agent.cli.watch:watch", "Show the status again and again."),
+    "infer": ("edgepick_agent.cli.infer:infer", "Put an image or an array through the active model."),
     "install": ("edgepick_agent.cli.bundle:install", "Install a bundle file, e.g. from a USB stick."),
     "rollback": ("edgepick_agent.cli.bundle:rollback", "Return a model to its previous variant."),
     "benchmark": ("edgepick_agent.cli.benchmark:benchmark", "Measure any model file on this machine."),
+    "compare": ("edgepick_agent.cli.compare:compare", "Lay two results of benchmark --json side by side."),
+    "support-bundle": ("edgepick_agent.cli.support:support_bundle", "Collect what somebody else needs to help."),
+    "completion": ("edgepick_agent.cli.completion:completion", "Print a script that completes commands in a shell."),
     "service": ("edgepick_agent.cli.service:service", "Install or remove the systemd service."),
 }
 """Name -> where it is defined, and its line in the help."""
