@@ -21,6 +21,9 @@ REQUIRED = {
     "coral-dev-board",
     "coral-usb-accelerator",
     "jetson-nano",
+    "jetson-tx2",
+    "jetson-xavier-nx",
+    "jetson-agx-xavier",
     "jetson-orin-nano",
     "jetson-agx-orin",
     "mcu-cortex-m4",
@@ -32,7 +35,8 @@ REQUIRED = {
 every_profile = pytest.mark.parametrize("profile", PROFILES.values(), ids=list(PROFILES))
 every_coral = pytest.mark.parametrize("name", ["coral-dev-board", "coral-usb-accelerator"])
 every_mcu = pytest.mark.parametrize("name", ["mcu-cortex-m4", "mcu-cortex-m7", "esp32-s3"])
-every_orin = pytest.mark.parametrize("name", ["jetson-orin-nano", "jetson-agx-orin"])
+INT8_JETSONS = ["jetson-orin-nano", "jetson-agx-orin", "jetson-xavier-nx", "jetson-agx-xavier"]
+every_orin = pytest.mark.parametrize("name", INT8_JETSONS)
 
 
 def test_all_promised_boards_are_there():

@@ -202,6 +202,8 @@ class TfliteSession:
         try:
             for name, array in feeds.items():
                 self._interpreter.set_tensor(self._indexes[name], array)
+            # Requests know nothing of one another: a recurrent layer starts afresh with each.
+            self._interpreter.reset_all_variables()
             self._interpreter.invoke()
             return [self._interpreter.get_tensor(index) for index in self._output_indexes]
         except NATIVE_ERRORS as error:

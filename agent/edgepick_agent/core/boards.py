@@ -23,6 +23,9 @@ MODELS = (
     (r"MX8MQ Phanbell|Coral MT8167|Coral Dev Board", "coral-dev-board"),
     (r"AGX Orin", "jetson-agx-orin"),
     (r"Orin (Nano|NX)", "jetson-orin-nano"),
+    (r"AGX Xavier", "jetson-agx-xavier"),
+    (r"Xavier NX", "jetson-xavier-nx"),
+    (r"Jetson TX2", "jetson-tx2"),
     (r"Jetson Nano", "jetson-nano"),
 )
 """Device-tree ``model`` (a pattern found anywhere in it) -> profile; the first match holds."""
@@ -36,6 +39,11 @@ COMPATIBLES = {
     "google,imx8mq-phanbell": "coral-dev-board",
     "nvidia,p3701": "jetson-agx-orin",
     "nvidia,p3767": "jetson-orin-nano",
+    "nvidia,p2972-0000": "jetson-agx-xavier",
+    "nvidia,p2888": "jetson-agx-xavier",
+    "nvidia,p3668": "jetson-xavier-nx",
+    "nvidia,p2771-0000": "jetson-tx2",
+    "nvidia,p3310": "jetson-tx2",
     "nvidia,p3450-0000": "jetson-nano",
 }
 """Beginning of a device-tree ``compatible`` entry -> profile, for a model text that was changed."""

@@ -31,6 +31,9 @@ DEVICES = {
     "coral-usb-accelerator": (*PI, *CORAL_USB[1:]),
     "coral-dev-board": ("PrivateDevices=no", "DeviceAllow=/dev/apex_0 rw", "SupplementaryGroups=apex"),
     "jetson-nano": JETSON,
+    "jetson-tx2": JETSON,
+    "jetson-xavier-nx": JETSON,
+    "jetson-agx-xavier": JETSON,
     "jetson-orin-nano": JETSON,
     "jetson-agx-orin": JETSON,
 }

@@ -91,8 +91,15 @@ def feed(golden: Golden, inputs: tuple[TensorSpec, ...], index: int) -> dict[str
         raise InputError(f"golden {golden.name}: sample {index}: {error}") from error
 
 
+def plain_name(name: str) -> str:
+    """Return a tensor's name without what exporters wrap around it ("serving_default_image:0" -> "image")."""
+    return name.removeprefix("serving_default_").partition(":")[0]
+
+
 def _sample(golden: Golden, spec: TensorSpec, count: int, index: int) -> "Array":
     array = golden.inputs.get(f"x_{spec.name}")
+    if array is None:
+        array = golden.inputs.get(f"x_{plain_name(spec.name)}")
     if array is None and count == 1:
         array = golden.inputs.get("x")
     if array is None:

@@ -97,6 +97,7 @@ def outcome_text(attempt: Attempt) -> str:
     """Return for how many profiles it was kept, and each reason why it was not."""
     kept = sum(verdict.kept for verdict in attempt.verdicts)
     parts = [f"kept for {kept}"] if kept else []
+    parts += dict.fromkeys(verdict.reason for verdict in attempt.verdicts if verdict.kept and verdict.reason)
     if attempt.same_as:
         parts.append(f"same bytes as {attempt.same_as}")
     reasons = Counter((str(v.code.value), v.reason) for v in attempt.verdicts if v.code is not None)
@@ -117,7 +118,8 @@ def _print_attempt(screen: Console, attempt: Attempt) -> None:
 
 
 def _verdict(verdict: Verdict) -> str:
-    return "kept" if verdict.kept or verdict.code is None else f"{verdict.code.value}: {verdict.reason}"
+    word = "kept" if verdict.kept or verdict.code is None else verdict.code.value
+    return f"{word}: {verdict.reason}" if verdict.reason else word
 
 
 def _print_quality(screen: Console, attempt: Attempt) -> None:

@@ -1,6 +1,6 @@
 """ONNX files as protobuf messages: read, normalise, describe, write. Knows the format, not the quantizer."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +133,6 @@ def describe(data: bytes, path: Path) -> ModelFacts:
         operators=tuple(_operator(node, known, model) for node in graph.node),
         external_buffers=_external(model),
         quantizers=tuple(_quantizers(model)),
-        unquantized_residuals=tuple(_unquantized_residuals(graph)),
     )
 
 
@@ -142,9 +141,14 @@ def _operator(node: Any, known: dict[str, TensorFacts], model: Model) -> Operato
     return OperatorFacts(
         name=node.op_type,
         version=version,
-        inputs=tuple(known[name] for name in node.input if name in known),
-        outputs=tuple(known[name] for name in node.output if name in known),
+        inputs=tuple(known.get(name) or _unseen(name) for name in node.input),
+        outputs=tuple(known.get(name) or _unseen(name) for name in node.output),
     )
+
+
+def _unseen(name: str) -> TensorFacts:
+    """Return a tensor that shape inference did not reach, or an optional one that is left out."""
+    return TensorFacts(name=name, dtype=_UNSEEN_TYPE, shape=())
 
 
 def _constant(tensor: Any) -> TensorFacts:
@@ -168,18 +172,20 @@ def _quantizers(model: Model) -> Iterator[QuantizerFacts]:
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type in QUANTIZERS:
-            zero_point = constants.get(node.input[2]) if len(node.input) > 2 else None
-            yield QuantizerFacts(
-                name=node.name or node.output[0],
-                # Without a zero point the specification's default is uint8.
-                dtype="uint8" if zero_point is None else _type_name(zero_point.data_type),
-                zero_points_are_zero=zero_point is not None and not np.any(numpy_helper.to_array(zero_point)),
-            )
+            yield _quantizer(node, constants)
 
 
-def _unquantized_residuals(graph: Any) -> Iterator[str]:
-    producers = {name: node.op_type for node in graph.node for name in node.output if node.op_type != "Constant"}
-    for node in graph.node:
-        computed = [producers[name] for name in node.input if name in producers]
-        if node.op_type == "Add" and len(computed) == 2 and set(computed) != {"DequantizeLinear"}:
-            yield node.name or node.output[0]
+def _quantizer(node: Any, constants: Mapping[str, Any]) -> QuantizerFacts:
+    zero_point = constants.get(node.input[2]) if len(node.input) > 2 else None
+    stored = constants.get(node.input[1])
+    scales = None if stored is None else numpy_helper.to_array(stored)
+    return QuantizerFacts(
+        name=node.name or node.output[0],
+        # Without a zero point the specification's default is uint8.
+        dtype="uint8" if zero_point is None else _type_name(zero_point.data_type),
+        zero_points_are_zero=zero_point is not None and not np.any(numpy_helper.to_array(zero_point)),
+        output=node.output[0],
+        scales=0 if scales is None else int(scales.size),
+        scales_are_positive=scales is not None and bool(np.all(np.isfinite(scales) & (scales > 0))),
+        axis=next((int(attribute.i) for attribute in node.attribute if attribute.name == "axis"), 1),
+    )

@@ -22,6 +22,7 @@ from onnxruntime import quantization
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from edgepick_host.compress import onnx_file
+from edgepick_host.compress.onnx_fusable import make_fusable
 from edgepick_host.compress.quiet import quiet
 from edgepick_host.compress.step import Range
 from edgepick_host.errors import CompressionError
@@ -113,6 +114,10 @@ def quantize_static(model: bytes, options: StaticOptions, ranges: Mapping[str, R
             extra_options=_extra_options(options),
             calibration_cache_path=cache,
         )
+        if options.symmetric:
+            written = onnx.load_model(target)
+            make_fusable(written)
+            onnx.save_model(written, target)
 
     return _in_folder(model, work, prepare=False)
 
@@ -151,7 +156,14 @@ def quantize_dynamic(model: bytes) -> bytes:
     """
 
     def work(source: Path, target: Path) -> None:
-        quantization.quantize_dynamic(source, target, per_channel=True, weight_type=quantization.QuantType.QInt8)
+        quantization.quantize_dynamic(
+            source,
+            target,
+            per_channel=True,
+            weight_type=quantization.QuantType.QInt8,
+            # It splits Gemm into two operators, and does not know the type of what lies between.
+            extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
+        )
 
     return _in_folder(model, work, prepare=True)
 

@@ -29,7 +29,7 @@ from edgepick_host.compress.work import Made, MakeJob, Material
 from edgepick_host.core.pareto import pareto_front
 from edgepick_host.core.plan import make_plan
 from edgepick_host.core.search import Space, family, next_round
-from edgepick_host.core.search_notes import not_composed, notes_of
+from edgepick_host.core.search_notes import not_composed, notes_of, remarks
 from edgepick_host.core.search_record import PICTURE_FILE, SEARCH_FILE, NotTried, SearchRecord, Verdict
 from edgepick_host.core.variants import VARIANTS_FILE, Recipe, Rejection, RejectionCode, Step, Variant, VariantSet
 from edgepick_host.errors import InputFileError
@@ -285,7 +285,7 @@ def _record(found: VariantSet, trials: Trials, space: Space, rounds: int) -> Sea
         rounds=rounds,
         attempts=tuple(outcome.attempts.values()),
         not_tried=(*unfinished, *(not_composed(outcome.findings) if request.search else ())),
-        notes=notes_of(found, space, searched=request.search),
+        notes=(*remarks(found, outcome.attempts), *notes_of(found, space, searched=request.search)),
         sensitivity=outcome.sensitivity,
     )
 

@@ -80,6 +80,7 @@ class TflitePredictor:
         """Return every output as the model gives it, batch included."""
         for array, details in zip(self.quantized(sample), self._inputs, strict=True):
             self._interpreter.set_tensor(details["index"], array)
+        self._interpreter.reset_all_variables()  # a recurrent layer would remember the sample before
         self._interpreter.invoke()
         return [self._interpreter.get_tensor(details["index"]) for details in self._outputs]
 

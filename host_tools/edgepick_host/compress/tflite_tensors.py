@@ -49,6 +49,7 @@ class TensorRunner:
         for array, details in zip(sample, self._inputs, strict=True):
             typed = quantize(array, details["quantization"], np.dtype(details["dtype"]))
             self._interpreter.set_tensor(details["index"], typed)
+        self._interpreter.reset_all_variables()
         self._interpreter.invoke()
         return {name: self._read(each) for name, each in self._details.items()}
 

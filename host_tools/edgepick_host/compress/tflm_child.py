@@ -44,6 +44,7 @@ def open_interpreter(model: bytes, arena_bytes: int) -> Any:
 def _answer(interpreter: Any, sample: list[Any], outputs: int) -> list[Any]:
     for i, array in enumerate(sample):
         interpreter.set_input(array, i)
+    interpreter.reset()  # a recurrent layer would remember the sample before
     interpreter.invoke()
     return [interpreter.get_output(i) for i in range(outputs)]
 

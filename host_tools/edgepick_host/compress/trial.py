@@ -30,6 +30,7 @@ from edgepick_host.compress.work import (
 )
 from edgepick_host.core.bounds import Contender, is_hopeless, to_beat, work_of
 from edgepick_host.core.layer_errors import LayerError
+from edgepick_host.core.left_in_float import left_in_float
 from edgepick_host.core.model_facts import ModelFacts
 from edgepick_host.core.plan import Candidate
 from edgepick_host.core.search import Finding, family
@@ -73,6 +74,7 @@ class _Case:
     takers: tuple[str, ...] = ()
     arena: ArenaFacts | None = None
     score: Score | None = None
+    remark: str = ""
     fell: dict[str, Objection] = field(default_factory=dict)
 
     @property
@@ -177,6 +179,7 @@ class Trials:
         """Refuse what the engine did not do, and what breaks rules or budgets that need no measurement."""
         for case in self._open(cases):
             case.facts = describe(case.model, case.recipe.format, Path(case.candidate.name))
+            case.remark = left_in_float(case.recipe, case.facts)
             broken = engine_objection(case.recipe, case.facts)
             if broken is not None:
                 case.refuse(case.takers, RejectionCode.ENGINE, broken)
@@ -341,7 +344,7 @@ def _finding(case: _Case) -> Finding:
 
 def _attempt(case: _Case, number: int, same_as: str, float_right: int | None) -> Attempt:
     score = case.score
-    verdicts = [Verdict(profile=profile, kept=True) for profile in case.takers]
+    verdicts = [Verdict(profile=profile, kept=True, reason=case.remark) for profile in case.takers]
     verdicts += [Verdict(profile=p, kept=False, code=o.code, reason=o.reason) for p, o in case.fell.items()]
     measured = case.arena is not None and not case.arena.failure
     whole = score is not None and score.complete and not score.failure

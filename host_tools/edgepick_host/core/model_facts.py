@@ -14,7 +14,7 @@ class TensorFacts:
     """One tensor.
 
     Attributes:
-        dtype: "float32", "int8", ...
+        dtype: "float32", "int8", ...; "unknown" where an ONNX file does not tell.
         shape: Sizes; -1 where the file leaves one open.
         constant: Its content is in the file.
         channel_scales: Number of quantization scales (1 is per tensor, 0 is not quantized).
@@ -53,11 +53,19 @@ class QuantizerFacts:
     Attributes:
         dtype: Type on its quantized side.
         zero_points_are_zero: Every zero point is stored, known and 0.
+        output: Name of the tensor that it computes.
+        scales: Number of its scales; 1 is per tensor, 0 is not known from the file.
+        scales_are_positive: Every scale is stored, finite and above 0.
+        axis: Of the scales, where there are several.
     """
 
     name: str
     dtype: str
     zero_points_are_zero: bool
+    output: str = ""
+    scales: int = 1
+    scales_are_positive: bool = True
+    axis: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +79,6 @@ class ModelFacts:
         external_buffers: Constants that lie outside of the FlatBuffer or the protobuf message.
         saturated_biases: Constant int32 biases with a value at the end of the int32 range.
         quantizers: Q/DQ nodes (ONNX).
-        unquantized_residuals: ``Add`` nodes (ONNX) with a computed input that no DequantizeLinear feeds.
     """
 
     format: ModelFormat
@@ -84,7 +91,6 @@ class ModelFacts:
     external_buffers: int = 0
     saturated_biases: tuple[str, ...] = ()
     quantizers: tuple[QuantizerFacts, ...] = ()
-    unquantized_residuals: tuple[str, ...] = ()
 
     @property
     def operator_names(self) -> frozenset[str]:

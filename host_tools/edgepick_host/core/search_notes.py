@@ -1,11 +1,11 @@
 """What a search has to say besides its results: techniques that are missing, sets that are too small. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 
 from edgepick_host.core.recipe_names import EXTRA_BASES, compose, parse
 from edgepick_host.core.search import LADDERS, REFINEMENTS, STATIC, TRAINED, Findings, Space, missing_passes
-from edgepick_host.core.search_record import NotTried
+from edgepick_host.core.search_record import Attempt, NotTried
 from edgepick_host.core.variants import Recipe, VariantSet
 
 
@@ -19,6 +19,15 @@ def notes_of(found: VariantSet, space: Space, *, searched: bool) -> tuple[str, .
     if searched and files:
         notes.append(f"not available in this build, and left out: {', '.join(files)}")
     return tuple(notes)
+
+
+def remarks(found: VariantSet, attempts: Mapping[str, Attempt]) -> tuple[str, ...]:
+    """Return what one should know about variants that were kept, by what is said of them."""
+    said: dict[str, list[str]] = {}
+    for variant in found.variants:
+        for reason in dict.fromkeys(v.reason for v in attempts[variant.name].verdicts if v.kept and v.reason):
+            said.setdefault(reason, []).append(variant.name)
+    return tuple(f"{', '.join(names)}: {reason}" for reason, names in said.items())
 
 
 def _unsure(found: VariantSet) -> Iterator[str]:

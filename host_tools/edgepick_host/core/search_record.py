@@ -18,7 +18,7 @@ class Verdict:
     Attributes:
         kept: The profile may have it.
         code: The gate at which it fell, if it fell.
-        reason: In words.
+        reason: In words; of what was kept, what one should know about it.
     """
 
     profile: str

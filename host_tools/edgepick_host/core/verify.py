@@ -6,12 +6,14 @@ The other half of :mod:`edgepick_host.core.plan`: nothing here trusts that an en
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from edgepick_host.core.left_in_float import float_operators, named
 from edgepick_host.core.model_facts import ModelFacts, OperatorFacts, TensorFacts
 from edgepick_host.core.operator_tables import EDGE_TPU_OPERATORS
 from edgepick_host.core.plan import operator_objection
 from edgepick_host.core.recipes import is_quantized
+from edgepick_host.core.tensorrt_rules import tensorrt_objections
 from edgepick_host.core.variants import Recipe, RejectionCode
-from edgepick_profiles.schema import Budgets, OperatorSet, Profile, Rules
+from edgepick_profiles.schema import Budgets, NumberType, OperatorSet, Profile, Rules
 from edgepick_wire.manifest import ModelFormat
 
 MAX_TFLM_LSB = 3
@@ -122,17 +124,25 @@ def profile_objection(facts: ModelFacts, profile: Profile, arena: ArenaFacts | N
 def _broken_rules(facts: ModelFacts, rules: Rules, arena: ArenaFacts | None) -> Iterator[str]:
     if rules.integer_only and facts.float_tensors:
         names = ", ".join(tensor.name for tensor in facts.float_tensors[:3])
-        yield f"{len(facts.float_tensors)} float tensors are left ({names})"
+        skipped = named(float_operators(facts))
+        why = f"; the quantizer has no integer form of {skipped}" if skipped else ""
+        yield f"{len(facts.float_tensors)} float tensors are left ({names}){why}"
+    if NumberType.INT8 not in rules.number_types and (facts.quantizers or _integer_constants(facts)):
+        yield "it holds 8-bit integers, which the device does not compute with"
     if rules.static_shapes and (open_tensor := _open_shape(facts)):
         yield f"tensor {open_tensor.name} has an open size {list(open_tensor.shape)}"
     if missing := operator_objection(facts, rules):
         yield missing
     if rules.operators is OperatorSet.EDGE_TPU:
         yield from _edge_tpu(facts)
-    if rules.symmetric_qdq:
-        yield from _asymmetric(facts)
+    if rules.symmetric_qdq and facts.format is ModelFormat.ONNX:
+        yield from tensorrt_objections(facts)
     if arena is not None:
         yield from _arena_failures(facts, arena)
+
+
+def _integer_constants(facts: ModelFacts) -> bool:
+    return any(tensor.dtype in {"int8", "uint8"} for tensor in facts.narrow_constants)
 
 
 def _open_shape(facts: ModelFacts) -> TensorFacts | None:
@@ -157,18 +167,6 @@ def _edge_tpu_operator(operator: OperatorFacts) -> Iterator[str]:
         yield f"{operator.name} applies {operator.fused_activation} itself, which the Edge TPU does not take"
     if line.constant_weights and len(operator.inputs) > 1 and not operator.inputs[1].constant:
         yield f"{operator.name} has weights that are computed; the Edge TPU needs constants"
-
-
-def _asymmetric(facts: ModelFacts) -> Iterator[str]:
-    if facts.format is not ModelFormat.ONNX:
-        return
-    for quantizer in facts.quantizers:
-        if quantizer.dtype != "int8":
-            yield f"{quantizer.name} quantizes to {quantizer.dtype}; TensorRT takes int8 only"
-        if not quantizer.zero_points_are_zero:
-            yield f"{quantizer.name} has a zero point other than 0, which TensorRT refuses"
-    if facts.quantizers and facts.unquantized_residuals:
-        yield f"{facts.unquantized_residuals[0]} adds a tensor that is not quantized"
 
 
 def tflm_tolerance(facts: ModelFacts) -> int:

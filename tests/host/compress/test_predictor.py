@@ -67,10 +67,20 @@ def test_such_a_host_evaluates_without_optimisation(files, tmp_path, monkeypatch
         return real(model, optimise=optimise)
 
     monkeypatch.setattr(predictor, "OnnxPredictor", spy)
-    for module in ("predictor", "trial"):
+    for module in ("predictor", "verdicts"):
         monkeypatch.setattr(f"edgepick_host.compress.{module}.int8_sums_may_saturate", lambda: True)
     data = ["--calibration", str(files.calibration), "--evaluation", str(files.evaluation)]
-    chosen = ["--profile", "generic-linux", "--recipe", "static_wi8_ai8", "--max-accuracy-drop", "10%"]
+    chosen = [
+        "--profile",
+        "generic-linux",
+        "--recipe",
+        "static_wi8_ai8",
+        "--max-accuracy-drop",
+        "10%",
+        "--workers",
+        "1",
+        "--no-cache",
+    ]
 
     CliRunner().invoke(
         compress, [str(files.onnx), *data, *chosen, "--out", str(tmp_path / "out")], catch_exceptions=False

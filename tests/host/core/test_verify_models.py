@@ -24,6 +24,15 @@ GOOD = ModelFacts(
 )
 ZERO_POINT = QuantizerFacts(name="q", dtype="int8", zero_points_are_zero=True)
 SYMMETRIC = replace(GOOD, format=ModelFormat.ONNX, opset=17, operators=(), quantizers=(ZERO_POINT,))
+FLOAT_RESIDUAL = (
+    OperatorFacts(name="Relu", version=17, inputs=(IMAGE,), outputs=(replace(IMAGE, name="b", dtype="float32"),)),
+    OperatorFacts(
+        name="Add",
+        version=17,
+        inputs=tuple(replace(IMAGE, name=name, dtype="float32") for name in "xb"),
+        outputs=(replace(IMAGE, name="a", dtype="float32"),),
+    ),
+)
 STATIC = RECIPES["static_wi8_ai8", ModelFormat.TFLITE]
 
 
@@ -87,7 +96,7 @@ def test_coral_rules(facts, said):
         (replace(SYMMETRIC, quantizers=(replace(ZERO_POINT, zero_points_are_zero=False),)), "zero point"),
         (replace(SYMMETRIC, quantizers=(replace(ZERO_POINT, dtype="uint8"),)), "uint8"),
         (replace(SYMMETRIC, quantizers=(replace(ZERO_POINT, dtype="int32"),)), "int32"),
-        (replace(SYMMETRIC, unquantized_residuals=("add",)), "add"),
+        (replace(SYMMETRIC, operators=FLOAT_RESIDUAL), "Add (a)"),
     ],
 )
 def test_tensorrt_rules(facts, said):
@@ -101,7 +110,7 @@ def test_tensorrt_rules(facts, said):
 
 def test_float_onnx_needs_no_quantized_residuals():
     """A float model for TensorRT is not asked for quantizers."""
-    plain = replace(SYMMETRIC, quantizers=(), unquantized_residuals=("add",))
+    plain = replace(SYMMETRIC, quantizers=(), operators=FLOAT_RESIDUAL)
 
     assert profile_objection(plain, load_profile("jetson-orin-nano"), None) is None
 

@@ -127,6 +127,7 @@ class TflmSession:
         try:
             for index, spec in enumerate(self.inputs):
                 self._interpreter.set_input(feeds[spec.name], index)
+            self._interpreter.reset()  # a recurrent layer starts afresh with each request
             self._interpreter.invoke()
             return [self._interpreter.get_output(index) for index in range(len(self.outputs))]
         except NATIVE_ERRORS as error:
