@@ -182,7 +182,7 @@ def test_a_chunk_with_a_flipped_bit_is_fetched_again(serving, forger, variants):
     """A spoiled chunk is never written: the device says so, asks again, and completes with the right bytes."""
     host, device = serving
     made = host.publish(
-        variants, "--version", "spoiled", "--epoch", "2", "--no-measure", "--activate", "none", "--plain"
+        variants, "--version", "spoiled", "--epoch", "2", "--no-measure", "--activate", "none", "--plain", "--all"
     )
     manifest = next(v["manifest"] for v in made["variants"] if v["variant"] == "float32-tflite")
     chunk = (variants / "float32-tflite" / "model.tflite").read_bytes()[65536 : 2 * 65536]

@@ -73,7 +73,7 @@ def check_files(state_dir: Path, known: set[str]) -> None:
         assert digest_of(storage.read(places.bundle_file(current.manifest, entry.name)) or b"") == entry.sha256
 
 
-def test_an_agent_killed_at_random_storage_operations_converges(broker, host, tmp_path):
+def test_killed_agents_converge(broker, host, tmp_path):
     """Killed at drawn operations of an upgrade, it leaves a whole state, and once restarted ends the upgrade."""
     one, two = real_bundle("1"), real_bundle("2")
     stand_in = HostStandIn(host)
@@ -91,7 +91,7 @@ def test_an_agent_killed_at_random_storage_operations_converges(broker, host, tm
     total = upgrade(copied(before, tmp_path / "whole", broker.port), two)
     drawn = sorted(Random(4).sample(range(1, total + 1), min(KILLS, total)))
     for kill_at in drawn:
-        agent = copied(before, tmp_path / f"killed-{kill_at}", broker.port)
+        agent = copied(before, tmp_path / f"k{kill_at}", broker.port)
         agent.kill_at = kill_at
         process = agent.spawn()
         assert process.wait(60) == -9

@@ -106,10 +106,11 @@ def test_a_damaged_root_document_is_found(config_file, root_file, damage):
     assert found.mend
 
 
-def test_a_state_directory_that_cannot_be_made_is_found(config_file, root_file):
+def test_a_state_directory_that_cannot_be_made_is_found(config_file):
     """A place that cannot be written says so, with the command that makes it."""
-    settings_line = f"state_dir = {json.dumps(str(root_file / 'state'))}"
-    set_key(config_file, settings_line)
+    file = config_file.with_name("f")
+    file.touch()
+    set_key(config_file, f"state_dir = {json.dumps(str(file / 's'))}")
 
     found = findings(config_file)["state directory"]
 
