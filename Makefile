@@ -9,6 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 FUZZ_SECONDS ?= 60
+TEST_WORKERS ?= auto
 FUZZ_TARGETS := $(basename $(notdir $(wildcard tests/fuzz/targets/*.py)))
 
 .PHONY: help demo test fuzz lint types imports check fmt clean bench-delivery bench-compression
@@ -19,8 +20,8 @@ help: ## Show what can be made
 demo: $(VENV)/.installed-demo ## Run the main job end to end on this machine, and write its report
 	$(BIN)/edgepick demo --out $(DEMO_DIR)
 
-test: $(VENV)/.installed-dev ## Run the tests and print the coverage
-	$(BIN)/python -m pytest --cov --cov-report=term
+test: $(VENV)/.installed-dev ## Run the tests in TEST_WORKERS (one per core) processes and print the coverage
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --cov --cov-report=term
 
 fuzz: $(VENV)/.installed-dev ## Run each parser for FUZZ_SECONDS (60) against inputs that nobody meant well
 	@set -e; for target in $(FUZZ_TARGETS); do \
