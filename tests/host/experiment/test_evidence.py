@@ -1,0 +1,108 @@
+"""What the sign e-process promises: it is the integral it says it is, exact, and blind to everything but counts."""
+
+import math
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.integrate import quad as integrate
+from ville import BernoulliCS
+
+from edgepick_host.core.experiment.evidence import (
+    Tally,
+    above,
+    anytime_p,
+    below,
+    e_value,
+    least_units,
+    least_wins,
+    reaches,
+    share,
+)
+from edgepick_wire.errors import MalformedError
+
+COUNTS = st.integers(0, 120).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
+
+
+@given(COUNTS)
+def test_the_e_value_is_the_mixture_that_its_formula_defines(counts):
+    """Numerical integration of the bets, another form of the same definition, gives the same value."""
+    wins, units = counts
+    bets, _ = integrate(lambda p: 2 * math.exp(wins * math.log(2 * p) + (units - wins) * math.log(2 - 2 * p)), 0.5, 1)
+
+    assert float(e_value(Tally(wins=wins, units=units))) == pytest.approx(bets, rel=1e-6)
+
+
+@given(COUNTS.filter(lambda counts: counts[1]))
+def test_ville_agrees(counts):
+    """`ville` excludes a probability of a half exactly when the mean of our two e-values reaches the limit."""
+    wins, units = counts
+    sequence = BernoulliCS(alpha=0.05, intersect=False)
+    sequence.update([1.0] * wins + [0.0] * (units - wins))
+    low, high = sequence.interval()
+
+    both = e_value(Tally(wins=wins, units=units)) + e_value(Tally(wins=units - wins, units=units))
+
+    if abs(both / 2 - 20) > 0.01:
+        assert (low > 0.5 or high < 0.5) == (both / 2 >= 20)
+
+
+@given(st.lists(st.booleans(), max_size=60))
+def test_the_e_value_cannot_be_expected_to_grow_under_a_fair_coin(units):
+    """After any history, the mean over a fair next unit is exactly the present value: a martingale at the border."""
+    wins, n = sum(units), len(units)
+    won, lost = (e_value(Tally(wins=wins + w, units=n + 1)) for w in (1, 0))
+
+    assert (won + lost) / 2 == e_value(Tally(wins=wins, units=n))
+    assert won > lost
+
+
+def test_how_many_unanimous_units_suffice():
+    """Seven units at 5 %, five at 10 %, nine at 1.25 % and eleven at 0.3 %, as the method's source states."""
+    rates = {Fraction(1, 20): 7, Fraction(1, 10): 5, Fraction(1, 80): 9, Fraction(3, 1000): 11}
+
+    assert {rate: least_units(rate) for rate in rates} == rates
+
+
+@given(st.integers(0, 200), st.sampled_from([Fraction(1, 20), Fraction(1, 10), Fraction(1, 320)]))
+def test_the_boundary_is_the_least_count_that_reaches(units, alpha):
+    """One win fewer than the boundary is not enough, the boundary is, and without one not even all of them are."""
+    wins = least_wins(units, alpha)
+
+    if wins is None:
+        assert not reaches(Tally(wins=units, units=units), alpha)
+    else:
+        assert reaches(Tally(wins=wins, units=units), alpha)
+        assert not reaches(Tally(wins=wins - 1, units=units), alpha)
+
+
+def test_ties_speak_for_neither_side():
+    """An effect that equals the limit counts as a unit, and for nobody."""
+    effects = [-0.1, 0.0, 0.0, 0.2]
+
+    assert below(effects, 0.0) == Tally(wins=1, units=4)
+    assert above(effects, 0.0) == Tally(wins=1, units=4)
+
+
+def test_no_units_say_nothing():
+    """Without a unit the e-value is 1 and the p-value 1."""
+    assert e_value(Tally(wins=0, units=0)) == 1
+    assert anytime_p(Tally(wins=0, units=0)) == 1
+
+
+def test_ten_thousand_units_are_judged_exactly():
+    """A fleet of ten thousand is no reason for floating point: half of them say nothing, 53 % say it all."""
+    assert not reaches(Tally(wins=5_000, units=10_000), Fraction(1, 20))
+    assert reaches(Tally(wins=5_300, units=10_000), Fraction(1, 320))
+
+
+def test_more_wins_than_units_are_refused():
+    """A tally that cannot be is refused where it is made."""
+    with pytest.raises(MalformedError):
+        Tally(wins=3, units=2)
+
+
+def test_a_rate_is_what_a_person_means_by_it():
+    """0.05 is one twentieth, not the nearest binary fraction."""
+    assert share(0.05) == Fraction(1, 20)
