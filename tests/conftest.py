@@ -8,9 +8,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from fakes.postgresql import PostgreSql
 
 settings.register_profile("edgepick", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("edgepick")  # a busy machine is no failure
@@ -97,3 +101,15 @@ def broker(tmp_path: Path) -> Iterator[Broker]:
 def session_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """Provide a running broker for tests that share a fleet."""
     yield from running_broker(tmp_path_factory.mktemp("session") / "broker")
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator["PostgreSql"]:
+    """Provide a running PostgreSQL server; skips where none is installed."""
+    from fakes.postgresql import programs, running_server
+
+    folder = programs()
+    if folder is None:
+        pytest.skip("PostgreSQL is not installed")
+    with running_server(folder, free_port()) as server:
+        yield server

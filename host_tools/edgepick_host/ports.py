@@ -1,9 +1,18 @@
 """Every effect of the host. Adapters are picked in ``app.py`` only."""
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
-from edgepick_host.core.records import Device, Release
+from edgepick_host.core.records import (
+    AuditEntry,
+    Device,
+    DevicePage,
+    DeviceQuery,
+    ModelCount,
+    ProfileCount,
+    Release,
+)
 from edgepick_wire.envelope import DocumentType, Envelope
 from edgepick_wire.messages import Birth, Desired, Presence, Report, Reported, TargetKind
 
@@ -76,6 +85,10 @@ class Broker(Protocol):
 class Store(Protocol):
     """The host's memory; every method is one transaction. Reports and decisions are append-only."""
 
+    def batch(self) -> AbstractContextManager[None]:
+        """Make one transaction of everything that this thread does inside: all of it is kept, or none."""
+        ...
+
     def next_sequence(self, *, above: int = 0) -> int:
         """Return a number higher than any before and than ``above``, durably."""
         ...
@@ -124,12 +137,30 @@ class Store(Protocol):
         """Return every device that was ever heard, by id."""
         ...
 
+    def device(self, name: str) -> Device | None:
+        """Return one device."""
+        ...
+
+    def device_page(self, query: DeviceQuery) -> DevicePage:
+        """Return the devices that match, by id, from the one after ``query.after``, and how many match in all."""
+        ...
+
+    def profile_counts(self) -> Sequence[ProfileCount]:
+        """Return how many devices of each kind there are, and how many are online."""
+        ...
+
+    def model_counts(self) -> Sequence[ModelCount]:
+        """Return how many devices of each kind say the same about a model."""
+        ...
+
     def add_report(self, report: Report, at: float) -> bool:
         """Keep a report; ``False`` if its device already sent one with this id."""
         ...
 
-    def reports(self, *, model: str | None = None, device: str | None = None) -> Sequence[Report]:
-        """Return reports in the order of their arrival."""
+    def reports(
+        self, *, model: str | None = None, device: str | None = None, newest: int | None = None
+    ) -> Sequence[Report]:
+        """Return reports in the order of their arrival: all, or the ``newest`` of them."""
         ...
 
     def append_decision(self, model: str, document: bytes) -> int:
@@ -150,6 +181,14 @@ class Store(Protocol):
 
     def lease(self, name: str, holder: str, *, now: float, seconds: float) -> str:
         """Return who holds the lease ``name``: taken or extended by ``holder`` if it was free or its own."""
+        ...
+
+    def add_audit(self, entry: AuditEntry) -> None:
+        """Keep what somebody did, for ever."""
+        ...
+
+    def audit(self, *, newest: int) -> Sequence[AuditEntry]:
+        """Return the newest entries of the audit log, oldest first."""
         ...
 
 

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgepick_host.adapters.store_sql import SqlStore
-from edgepick_host.core.records import Release
+from edgepick_host.core.records import AuditEntry, DeviceQuery, ProfileCount, Release
 from edgepick_wire.ids import digest_of
 from edgepick_wire.messages import (
     Assignment,
@@ -17,7 +17,11 @@ from edgepick_wire.messages import (
     Desired,
     Incident,
     IncidentCode,
+    ModelState,
+    Phase,
     Presence,
+    Refusal,
+    RefusalCode,
     Report,
     Reported,
     ReportKind,
@@ -32,9 +36,12 @@ MAKERS = {
 }
 
 
-@pytest.fixture(params=sorted(MAKERS))
+@pytest.fixture(params=[*sorted(MAKERS), "postgresql"])
 def store(request, tmp_path: Path):
-    made = MAKERS[request.param](tmp_path)
+    if request.param == "postgresql":
+        made = SqlStore(request.getfixturevalue("postgresql").new_database())
+    else:
+        made = MAKERS[request.param](tmp_path)
     yield made
     made.close()
 
@@ -286,6 +293,129 @@ def test_chunks_are_known_per_broker(store):
 
     assert store.known_chunks("a:1883") == {"x", "z"}
     assert store.known_chunks("b:1883") == frozenset()
+
+
+def reported(device: str, active: str | None, refusal: Refusal | None = None) -> Reported:
+    state = ModelState(
+        model="digits",
+        phase=Phase.CONFIRMED,
+        active=active and digest_of(active.encode()),
+        active_label=active,
+        refusal=refusal,
+    )
+    return Reported(device=device, session=1, sequence=1, security_epoch=0, models=(state,))
+
+
+def small_fleet(store) -> None:
+    for number in range(5):
+        store.heard_birth(birth(1, f"pi-{number}"), 1.0)
+        store.heard_reported(reported(f"pi-{number}", "1 int8" if number % 2 else "1 float32"), 1.0)
+    store.heard_presence("pi-3", Presence(session=1, online=True), 2.0)
+    store.heard_presence("Odd_1", Presence(session=1, online=True), 2.0)
+
+
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        (DeviceQuery(), ["Odd_1", "pi-0", "pi-1", "pi-2", "pi-3", "pi-4"]),
+        (DeviceQuery(search="PI-"), ["pi-0", "pi-1", "pi-2", "pi-3", "pi-4"]),
+        (DeviceQuery(search="raspberry", online=True), ["pi-3"]),
+        (DeviceQuery(search="odd_"), ["Odd_1"]),
+        (DeviceQuery(search="d%1"), []),
+        (DeviceQuery(profile="raspberry-pi-4", online=False), ["pi-0", "pi-1", "pi-2", "pi-4"]),
+        (DeviceQuery(model="digits", variant="1 int8"), ["pi-1", "pi-3"]),
+        (DeviceQuery(model="other"), []),
+    ],
+)
+def test_devices_are_searched(store, query, names):
+    """Name, kind, presence and variant each narrow the search; wildcards of the database mean themselves."""
+    small_fleet(store)
+
+    page = store.device_page(query)
+
+    assert (sorted(d.device for d in page.devices), page.total) == (sorted(names), len(names))
+
+
+def test_devices_come_in_pages(store):
+    """Page after page holds each device once, and each says how many there are."""
+    small_fleet(store)
+    seen: list[str] = []
+
+    while True:
+        page = store.device_page(DeviceQuery(search="pi-", after=seen[-1] if seen else "", limit=2))
+        seen += [d.device for d in page.devices]
+        assert page.total == 5
+        if len(page.devices) < 2:
+            break
+
+    assert seen == [f"pi-{n}" for n in range(5)]
+
+
+def test_the_fleet_is_counted(store):
+    """Devices per kind, and per kind what they say about a model."""
+    small_fleet(store)
+    store.heard_reported(
+        reported("pi-4", None, Refusal(code=RefusalCode.NO_SPACE, detail="full", hint="Delete something.")), 3.0
+    )
+
+    assert list(store.profile_counts()) == [
+        ProfileCount(profile=None, devices=1, online=1),
+        ProfileCount(profile="raspberry-pi-4", devices=5, online=1),
+    ]
+    assert [(c.active_label, c.refusal, c.devices) for c in store.model_counts()] == [
+        ("1 float32", None, 2),
+        ("1 int8", None, 2),
+        (None, "no-space", 1),
+    ]
+
+
+def test_one_device_is_found_by_its_name(store):
+    """A device by its whole name; another name finds none."""
+    small_fleet(store)
+
+    assert store.device("pi-3") == next(d for d in store.devices() if d.device == "pi-3")
+    assert store.device("pi-") is None
+
+
+def test_the_newest_reports_can_be_asked_for(store):
+    """Only so many of the newest, still in the order of their arrival."""
+    for number in range(5):
+        store.add_report(report(number), 1.0)
+
+    assert [r.id for r in store.reports(device="pi-1", newest=2)] == ["r3", "r4"]
+    assert store.reports(newest=0) == []
+
+
+def test_the_audit_log_keeps_what_was_done(store):
+    """Entries come back as they were, the newest of them in order."""
+    entries = [
+        AuditEntry(at=float(n), actor="ann", role="operator", action="rollout.pause", target=f"r{n}", outcome="done")
+        for n in range(3)
+    ]
+    for entry in entries:
+        store.add_audit(entry)
+
+    assert list(store.audit(newest=2)) == entries[1:]
+
+
+def test_a_batch_is_kept_whole_or_not_at_all(store):
+    """What was done inside a batch that failed never happened; what is done after it is kept."""
+    store.add_report(report(0), 1.0)
+
+    def fail() -> None:
+        with store.batch():
+            store.add_report(report(1), 1.0)
+            store.heard_birth(birth(1), 1.0)
+            assert len(store.reports()) == 2
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    with store.batch():
+        store.add_report(report(2), 1.0)
+
+    assert [r.id for r in store.reports()] == ["r0", "r2"]
+    assert store.devices() == []
 
 
 def test_threads_never_share_a_sequence(store):

@@ -1,10 +1,23 @@
 """The store port in memory, without a database; keeps tests/contracts/test_store.py."""
 
+import contextlib
+import copy
 import threading
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, fields
 
-from edgepick_host.core.records import Device, Release, is_online, newer_presence
+from edgepick_host.core.records import (
+    AuditEntry,
+    Device,
+    DevicePage,
+    DeviceQuery,
+    ModelCount,
+    ProfileCount,
+    Release,
+    is_online,
+    newer_presence,
+)
 from edgepick_wire.messages import Birth, Desired, Presence, Report, Reported, TargetKind
 
 
@@ -29,10 +42,22 @@ class MemoryStore:
     rolled: dict[str, bytes] = field(default_factory=dict)
     leases: dict[str, tuple[str, float]] = field(default_factory=dict)
     chunks: dict[str, set[str]] = field(default_factory=dict)
+    audited: list[AuditEntry] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def close(self) -> None:
         """Nothing is open."""
+
+    @contextlib.contextmanager
+    def batch(self) -> Iterator[None]:
+        names = [f.name for f in fields(self) if f.name != "lock"]
+        before = {name: copy.deepcopy(getattr(self, name)) for name in names}
+        try:
+            yield
+        except BaseException:
+            for name, value in before.items():
+                setattr(self, name, value)
+            raise
 
     def next_sequence(self, *, above: int = 0) -> int:
         with self.lock:
@@ -85,16 +110,53 @@ class MemoryStore:
             for device, heard in sorted(self.heard.items())
         ]
 
+    def device(self, name: str) -> Device | None:
+        return next((device for device in self.devices() if device.device == name), None)
+
+    def device_page(self, query: DeviceQuery) -> DevicePage:
+        matching = [device for device in self.devices() if _matches(device, query)]
+        later = [device for device in matching if device.device > query.after]
+        return DevicePage(devices=tuple(later[: query.limit]), total=len(matching))
+
+    def profile_counts(self) -> Sequence[ProfileCount]:
+        kinds = Counter(_profile(device) for device in self.devices())
+        online = Counter(_profile(device) for device in self.devices() if device.online)
+        return [
+            ProfileCount(profile=kind, devices=kinds[kind], online=online[kind])
+            for kind in sorted(kinds, key=lambda kind: kind or "")
+        ]
+
+    def model_counts(self) -> Sequence[ModelCount]:
+        said = Counter(
+            (
+                _profile(d),
+                m.model,
+                m.phase.value,
+                m.active_label if m.active else None,
+                m.refusal and m.refusal.code.value,
+            )
+            for d in self.devices()
+            for m in (d.reported.models if d.reported else ())
+        )
+        counts = [
+            ModelCount(profile=p, model=m, phase=phase, active_label=label, refusal=refusal, devices=n)
+            for (p, m, phase, label, refusal), n in said.items()
+        ]
+        return sorted(counts, key=lambda c: (c.model, c.profile or "", -c.devices, c.active_label or ""))
+
     def add_report(self, report: Report, at: float) -> bool:
         key = (report.device, report.id)
         new = key not in self.received
         self.received.setdefault(key, report)
         return new
 
-    def reports(self, *, model: str | None = None, device: str | None = None) -> Sequence[Report]:
-        return [
+    def reports(
+        self, *, model: str | None = None, device: str | None = None, newest: int | None = None
+    ) -> Sequence[Report]:
+        found = [
             r for r in self.received.values() if device in (None, r.device) and (model is None or _model_of(r) == model)
         ]
+        return found if newest is None else found[max(0, len(found) - newest) :]
 
     def append_decision(self, model: str, document: bytes) -> int:
         self.decided.append((model, document))
@@ -115,6 +177,12 @@ class MemoryStore:
             return owner
         self.leases[name] = (holder, now + seconds)
         return holder
+
+    def add_audit(self, entry: AuditEntry) -> None:
+        self.audited.append(entry)
+
+    def audit(self, *, newest: int) -> Sequence[AuditEntry]:
+        return self.audited[max(0, len(self.audited) - newest) :]
 
     def known_chunks(self, broker: str) -> frozenset[str]:
         return frozenset(self.chunks.get(broker, ()))
@@ -137,3 +205,18 @@ class MemoryStore:
 def _model_of(report: Report) -> str | None:
     part = report.measurement or report.install or report.incident
     return part.model if part else None
+
+
+def _profile(device: Device) -> str | None:
+    return device.birth.profile if device.birth else None
+
+
+def _matches(device: Device, query: DeviceQuery) -> bool:
+    models = device.reported.models if device.reported else ()
+    return (
+        (query.search.lower() in device.device.lower() or query.search.lower() in (_profile(device) or "").lower())
+        and query.profile in (None, _profile(device))
+        and query.online in (None, device.online)
+        and (query.model is None or any(m.model == query.model for m in models))
+        and (query.variant is None or any(m.active and m.active_label == query.variant for m in models))
+    )

@@ -47,6 +47,76 @@ class Device:
     last_seen: float | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceQuery:
+    """Which devices to show.
+
+    Attributes:
+        search: A part of the device's name or of its profile's; case does not count.
+        model: Only devices that say something about this model.
+        variant: Only devices on which this version and variant is active, such as ``1 static_wi8_ai8-tflite``.
+        after: Devices whose names follow this one.
+    """
+
+    search: str = ""
+    profile: str | None = None
+    online: bool | None = None
+    model: str | None = None
+    variant: str | None = None
+    after: str = ""
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DevicePage:
+    """Some of the devices that match, and how many match in all."""
+
+    devices: tuple[Device, ...]
+    total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProfileCount:
+    """How many devices of a kind were ever heard; ``profile`` is ``None`` before a device's birth was heard."""
+
+    profile: str | None
+    devices: int
+    online: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCount:
+    """How many devices of a kind say the same about a model; ``refusal`` is the code of why not what was wanted."""
+
+    profile: str | None
+    model: str
+    phase: str
+    active_label: str | None
+    refusal: str | None
+    devices: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEntry:
+    """What somebody did, or tried to.
+
+    Attributes:
+        at: Seconds since the epoch.
+        actor: Name of the token, or ``cli:`` and the account.
+        action: Such as ``rollout.pause``.
+        target: What it was done to.
+        outcome: ``done``, or why it was refused.
+    """
+
+    at: float
+    actor: str
+    role: str
+    action: str
+    target: str
+    outcome: str
+    detail: str = ""
+
+
 def is_online(birth: Birth | None, presence: Presence | None) -> bool:
     """Return whether the newest session that was heard of is online.
 

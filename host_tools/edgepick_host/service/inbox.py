@@ -57,18 +57,23 @@ class Inbox:
         return bool(batch)
 
     def _take(self, messages: Iterable[tuple[str, bytes]]) -> None:
-        for topic, payload in messages:
-            if not payload:
-                continue  # a retained message that somebody cleared
-            try:
-                address = topics.parse_device(self._fleet, topic)
-                stored = self._store_message(address, payload)
-            except WireError as error:
-                self._say(f"refused a message on {topic[-80:]}: {error}")
-                continue
-            if stored is not None:
-                self._unacknowledged.setdefault(address.device, []).append(stored)
+        """Store messages in one transaction, and only then acknowledge the reports among them."""
+        messages = [(topic, payload) for topic, payload in messages if payload]  # nothing: somebody cleared it
+        if messages:
+            with self._store.batch():
+                for topic, payload in messages:
+                    self._take_one(topic, payload)
         self._acknowledge()
+
+    def _take_one(self, topic: str, payload: bytes) -> None:
+        try:
+            address = topics.parse_device(self._fleet, topic)
+            stored = self._store_message(address, payload)
+        except WireError as error:
+            self._say(f"refused a message on {topic[-80:]}: {error}")
+            return
+        if stored is not None:
+            self._unacknowledged.setdefault(address.device, []).append(stored)
 
     def _store_message(self, address: Address, payload: bytes) -> str | None:
         """Return the id of the report that is now stored, if it was one."""

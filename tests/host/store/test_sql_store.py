@@ -3,11 +3,36 @@
 import sqlite3
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
-from edgepick_host.adapters.store_sql import MIGRATIONS, SqlStore
+from edgepick_host.adapters.store_sql import SqlStore, tables
+from edgepick_host.core.records import DeviceQuery
 from edgepick_host.errors import ConfigError, StateError
+from edgepick_wire import codec
+from edgepick_wire.messages import Birth, ModelState, Phase, Presence, Reported
+
+BORN = Birth(
+    device="pi-1",
+    session=1,
+    profile="raspberry-pi-4",
+    agent_version="0.1.0",
+    machine="aarch64",
+    system="Linux",
+    python="3.11",
+    runtimes=(),
+    memory_bytes=1,
+    disk_free_bytes=1,
+)
+REPORTED = Reported(
+    device="pi-1",
+    session=1,
+    sequence=1,
+    security_epoch=0,
+    models=(ModelState(model="digits", phase=Phase.CONFIRMED, active="a" * 64, active_label="1 int8"),),
+)
 
 
 def test_memory_survives_closing(tmp_path):
@@ -42,10 +67,10 @@ def test_newer_database_is_left_alone(tmp_path):
     path = tmp_path / "host.db"
     SqlStore(f"sqlite:///{path}").close()
     with sqlite3.connect(path) as raw:
-        raw.execute("UPDATE edgepick_schema SET version = ?", (len(MIGRATIONS) + 1,))
+        raw.execute("UPDATE edgepick_schema SET version = ?", (tables.newest_version() + 1,))
     raw.close()
 
-    with pytest.raises(StateError, match=f"schema {len(MIGRATIONS) + 1}"):
+    with pytest.raises(StateError, match=f"schema {tables.newest_version() + 1}"):
         SqlStore(f"sqlite:///{path}")
 
 
@@ -54,13 +79,44 @@ def test_every_step_runs_once(tmp_path, monkeypatch):
     url = f"sqlite:///{tmp_path / 'host.db'}"
     SqlStore(url).close()
     ran: list[str] = []
-    steps = (*MIGRATIONS, lambda _connection: ran.append("second"))
-    monkeypatch.setattr("edgepick_host.adapters.store_sql.MIGRATIONS", steps)
+    steps = (*tables.MIGRATIONS, lambda _connection: ran.append("second"))
+    monkeypatch.setattr(tables, "MIGRATIONS", steps)
 
     SqlStore(url).close()
     SqlStore(url).close()
 
     assert ran == ["second"]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def first_version(request, tmp_path):
+    """Provide a database as the first version of its tables made it, with a device in it."""
+    url = f"sqlite:///{tmp_path / 'host.db'}"
+    if request.param == "postgresql":
+        url = request.getfixturevalue("postgresql").new_database()
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        for statement in Path(__file__).with_name(f"schema_1.{request.param}.sql").read_text().split(";\n"):
+            if statement.strip():
+                connection.exec_driver_sql(statement)
+        connection.execute(sa.text("INSERT INTO edgepick_schema (version) VALUES (1)"))
+        insert = "INSERT INTO device (device, birth, presence, reported, last_seen) VALUES ('pi-1', :b, :p, :r, 5.0)"
+        documents = {"b": BORN, "p": Presence(session=1, online=True), "r": REPORTED}
+        connection.execute(sa.text(insert), {key: codec.encode_document(value) for key, value in documents.items()})
+    engine.dispose()
+    return url
+
+
+def test_a_database_of_the_first_version_becomes_searchable(first_version):
+    """Devices that an older edgepick heard of are found and counted, and lose nothing."""
+    store = SqlStore(first_version)
+
+    page = store.device_page(DeviceQuery(profile="raspberry-pi-4", online=True, variant="1 int8"))
+
+    assert [(d.device, d.birth, d.reported, d.last_seen) for d in page.devices] == [("pi-1", BORN, REPORTED, 5.0)]
+    assert [c.active_label for c in store.model_counts()] == ["1 int8"]
+    assert store.audit(newest=1) == []
+    store.close()
 
 
 def test_step_that_fails_changes_nothing(tmp_path, monkeypatch):
@@ -75,7 +131,7 @@ def test_step_that_fails_changes_nothing(tmp_path, monkeypatch):
         raise StateError("no")
 
     with monkeypatch.context() as patch:
-        patch.setattr("edgepick_host.adapters.store_sql.MIGRATIONS", (*MIGRATIONS, fail))
+        patch.setattr(tables, "MIGRATIONS", (*tables.MIGRATIONS, fail))
         with pytest.raises(StateError, match="no"):
             SqlStore(url)
 

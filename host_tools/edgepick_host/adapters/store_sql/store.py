@@ -1,0 +1,372 @@
+"""The store port over SQLAlchemy Core: one SQLite file by default, any other database by URL.
+
+Rules:
+- Every method is one transaction, or a part of the batch that its thread has open; one that writes takes the write
+  lock at its beginning, so that several processes can share the database.
+- SQLite is told to flush every commit: a sequence or an acknowledged report must survive a power cut.
+"""
+
+import contextlib
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import SQLAlchemyError
+
+from edgepick_host.adapters.store_sql import tables
+from edgepick_host.adapters.store_sql.engine import WRITE, engine_of, without_password
+from edgepick_host.core.records import (
+    AuditEntry,
+    Device,
+    DevicePage,
+    DeviceQuery,
+    ModelCount,
+    ProfileCount,
+    Release,
+    is_online,
+    newer_presence,
+)
+from edgepick_host.errors import StateError
+from edgepick_wire import codec
+from edgepick_wire.messages import Birth, Desired, Presence, Report, Reported, TargetKind
+
+
+class SqlStore:
+    """Keeps :class:`edgepick_host.ports.Store` and :class:`edgepick_host.ports.ChunkLedger`.
+
+    Args:
+        url: SQLAlchemy URL; ``sqlite://`` alone is a database in memory.
+
+    Raises:
+        ConfigError: Not a database URL, or its driver is not installed.
+        StateError: The database cannot be opened, or a newer edgepick has written it.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._place = without_password(url)
+        self._engine = engine_of(url)
+        self._writing = self._engine.execution_options(**{WRITE: True})
+        self._open = threading.local()
+        with self._write() as connection:
+            tables.migrate(connection)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._engine.dispose()
+
+    @contextlib.contextmanager
+    def batch(self) -> Iterator[None]:
+        """Make one transaction of everything that this thread does inside: all of it is kept, or none."""
+        with self._write() as connection:
+            self._open.connection = connection
+            try:
+                yield
+            finally:
+                self._open.connection = None
+
+    def next_sequence(self, *, above: int = 0) -> int:
+        """Return a number higher than any before and than ``above``, durably."""
+        with self._write() as connection:
+            last = connection.scalar(sa.select(tables.counter.c.value).where(tables.counter.c.name == "sequence")) or 0
+            value = max(last, above) + 1
+            _put(connection, tables.counter, {"name": "sequence"}, {"value": value})
+        return value
+
+    def save_release(self, release: Release, envelope: bytes) -> None:
+        """Keep a release and its signed manifest; publishing the same again changes nothing."""
+        row = {"model": release.model, "document": codec.encode_document(release), "envelope": envelope}
+        with self._write() as connection:
+            if not _exists(connection, tables.release.c.manifest == release.manifest):
+                connection.execute(tables.release.insert().values(manifest=release.manifest, **row))
+
+    def releases(self, model: str | None = None) -> Sequence[Release]:
+        """Return releases, oldest first."""
+        query = _only(
+            sa.select(tables.release.c.document).order_by(tables.release.c.position), tables.release.c.model, model
+        )
+        return [codec.decode_document(Release, document) for document in self._column(query)]
+
+    def manifest(self, digest: str) -> bytes | None:
+        """Return a signed manifest."""
+        return self._one(sa.select(tables.release.c.envelope).where(tables.release.c.manifest == digest))
+
+    def renew_manifest(self, digest: str, envelope: bytes) -> None:
+        """Replace the signed manifest of a kept release: the same payload, signed again."""
+        with self._write() as connection:
+            connection.execute(
+                tables.release.update().where(tables.release.c.manifest == digest).values(envelope=envelope)
+            )
+
+    def save_desired(self, desired: Desired) -> None:
+        """Keep what a target should do, unless it has been told something of a higher sequence."""
+        key = {"kind": desired.target_kind.value, "target": desired.target}
+        newer = sa.and_(*_equal(tables.desired, key), tables.desired.c.sequence > desired.sequence)
+        with self._write() as connection:
+            if not _exists(connection, newer):
+                row = {"sequence": desired.sequence, "document": codec.encode_document(desired)}
+                _put(connection, tables.desired, key, row)
+
+    def desired(self, kind: TargetKind, target: str) -> Desired | None:
+        """Return what a target should do."""
+        key = _equal(tables.desired, {"kind": kind.value, "target": target})
+        document = self._one(sa.select(tables.desired.c.document).where(*key))
+        return None if document is None else codec.decode_document(Desired, document)
+
+    def all_desired(self) -> Sequence[Desired]:
+        """Return what every target should do, by kind and target."""
+        query = sa.select(tables.desired.c.document).order_by(tables.desired.c.kind, tables.desired.c.target)
+        return [codec.decode_document(Desired, document) for document in self._column(query)]
+
+    def heard_birth(self, birth: Birth, at: float) -> None:
+        """Keep who a device is."""
+        with self._write() as connection:
+            _put_device(connection, birth.device, at, birth=codec.encode_document(birth))
+
+    def heard_presence(self, device: str, presence: Presence, at: float) -> None:
+        """Keep whether a device is online; a last will of an older session changes nothing."""
+        with self._write() as connection:
+            found = connection.scalar(sa.select(tables.device.c.presence).where(tables.device.c.device == device))
+            holds = newer_presence(_decoded(Presence, found), presence)
+            _put_device(connection, device, at, presence=codec.encode_document(holds))
+
+    def heard_reported(self, reported: Reported, at: float) -> None:
+        """Keep what a device runs."""
+        with self._write() as connection:
+            _put_device(connection, reported.device, at, reported=codec.encode_document(reported))
+            of_device = tables.device_model.c.device == reported.device
+            connection.execute(tables.device_model.delete().where(of_device))
+            rows = tables.model_rows(reported)
+            if rows:
+                connection.execute(tables.device_model.insert(), rows)
+
+    def devices(self) -> Sequence[Device]:
+        """Return every device that was ever heard, by id."""
+        with self._read() as connection:
+            rows = connection.execute(sa.select(tables.device).order_by(tables.device.c.device)).all()
+        return [_device_of(row) for row in rows]
+
+    def device(self, name: str) -> Device | None:
+        """Return one device."""
+        with self._read() as connection:
+            row = connection.execute(sa.select(tables.device).where(tables.device.c.device == name)).first()
+        return None if row is None else _device_of(row)
+
+    def device_page(self, query: DeviceQuery) -> DevicePage:
+        """Return the devices that match, by id, from the one after ``query.after``, and how many match in all."""
+        matching = sa.select(tables.device).where(*_conditions(query))
+        page = matching.where(tables.device.c.device > query.after).order_by(tables.device.c.device).limit(query.limit)
+        with self._read() as connection:
+            total = connection.scalar(sa.select(sa.func.count()).select_from(matching.subquery())) or 0
+            rows = connection.execute(page).all()
+        return DevicePage(devices=tuple(map(_device_of, rows)), total=total)
+
+    def profile_counts(self) -> Sequence[ProfileCount]:
+        """Return how many devices of each kind there are, and how many are online."""
+        online = sa.func.sum(sa.case((tables.device.c.online, 1), else_=0)).label("online")
+        query = sa.select(tables.device.c.profile, sa.func.count().label("devices"), online)
+        with self._read() as connection:
+            rows = connection.execute(query.group_by(tables.device.c.profile)).all()
+        counts = [ProfileCount(profile=row.profile, devices=row.devices, online=int(row.online)) for row in rows]
+        return sorted(counts, key=lambda each: each.profile or "")
+
+    def model_counts(self) -> Sequence[ModelCount]:
+        """Return how many devices of each kind say the same about a model."""
+        said = tables.device_model.c
+        groups = (tables.device.c.profile, said.model, said.phase, said.active_label, said.refusal)
+        query = sa.select(*groups, sa.func.count().label("devices")).join_from(
+            tables.device_model, tables.device, tables.device.c.device == said.device
+        )
+        with self._read() as connection:
+            rows = connection.execute(query.group_by(*groups)).mappings().all()
+        counts = [ModelCount(**row) for row in rows]
+        return sorted(counts, key=lambda each: (each.model, each.profile or "", -each.devices, each.active_label or ""))
+
+    def add_report(self, report: Report, at: float) -> bool:
+        """Keep a report; ``False`` if its device already sent one with this id."""
+        key = {"device": report.device, "id": report.id}
+        with self._write() as connection:
+            if _exists(connection, *_equal(tables.report, key)):
+                return False
+            row = {"model": _model_of(report), "document": codec.encode_document(report), "heard_at": at}
+            connection.execute(tables.report.insert().values(**key, **row))
+        return True
+
+    def reports(
+        self, *, model: str | None = None, device: str | None = None, newest: int | None = None
+    ) -> Sequence[Report]:
+        """Return reports in the order of their arrival: all, or the ``newest`` of them."""
+        query = sa.select(tables.report.c.document).order_by(tables.report.c.position.desc()).limit(newest)
+        query = _only(_only(query, tables.report.c.model, model), tables.report.c.device, device)
+        return [codec.decode_document(Report, document) for document in reversed(self._column(query))]
+
+    def append_decision(self, model: str, document: bytes) -> int:
+        """Keep a decision record for ever; returns its number, from 1."""
+        with self._write() as connection:
+            insert = tables.decision.insert().values(model=model, document=document).returning(tables.decision.c.number)
+            return int(connection.execute(insert).scalar_one())
+
+    def decisions(self, model: str | None = None) -> Sequence[tuple[int, bytes]]:
+        """Return decision records with their numbers, oldest first."""
+        query = sa.select(tables.decision.c.number, tables.decision.c.document).order_by(tables.decision.c.number)
+        return self._pairs(_only(query, tables.decision.c.model, model))
+
+    def save_rollout(self, rollout: str, document: bytes) -> None:
+        """Keep a rollout's state, replacing the last."""
+        with self._write() as connection:
+            _put(connection, tables.rollout, {"rollout": rollout}, {"document": document})
+
+    def rollouts(self) -> Sequence[tuple[str, bytes]]:
+        """Return every rollout's state, oldest first."""
+        return self._pairs(
+            sa.select(tables.rollout.c.rollout, tables.rollout.c.document).order_by(tables.rollout.c.position)
+        )
+
+    def lease(self, name: str, holder: str, *, now: float, seconds: float) -> str:
+        """Return who holds the lease ``name``: taken or extended by ``holder`` if it was free or its own."""
+        with self._write() as connection:
+            found = connection.execute(sa.select(tables.lease).where(tables.lease.c.name == name)).first()
+            if found is not None and found.holder != holder and found.expires_at > now:
+                return str(found.holder)
+            _put(connection, tables.lease, {"name": name}, {"holder": holder, "expires_at": now + seconds})
+        return holder
+
+    def add_audit(self, entry: AuditEntry) -> None:
+        """Keep what somebody did, for ever."""
+        row = {"at": entry.at, "actor": entry.actor, "document": codec.encode_document(entry)}
+        with self._write() as connection:
+            connection.execute(tables.audit.insert().values(**row))
+
+    def audit(self, *, newest: int) -> Sequence[AuditEntry]:
+        """Return the newest entries of the audit log, oldest first."""
+        query = sa.select(tables.audit.c.document).order_by(tables.audit.c.number.desc()).limit(newest)
+        return [codec.decode_document(AuditEntry, document) for document in reversed(self._column(query))]
+
+    def known_chunks(self, broker: str) -> frozenset[str]:
+        """Return the digests of every chunk that ``broker`` was given and not told to forget."""
+        return frozenset(self._column(sa.select(tables.chunk.c.digest).where(tables.chunk.c.broker == broker)))
+
+    def add_chunks(self, broker: str, digests: Iterable[str]) -> None:
+        """Remember that ``broker`` has acknowledged these; known ones change nothing."""
+        with self._write() as connection:
+            known = set(connection.scalars(sa.select(tables.chunk.c.digest).where(tables.chunk.c.broker == broker)))
+            new = [{"broker": broker, "digest": digest} for digest in dict.fromkeys(digests) if digest not in known]
+            if new:
+                connection.execute(tables.chunk.insert(), new)
+
+    def forget_chunks(self, broker: str, digests: Iterable[str] | None = None) -> None:
+        """Forget these, or all of the broker's."""
+        with self._write() as connection:
+            if digests is None:
+                connection.execute(tables.chunk.delete().where(tables.chunk.c.broker == broker))
+            for digest in digests or ():
+                connection.execute(
+                    tables.chunk.delete().where(tables.chunk.c.broker == broker, tables.chunk.c.digest == digest)
+                )
+
+    @contextlib.contextmanager
+    def _write(self) -> Iterator[Connection]:
+        batch = getattr(self._open, "connection", None)
+        if batch is not None:
+            yield batch
+            return
+        with self._translated(), self._writing.begin() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def _read(self) -> Iterator[Connection]:
+        batch = getattr(self._open, "connection", None)
+        if batch is not None:
+            yield batch
+            return
+        with self._translated(), self._engine.begin() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except SQLAlchemyError as error:
+            raise StateError(
+                f"database {self._place}: {getattr(error, 'orig', None) or error}",
+                hint="Check that the folder can be written to, that the disk is not full, and that the file is "
+                "edgepick's database.",
+            ) from error
+
+    def _column(self, query: sa.Select[Any]) -> list[Any]:
+        with self._read() as connection:
+            return list(connection.scalars(query))
+
+    def _one(self, query: sa.Select[Any]) -> bytes | None:
+        found = self._column(query)
+        return found[0] if found else None
+
+    def _pairs(self, query: sa.Select[Any]) -> list[tuple[Any, bytes]]:
+        with self._read() as connection:
+            return [(row[0], row[1]) for row in connection.execute(query)]
+
+
+def _put(connection: Connection, table: sa.Table, key: dict[str, Any], row: dict[str, Any]) -> None:
+    """Update the row ``key``, or insert it: portable, and safe because the write lock is held."""
+    changed = connection.execute(table.update().where(*_equal(table, key)).values(**row))
+    if changed.rowcount == 0:
+        connection.execute(table.insert().values(**key, **row))
+
+
+def _equal(table: sa.Table, key: dict[str, Any]) -> list[sa.ColumnElement[bool]]:
+    return [table.c[name] == value for name, value in key.items()]
+
+
+def _exists(connection: Connection, *conditions: sa.ColumnElement[bool]) -> bool:
+    return connection.scalar(sa.select(sa.literal(1)).where(*conditions).limit(1)) is not None
+
+
+def _only(query: sa.Select[Any], column: sa.Column[Any], value: str | None) -> sa.Select[Any]:
+    return query if value is None else query.where(column == value)
+
+
+def _put_device(connection: Connection, device: str, at: float, **parts: bytes) -> None:
+    """Keep a document of a device, and what is searched of it."""
+    _put(connection, tables.device, {"device": device}, {"last_seen": at, **parts})
+    if "reported" not in parts:
+        here = tables.device.c.device == device
+        kept = connection.execute(sa.select(tables.device.c.birth, tables.device.c.presence).where(here)).one()
+        connection.execute(tables.device.update().where(here).values(tables.device_columns(kept.birth, kept.presence)))
+
+
+def _conditions(query: DeviceQuery) -> Iterator[sa.ColumnElement[bool]]:
+    device = tables.device.c
+    if query.search:
+        yield sa.or_(
+            device.device.icontains(query.search, autoescape=True),
+            device.profile.icontains(query.search, autoescape=True),
+        )
+    if query.profile is not None:
+        yield device.profile == query.profile
+    if query.online is not None:
+        yield device.online == query.online
+    said = tables.device_model.c
+    for column, value in ((said.model, query.model), (said.active_label, query.variant)):
+        if value is not None:
+            yield device.device.in_(sa.select(said.device).where(column == value))
+
+
+def _decoded(kind: type[Any], document: bytes | None) -> Any:
+    return None if document is None else codec.decode_document(kind, document)
+
+
+def _device_of(row: Any) -> Device:
+    birth = _decoded(Birth, row.birth)
+    return Device(
+        device=row.device,
+        birth=birth,
+        reported=_decoded(Reported, row.reported),
+        online=is_online(birth, _decoded(Presence, row.presence)),
+        last_seen=row.last_seen,
+    )
+
+
+def _model_of(report: Report) -> str | None:
+    part = report.measurement or report.install or report.incident
+    return None if part is None else part.model
