@@ -16,8 +16,10 @@ class Verdict(StrEnum):
     """Whether a measurement may be used."""
 
     VALID = "valid"
+    NOISY = "noisy"
+    """Usable with care: something else used the machine meanwhile; ``reasons`` says what."""
     DEGRADED = "degraded"
-    """Usable with care; ``reasons`` says why (noisy machine, drifting frequency)."""
+    """Usable with care; ``reasons`` says why (falling clock, drifting latency, fewer runs than planned)."""
     INVALID = "invalid"
     """Not to be used for any decision (throttled, under-voltage, aborted)."""
 
@@ -71,6 +73,8 @@ class MemorySummary:
         baseline_rss_bytes: VmRSS before the runtime was imported.
         model_file_bytes: Size of the model file.
         arena_bytes: Exact tensor arena, where the runtime tells (tflite-micro).
+        session_bytes: Growth of the private memory from the imported runtime to the first inference: what
+            the loaded model costs, its weights, tensors and prepared kernels.
     """
 
     peak_rss_bytes: int | None
@@ -80,6 +84,7 @@ class MemorySummary:
     baseline_rss_bytes: int | None
     model_file_bytes: int
     arena_bytes: int | None = None
+    session_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +99,7 @@ class EnergySummary:
         source: Sensor ("powercap-rapl:package-0", "hwmon-ina3221:VDD_IN", ...).
         scope: What the sensor covers ("package", "module", "rails", "battery").
         reason: Why nothing was measured ("no sensor", "energy_uj is readable by root only", ...).
+        estimated: Not measured at all, but CPU time times the board's typical watts. Nothing is decided by it.
     """
 
     gross_uj: float | None = None
@@ -103,6 +109,7 @@ class EnergySummary:
     source: str | None = None
     scope: str | None = None
     reason: str | None = None
+    estimated: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a summary that neither measures nor says why not."""
@@ -170,6 +177,13 @@ class Conditions:
         throttle_reasons: Which, in words.
         load_1min: System load average before the run.
         cpu_pressure_us: Growth of PSI "some" CPU stall time over the run, microseconds.
+        memory_pressure_us: The same for memory.
+        io_pressure_us: The same for input and output.
+        foreign_cpus: CPUs that everything but the runner kept busy during the run, on average.
+        steal_share: Share of the CPUs' time that the hypervisor gave to other guests.
+        preemptions: Times that the kernel took the CPU from the runner.
+        hottest_mc: Hottest thermal zone seen before, during or after.
+        slowest_khz: Lowest mean CPU frequency seen before, during or after.
     """
 
     stand_in: bool
@@ -181,6 +195,13 @@ class Conditions:
     throttle_reasons: tuple[str, ...] = ()
     load_1min: float | None = None
     cpu_pressure_us: int | None = None
+    memory_pressure_us: int | None = None
+    io_pressure_us: int | None = None
+    foreign_cpus: float | None = None
+    steal_share: float | None = None
+    preemptions: int | None = None
+    hottest_mc: int | None = None
+    slowest_khz: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

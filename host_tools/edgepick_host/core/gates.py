@@ -253,8 +253,13 @@ def _budgeted(evidence: Evidence, budgets: Budgets) -> list[Gate]:
 
 
 def energy_uj(measurement: Measurement) -> float | None:
-    """Return energy per inference in microjoules, net of idle power where that was measured."""
+    """Return energy per inference in microjoules, net of idle power where that was measured.
+
+    An estimate is no measurement: it is ``None`` here, so that no limit and no objective is decided by it.
+    """
     energy = measurement.energy
+    if energy.estimated:
+        return None
     return energy.gross_uj if energy.net_uj is None else energy.net_uj
 
 

@@ -349,11 +349,18 @@ def _notes(race: _Race, results: Sequence[CandidateResult]) -> tuple[str, ...]:
     if race.stratum.stand_in:
         notes.append("the figures are from machines that stand in for the board")
     if race.budgets.energy_mj is not None and not any(g.name == "energy" for r in results for g in r.gates):
-        notes.append("the energy budget was not checked: no device has a sensor that could be read")
+        notes.append(f"the energy budget was not checked: {_why_no_energy(race)}")
     out = [
         f"left out {r.label}: {r.reason}" for r in results if r.excluded in (ExclusionCode.GATE, ExclusionCode.MISSING)
     ]
     return (*notes, *out)
+
+
+def _why_no_energy(race: _Race) -> str:
+    found = [m for c in race.candidates for m in race.evidence(c).usable.values()]
+    if any(m.energy.estimated for m in found):
+        return "energy was only estimated from CPU time, and nothing is decided by an estimate"
+    return "no device has a sensor that could be read"
 
 
 # Effects: paired by device.
