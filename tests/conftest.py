@@ -1,6 +1,7 @@
 """Fixtures that every part may use: a real broker on a free port."""
 
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
 settings.register_profile("edgepick", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("edgepick")  # a busy machine is no failure
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # So started by a shell in the background; the processes that tests interrupt would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass
