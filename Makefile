@@ -12,7 +12,7 @@ FUZZ_SECONDS ?= 60
 TEST_WORKERS ?= auto
 FUZZ_TARGETS := $(basename $(notdir $(wildcard tests/fuzz/targets/*.py)))
 
-.PHONY: help demo test fuzz lint types imports check fmt clean bench-delivery bench-compression
+.PHONY: help demo test fuzz lint types imports check fmt clean bench-delivery bench-compression prove-selection
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -34,6 +34,9 @@ bench-delivery: $(VENV)/.installed-dev ## Benchmark the delivery against mosquit
 
 bench-compression: $(VENV)/.installed-bench ## Benchmark the compression against the tools that one would use instead
 	$(BIN)/python benchmarks/compression.py
+
+prove-selection: $(VENV)/.installed-dev ## Prove the statistics of the selection by simulation
+	$(BIN)/python benchmarks/prove_selection.py
 
 lint: $(VENV)/.installed-dev ## Lint and format check
 	$(BIN)/ruff check .
