@@ -68,16 +68,25 @@ def _watch(settings: AgentSettings, stop: threading.Event, notify: Notify, perio
 
 
 def _stop_on_signals(stop: threading.Event, log: Log) -> None:
-    """Set ``stop`` at SIGTERM and SIGINT; a second one ends the process at once."""
+    """Set ``stop`` at SIGTERM and SIGINT; a second one ends the process at once.
 
-    def ask_to_stop(number: int, _frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_DFL)
-        # Not from here: the interrupted code may hold the event's own lock.
-        threading.Thread(target=_ask, args=(signal.Signals(number).name,)).start()
-
-    def _ask(name: str) -> None:
-        log(f"{name}: stopping")
-        stop.set()
-
+    A thread is told of them through a pipe. Python runs a handler in the main thread between two of
+    its instructions, and a signal that comes in the moment before that thread goes to sleep waits
+    with it, for half a minute here.
+    """
+    told, tell = os.pipe()
+    os.set_blocking(tell, False)
+    signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, ask_to_stop)
+        signal.signal(number, _end_at_the_next)
+    threading.Thread(target=_heed, args=(told, stop, log), name="signals", daemon=True).start()
+
+
+def _end_at_the_next(number: int, _frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_DFL)
+
+
+def _heed(told: int, stop: threading.Event, log: Log) -> None:
+    number = os.read(told, 1)[0]
+    log(f"{signal.Signals(number).name}: stopping")
+    stop.set()

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+SIGNALLED_AGENT = Path(__file__).with_name("signalled_agent.py")
+
 
 def wait_for(look, what, seconds=30.0):
     """Return what ``look`` returns once it is true."""
@@ -96,6 +98,24 @@ def test_a_signal_ends_the_agent_cleanly(command, config_file, start, before, nu
     assert "Traceback" not in process.log.read_text()
     assert not (config_file.parent / "state" / "control.sock").exists()
     assert status(command, config_file)["running"] is False
+
+
+def test_a_signal_that_does_not_wake_the_main_thread_ends_the_agent(command, config_file, broker):
+    """Heard in the moment before the loop sleeps, or by another thread, SIGTERM does not wait for the loop to wake."""
+    config_file.write_text(config_file.read_text().replace("port = 1", f"port = {broker.port}"))
+    process = subprocess.Popen(
+        [sys.executable, str(SIGNALLED_AGENT), str(config_file)],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        wait_for(lambda: (answers(command, config_file) or {}).get("broker") == "connected", "a connection")
+        process.communicate("\n", timeout=30)
+    finally:
+        process.kill()
+
+    assert process.returncode == 0
 
 
 def test_a_bundle_is_installed_by_the_running_agent(command, config_file, start, bundle_file):
