@@ -3,11 +3,13 @@
 Every metric is a positive number of which less is better. Pure; nothing here reads a report.
 """
 
+import dataclasses
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from edgepick_host.core.constraints import Constraint, parse_constraints
 from edgepick_host.errors import ConfigError
 from edgepick_wire.enums import StrEnum
 from edgepick_wire.errors import MalformedError
@@ -56,10 +58,14 @@ class Term:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Objective:
-    """What to minimise; ``terms`` in order of importance, the first one is the *primary* metric."""
+    """What to minimise; ``terms`` in order of importance, the first one is the *primary* metric.
+
+    ``constraints`` are limits that the operator adds to those of the profile.
+    """
 
     method: Method
     terms: tuple[Term, ...]
+    constraints: tuple[Constraint, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse an objective over nothing or over one metric twice."""
@@ -75,10 +81,18 @@ class Objective:
         )
 
     def __str__(self) -> str:
+        limits = " and ".join(str(c) for c in self.constraints)
+        return f"{self.aim}{SUBJECT_TO}{limits}" if limits else self.aim
+
+    @property
+    def aim(self) -> str:
+        """What is minimised, without the constraints."""
         if self.method is Method.WEIGHTED:
             return "weighted " + " ".join(f"{t.metric}={t.weight:g}" for t in self.terms)
         return "minimise " + " then ".join(_term_text(t) for t in self.terms)
 
+
+SUBJECT_TO = " subject to "
 
 LATENCY_TIE = 0.03
 """Below 3 % two medians of one device are not told apart in a few runs (A/A spread of a quiet board)."""
@@ -101,12 +115,19 @@ def parse_objective(text: str) -> Objective:
     """Return the objective that a person wrote.
 
     Accepted: ``minimise latency``, ``minimise size then latency within 3%``, ``maximise accuracy``,
-    ``weighted latency=0.7 size=0.3``. After one single metric the default's tie-breakers follow.
+    ``weighted latency=0.7 size=0.3``, each with ``subject to accuracy >= 0.97 and p95 <= 20 ms`` after it.
+    After one single metric the default's tie-breakers follow.
 
     Raises:
-        ConfigError: Not of that form; the message names what is allowed.
+        ConfigError: Not of that form, or over a metric that nobody measures; the message names what is allowed.
     """
     words = " ".join(text.lower().split())
+    aim, split, limits = words.partition(SUBJECT_TO)
+    constraints = parse_constraints(limits) if split else ()
+    return dataclasses.replace(_aim(text, aim), constraints=constraints)
+
+
+def _aim(text: str, words: str) -> Objective:
     if re.fullmatch(r"maximi[sz]e accuracy", words):
         words = "minimise error"
     if words.startswith("weighted "):
@@ -216,6 +237,7 @@ def _unreadable(text: str) -> ConfigError:
     metrics = ", ".join(m.value for m in Metric)
     return ConfigError(
         f"objective {text!r}: expected 'minimise METRIC [within N%] [then METRIC ...]', "
-        f"'maximise accuracy' or 'weighted METRIC=WEIGHT ...' with METRIC one of {metrics}, each once",
-        hint="For example: --objective 'minimise latency' or --objective 'minimise size then latency within 5%'.",
+        f"'maximise accuracy' or 'weighted METRIC=WEIGHT ...' with METRIC one of {metrics}, each once, "
+        "and perhaps 'subject to FIGURE <= NUMBER UNIT and ...'",
+        hint="For example: --objective 'minimise energy subject to accuracy >= 0.97 and p95 <= 20 ms'.",
     )
