@@ -17,7 +17,7 @@ from edgepick_agent.core.findings import Level
 from edgepick_agent.core.settings import BrokerSettings
 from edgepick_host.adapters.mqtt import MqttBroker
 from edgepick_host.core.settings import BrokerSettings as HostBrokerSettings
-from edgepick_host.errors import BrokerRefusedError
+from edgepick_host.errors import BrokerRefusedError, UnreachableError
 from integration.tls_plant import MOSQUITTO, TlsBroker, free_port
 
 pytestmark = pytest.mark.skipif(not MOSQUITTO, reason="mosquitto is not installed")
@@ -156,6 +156,57 @@ def test_a_device_of_another_authority_is_told_so(plant, other, listen):
     port = listen(plant)
 
     agree(*said(settings(port, plant, other)), "refused this device's certificate")
+
+
+def refused_host(port, trusted, own=None):
+    """Return what the host is told that cannot get in, with what it should do."""
+    files = {"cert_file": own / "device.pem", "key_file": own / "device.key"} if own else {}
+    broker = MqttBroker(HostBrokerSettings(host="localhost", port=port, tls=True, ca_file=trusted / "ca.pem", **files))
+    with pytest.raises((UnreachableError, BrokerRefusedError)) as caught:
+        broker.connect()
+    return f"{caught.value} | {caught.value.hint}"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words", "hint"),
+    [
+        ({"ends": PAST}, "its certificate has expired", "edgepick broker renew"),
+        ({"begins": FUTURE}, "its certificate is not yet valid by this machine's clock", "clock"),
+        ({"san": "elsewhere.example"}, "its certificate is for another host name", "--host"),
+    ],
+)
+def test_a_wrong_certificate_of_the_broker_is_named_to_the_operator(plant, listen, changes, words, hint):
+    """The host's commands tell expired, not yet valid and another name apart, each with what mends it."""
+    port = listen(plant.make("server", **changes))
+
+    said_to_host = refused_host(port, plant, plant)
+
+    assert words in said_to_host
+    assert hint in said_to_host.partition(" | ")[2]
+
+
+def test_the_operator_is_told_of_an_unknown_authority(plant, other, listen):
+    """A broker whose certificate somebody else signed is not talked to; the hint names the setting."""
+    said_to_host = refused_host(listen(other), plant, plant)
+
+    assert "an unknown authority" in said_to_host
+    assert "ca_file" in said_to_host
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"ends": PAST}, "refused this host's certificate: expired"),
+        ({"begins": FUTURE}, "refused this host's certificate"),
+        (None, "wants a certificate of this host"),
+    ],
+    ids=["expired", "not yet valid", "none"],
+)
+def test_a_wrong_certificate_of_the_host_is_named(plant, listen, changes, words):
+    """What the broker has against the host's own certificate is passed on, although it says so after the handshake."""
+    port = listen(plant.make("device", **changes) if changes else plant)
+
+    assert words in refused_host(port, plant, plant if changes else None)
 
 
 def test_a_missing_certificate_is_asked_for(plant, listen):

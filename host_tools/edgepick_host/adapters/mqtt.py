@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from paho.mqtt import client as paho
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.enums import CallbackAPIVersion, LogLevel, MQTTErrorCode
 
 from edgepick_host.core.settings import BrokerSettings
+from edgepick_host.core.tls_words import TlsTrouble, alert_trouble, certificate_trouble
 from edgepick_host.errors import BrokerRefusedError, ConfigError, UnreachableError
 from edgepick_host.ports import OnMessage
 
@@ -102,6 +103,7 @@ class MqttBroker:
         self._connected = False
         self._refusal = ""
         self._lost = False
+        self._alert: TlsTrouble | None = None
         self._subscriptions: list[Subscription] = []
         self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._dispatcher = threading.Thread(target=self._dispatch, name="edgepick-broker", daemon=True)
@@ -116,8 +118,11 @@ class MqttBroker:
             ConfigError: A certificate file is missing or wrong.
         """
         self._client.connect_timeout = timeout_seconds
+        # Nothing is written before the network thread reads: it would hide why TLS ended the connection.
+        self._client.on_socket_register_write = lambda *_: None
         self._dial()
         self._client.loop_start()
+        self._client.on_socket_register_write = None
         self._dispatcher.start()
         self._wait(lambda: self._connected or self._lost or bool(self._refusal), timeout_seconds)
         if not self._connected:
@@ -209,6 +214,7 @@ class MqttBroker:
         client.on_publish = self._on_publish
         client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
+        client.on_log = self._on_log
         return client
 
     def _tls_context(self) -> ssl.SSLContext:
@@ -222,15 +228,16 @@ class MqttBroker:
                 f"broker certificates ({', '.join(files)}): {error}",
                 hint="Name PEM files in ca_file, cert_file and key_file of [broker].",
             ) from error
+        context.sslsocket_class = _ClosingSocket
         return context
 
     def _dial(self) -> None:
         try:
             self._client.connect(self._settings.host, self._settings.port, self._settings.keepalive_seconds)
         except ssl.SSLError as error:
+            trouble = _tls_trouble(error)
             raise UnreachableError(
-                f"broker {self._settings.place}: no trusted TLS connection: {error.reason or error}",
-                hint="Check ca_file in [broker] and that the broker's certificate names this host.",
+                f"broker {self._settings.place}: no trusted TLS connection: {trouble.words}", hint=trouble.hint
             ) from error
         except (OSError, ValueError) as error:
             raise UnreachableError(
@@ -245,6 +252,8 @@ class MqttBroker:
                 hint="Check the user and password: mqtt://user:password@host, EDGEPICK_BROKER_PASSWORD or "
                 "password_file in [broker].",
             )
+        if self._alert:
+            return BrokerRefusedError(f"broker {self._settings.place}: {self._alert.words}", hint=self._alert.hint)
         what = "closed the connection" if self._lost else "accepted the connection but did not answer"
         return UnreachableError(
             f"broker {self._settings.place} {what}",
@@ -320,6 +329,7 @@ class MqttBroker:
                 self._refusal = str(reason).lower()
             else:
                 self._refusal = ""
+                self._alert = None
                 self._connected = True
             topics = [(topic, 1) for s in self._subscriptions for topic in s.topics]
             self._changed.notify_all()
@@ -333,8 +343,15 @@ class MqttBroker:
             self._connected = False
             self._lost = True
             self._changed.notify_all()
+            why = self._alert.words if self._alert else reason
         if reason.is_failure:
-            _log.warning("broker %s: connection lost (%s)", self._settings.place, reason)
+            _log.warning("broker %s: connection lost (%s)", self._settings.place, why)
+
+    def _on_log(self, _client: Any, _userdata: Any, level: int, text: str) -> None:
+        """Keep why TLS ended the connection: TLS 1.3 refuses a certificate after the handshake (RFC 8446, 4.4.2.4)."""
+        if level == LogLevel.MQTT_LOG_ERR:
+            with self._changed:
+                self._alert = alert_trouble(text) or self._alert
 
     def _on_publish(self, _client: Any, _userdata: Any, mid: int, _reason: Any, _properties: Any) -> None:
         with self._changed:
@@ -354,6 +371,17 @@ class MqttBroker:
             self._inbox.put(lambda s=subscription: s.on_message(topic, payload))  # type: ignore[misc]
 
 
+class _ClosingSocket(ssl.SSLSocket):
+    """A socket that is closed when its handshake fails; paho forgets it open."""
+
+    def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002 - as in ssl.SSLSocket
+        try:
+            super().do_handshake(block)
+        except OSError:
+            self.close()
+            raise
+
+
 def _is_wildcard(topic: str) -> bool:
     return bool({"+", "#"} & set(topic))
 
@@ -363,6 +391,14 @@ def _guarded(work: Callable[[], None]) -> None:
         work()
     except Exception:  # noqa: BLE001 - one handler's bug must not silence every later message
         _log.exception("a handler of broker messages failed")
+
+
+def _tls_trouble(error: ssl.SSLError) -> TlsTrouble:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return certificate_trouble(error.verify_code, error.verify_message)
+    text = error.reason or str(error)
+    hint = "Is TLS (mqtts://) right for this port?"
+    return alert_trouble(text) or TlsTrouble(f"TLS failed ({text.replace('_', ' ').lower()})", hint)
 
 
 def _words(error: Exception) -> str:
