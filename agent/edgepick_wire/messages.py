@@ -10,6 +10,7 @@ from edgepick_wire.enums import StrEnum
 from edgepick_wire.errors import MalformedError
 from edgepick_wire.ids import check_digest, check_name
 from edgepick_wire.metrics import Measurement, MeasurePlan
+from edgepick_wire.pairing import PairOrder
 
 PROTOCOL = 1
 
@@ -152,11 +153,15 @@ class Presence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasureRequest:
-    """An order to measure a variant and report; carried out once per ``id``, without changing what is active."""
+    """An order to measure a variant and report; carried out once per ``id``, without changing what is active.
+
+    ``pair`` asks for a comparison with what runs, besides the measurement.
+    """
 
     id: str
     manifest: str
     plan: MeasurePlan = MeasurePlan()
+    pair: PairOrder | None = None
 
     def __post_init__(self) -> None:
         """Refuse a manifest that is not a digest."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from edgepick_wire.enums import StrEnum
 from edgepick_wire.errors import MalformedError
+from edgepick_wire.pairing import PairedRun
 
 MEASUREMENT_SCHEMA = 1
 
@@ -212,6 +213,7 @@ class Measurement:
         load_ns: Time to import nothing, but load the model and allocate, nanoseconds.
         first_inference_ns: The first inference, before warm-up.
         throughput_per_s: Timed inferences per second of the timed window.
+        paired: The same model beside what runs on the device, where that was asked for.
     """
 
     schema: int = MEASUREMENT_SCHEMA
@@ -228,3 +230,4 @@ class Measurement:
     verdict: Verdict
     reasons: tuple[str, ...] = ()
     extra: Mapping[str, str] = field(default_factory=dict)
+    paired: PairedRun | None = None

@@ -15,6 +15,7 @@ from edgepick_wire.ids import check_digest
 
 BLOCKS = 4
 MAX_QUADS = 512
+MAX_BLOCK_RUNS = 100_000
 
 
 class Order(StrEnum):
@@ -32,6 +33,35 @@ def quad_order(key: str, device: str, index: int) -> Order:
     """
     thrown = hmac.new(key.encode(), f"{device}\0{index}".encode(), hashlib.sha256).digest()
     return Order.BAAB if thrown[0] & 1 else Order.ABBA
+
+
+CAPABILITY = "pairs"
+"""What an agent's birth names if it carries out a :class:`PairOrder`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairOrder:
+    """An order to measure a candidate beside what runs, in quads; one that does not know it measures it alone.
+
+    Attributes:
+        against: Manifest digest of A, which must be installed; the candidate itself for an A/A run.
+        key: Key of the coin.
+        quads: How many.
+        block_runs: Inferences to time per block.
+        dropped_runs: Inferences before them in each block, which are not timed.
+    """
+
+    against: str
+    key: str
+    quads: int = 12
+    block_runs: int = 20
+    dropped_runs: int = 3
+
+    def __post_init__(self) -> None:
+        """Refuse an order that compares nothing."""
+        check_digest(self.against)
+        if not (1 <= self.quads <= MAX_QUADS and 1 <= self.block_runs <= MAX_BLOCK_RUNS and self.dropped_runs >= 0):
+            raise MalformedError(f"a pair order needs 1 to {MAX_QUADS} quads and 1 to {MAX_BLOCK_RUNS} runs per block")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -60,6 +60,7 @@ from edgepick_wire.metrics import (
     RuntimeUsed,
     Verdict,
 )
+from edgepick_wire.pairing import PairedRun, PairOrder, Quad, quad_order
 from edgepick_wire.trust import RootDocument
 
 RECORDS = Path(__file__).parent / "records"
@@ -148,7 +149,14 @@ DESIRED = Desired(
             model="digits",
             max_bytes=2_000_000,
             active=PREVIOUS_DIGEST,
-            measure=(MeasureRequest(id="m-7", manifest=MANIFEST_DIGEST, plan=MeasurePlan(min_runs=300)),),
+            measure=(
+                MeasureRequest(
+                    id="m-7",
+                    manifest=MANIFEST_DIGEST,
+                    plan=MeasurePlan(min_runs=300),
+                    pair=PairOrder(against=PREVIOUS_DIGEST, key="r-2026-01"),
+                ),
+            ),
             rollout="r-2026-01",
         ),
         Assignment(model="other"),
@@ -218,6 +226,21 @@ MEASUREMENT = Measurement(
     verdict=Verdict.DEGRADED,
     reasons=("the frequency was not fixed",),
     extra={"delegate": "none"},
+    paired=PairedRun(
+        against=PREVIOUS_DIGEST,
+        key="r-2026-01",
+        block_runs=20,
+        dropped_runs=3,
+        quads=(
+            Quad(
+                index=0,
+                order=quad_order("r-2026-01", "pi-7", 0),
+                latency_ns=(1_210_000.0, 1_450_000.5, 1_447_000.0, 1_204_000.0),
+                energy_uj=(2100.0, 2600.5, 2590.0, 2110.0),
+            ),
+            Quad(index=1, order=quad_order("r-2026-01", "pi-7", 1), latency_ns=(), invalid="throttled"),
+        ),
+    ),
 )
 
 REFUSAL = Refusal(

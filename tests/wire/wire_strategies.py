@@ -12,10 +12,10 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from hypothesis import strategies as st
 
-from edgepick_wire import envelope, limits, manifest, messages, metrics, trust
+from edgepick_wire import envelope, limits, manifest, messages, metrics, pairing, trust
 from edgepick_wire.errors import WireError
 
-MODULES = (messages, metrics, manifest, trust, envelope)
+MODULES = (messages, metrics, pairing, manifest, trust, envelope)
 NOT_JSON = {envelope.Envelope}
 """A header line and a payload, not one JSON value."""
 
@@ -39,6 +39,11 @@ FIELDS: dict[tuple[type, str], st.SearchStrategy] = {
     (metrics.MeasurePlan, "threads"): st.integers(1, 64),
     (metrics.MeasurePlan, "max_seconds"): st.floats(0.1, 1e6),
     (metrics.EnergySummary, "reason"): st.text(min_size=1, max_size=8),
+    (pairing.PairOrder, "against"): digests,
+    (pairing.PairOrder, "quads"): st.integers(1, pairing.MAX_QUADS),
+    (pairing.PairOrder, "block_runs"): st.integers(1, pairing.MAX_BLOCK_RUNS),
+    (pairing.PairOrder, "dropped_runs"): st.integers(0, 2**31),
+    (pairing.PairedRun, "against"): digests,
     (trust.RootDocument, "version"): st.integers(1, 2**31),
 }
 
@@ -155,6 +160,19 @@ def measured_variants(draw: st.DrawFn) -> messages.MeasuredVariant:
     return draw(st.builds(messages.MeasuredVariant, **rest))
 
 
+@st.composite
+def quads(draw: st.DrawFn) -> pairing.Quad:
+    blocks = st.lists(SCALARS[float], min_size=pairing.BLOCKS, max_size=pairing.BLOCKS).map(tuple)
+    index = st.integers(0, pairing.MAX_QUADS - 1)
+    rest = {**fields(pairing.Quad), "index": index, "latency_ns": blocks, "energy_uj": st.just(()) | blocks}
+    return draw(st.builds(pairing.Quad, **rest))
+
+
+def paired_runs() -> st.SearchStrategy[pairing.PairedRun]:
+    several = st.lists(quads(), max_size=3, unique_by=lambda q: q.index).map(tuple)
+    return st.builds(pairing.PairedRun, **{**fields(pairing.PairedRun), "quads": several})
+
+
 def roles() -> st.SearchStrategy[envelope.Role]:
     keys = st.lists(digests, min_size=1, max_size=3, unique=True)
     return keys.flatmap(
@@ -173,6 +191,8 @@ SPECIAL = {
     manifest.Manifest: manifests,
     messages.Report: reports,
     messages.MeasuredVariant: measured_variants,
+    pairing.Quad: quads,
+    pairing.PairedRun: paired_runs,
     messages.Desired: desired_states,
     envelope.Role: roles,
 }
