@@ -69,7 +69,14 @@ def checked_name(_ctx: click.Context, param: click.Parameter, value: str | None)
 @click.option("--profile", callback=checked_name, help="The kind of device.  [default: what is detected]")
 @click.option("--state-dir", default=DEFAULT_STATE, show_default=True, help="Where the agent keeps everything.")
 @click.option("--stand-in", is_flag=True, help="This machine only stands in for the board of --profile.")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=DEFAULT_CONFIG, show_default=True)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=DEFAULT_CONFIG,
+    envvar="EDGEPICK_AGENT_CONFIG",
+    show_default=True,
+    show_envvar=True,
+)
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 @sysfs_option
 def init(
