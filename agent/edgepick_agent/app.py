@@ -17,8 +17,10 @@ from typing import Any, cast
 from edgepick_agent.core import places
 from edgepick_agent.core.control import CONTROL_SOCKET, AgentStatus, Command, ControlReply, ControlRequest
 from edgepick_agent.core.events import Event, Started
+from edgepick_agent.core.profile import Profile
+from edgepick_agent.core.profile_request import ProfileRequest
 from edgepick_agent.core.recovery import state_from_store
-from edgepick_agent.core.runner_spec import GoldenFile, RuntimesMemo
+from edgepick_agent.core.runner_spec import RuntimesMemo
 from edgepick_agent.core.settings import AgentSettings
 from edgepick_agent.core.state import AgentState, decode_state, encode_state
 from edgepick_agent.core.technician import ready_to_answer, status_at_rest
@@ -33,9 +35,8 @@ from edgepick_wire import topics
 from edgepick_wire.codec import decode_document, encode, encode_document
 from edgepick_wire.envelope import unpack
 from edgepick_wire.errors import WireError
-from edgepick_wire.manifest import KNOWN_REQUIREMENTS, RunLimits, RuntimeName
+from edgepick_wire.manifest import KNOWN_REQUIREMENTS, RuntimeName
 from edgepick_wire.messages import Birth, Presence, RuntimeAvailable
-from edgepick_wire.metrics import Measurement, MeasurePlan
 from edgepick_wire.trust import RootDocument, first_root
 from edgepick_wire.version import __version__
 
@@ -48,6 +49,12 @@ RUNTIMES = {
     RuntimeName.TFLM: "edgepick_agent.adapters.runtimes.tflm:Tflm",
 }
 """Runtime name -> a class with no arguments that keeps :class:`edgepick_agent.ports.Runtime`."""
+
+OPERATORS = {
+    RuntimeName.LITERT.value: "edgepick_agent.adapters.operators_tflite:profile",
+    RuntimeName.ONNXRUNTIME.value: "edgepick_agent.adapters.operators_onnx:profile",
+}
+"""Runtime name -> ``(model, used, feeds) -> OperatorTable``; a runtime without one says so in the profile."""
 
 SENSORS = {
     "hwmon-ina3221": "edgepick_agent.adapters.sensors.hwmon_ina3221:discover",
@@ -107,39 +114,14 @@ def launcher(python: str | None, work_dir: Path, clock: Clock) -> RunnerLauncher
     return made
 
 
-def benchmark(
-    model: Path,
-    *,
-    runtime: str | None = None,
-    accelerators: Sequence[str] = ("cpu",),
-    plan: MeasurePlan = MeasurePlan(),
-    limits: RunLimits = RunLimits(),
-    golden: GoldenFile | None = None,
-    sensors: Sequence[str] = (),
-    sysfs_root: str = "/",
-    python: str | None = None,
-    stand_in: bool = False,
-) -> Measurement:
-    """Return the measurement of any model file, taken in a runner process of its own.
-
-    ``plan.threads`` is the number of threads. Without ``runtime`` the first installed one that
-    reads the format is taken; tflm only when named.
+def benchmark(request: ProfileRequest, tell: Callable[[str], None] = lambda _text: None) -> Profile:
+    """Return the profile of any model file, taken in runner processes of its own; ``tell`` is told what goes on.
 
     Raises:
         RunError: One of its kinds; the message names the file and what was found.
+        StorageError: The trace cannot be written.
     """
-    measured: Measurement = adapter("edgepick_agent.adapters.benchmark:benchmark")(
-        model,
-        runtime=runtime,
-        accelerators=tuple(accelerators),
-        plan=plan,
-        limits=limits,
-        golden=golden,
-        sensors=tuple(sensors),
-        sysfs_root=sysfs_root,
-        python=python,
-        stand_in=stand_in,
-    )
+    measured: Profile = adapter("edgepick_agent.adapters.benchmark:benchmark")(request, tell)
     return measured
 
 

@@ -17,7 +17,7 @@ from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from edgepick_agent.core.rules import FILES, NEEDED, NEEDS, PATHS, RULES, SECRETS, TLS_FILES, Rule
-from edgepick_agent.core.settings import AgentSettings, BrokerSettings, FetchSettings, RunnerSettings
+from edgepick_agent.core.settings import AgentSettings, BrokerSettings, FetchSettings, PowerSettings, RunnerSettings
 from edgepick_agent.errors import ConfigError
 from edgepick_wire.enums import StrEnum
 
@@ -26,7 +26,12 @@ if sys.version_info >= (3, 11):
 else:  # pragma: no cover - exercised on 3.10 only
     import tomli as tomllib
 
-SECTIONS: Mapping[str, type[Any]] = {"broker": BrokerSettings, "fetch": FetchSettings, "runner": RunnerSettings}
+SECTIONS: Mapping[str, type[Any]] = {
+    "broker": BrokerSettings,
+    "fetch": FetchSettings,
+    "runner": RunnerSettings,
+    "power": PowerSettings,
+}
 """Tables of the file that are records of their own."""
 
 ENVIRONMENT = {

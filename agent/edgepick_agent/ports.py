@@ -351,3 +351,7 @@ class Board(Protocol):
     def read(self) -> BoardReading:
         """Return temperature, clock, throttling and load as they are now."""
         ...
+
+    def glance(self) -> tuple[int | None, int | None]:
+        """Return the temperature in millidegrees and the clock in kHz, in well under a millisecond."""
+        ...

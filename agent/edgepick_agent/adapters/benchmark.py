@@ -1,16 +1,26 @@
 """Measuring any model file in a runner process of its own, for the technician's ``benchmark``."""
 
+import dataclasses
+import json
 import tempfile
 import time
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from edgepick_agent import errors
 from edgepick_agent.adapters.model_file import TFLITE_MAGIC, read_head
-from edgepick_agent.adapters.runner_process import Launcher, Process
-from edgepick_agent.core.runner_spec import GoldenFile, RunnerFailure, RunnerMode, RunnerSpec
+from edgepick_agent.adapters.runner_process import Launcher, Process, write_atomically
+from edgepick_agent.core.combine import Run, combine, sweep_point
+from edgepick_agent.core.profile import Passes, PassesFound, Profile, SweepPoint, SweepSetting
+from edgepick_agent.core.profile_request import ProfileRequest
+from edgepick_agent.core.runner_spec import RunnerFailure, RunnerMode, RunnerResult, RunnerSpec
+from edgepick_agent.core.samples import CLOSED_LOOP, FIXED_RATE, TRACED, unpack_samples
+from edgepick_agent.core.trace import Traced, trace
 from edgepick_agent.ports import RunnerState
-from edgepick_wire.manifest import ModelFormat, RunLimits, RuntimeChoice, RuntimeName
-from edgepick_wire.metrics import Measurement, MeasurePlan
+from edgepick_wire.codec import plain
+from edgepick_wire.manifest import ModelFormat, RuntimeChoice, RuntimeName
 
 LOOK_SECONDS = 0.02
 
@@ -42,42 +52,96 @@ class _MonotonicClock:
         return time.time()
 
 
-def benchmark(
-    model: Path,
-    *,
-    runtime: str | None,
-    accelerators: tuple[str, ...],
-    plan: MeasurePlan,
-    limits: RunLimits,
-    golden: GoldenFile | None,
-    sensors: tuple[str, ...],
-    sysfs_root: str,
-    python: str | None,
-    stand_in: bool,
-) -> Measurement:
-    """Return the measurement; see :func:`edgepick_agent.app.benchmark`."""
-    kind = format_of(model)
-    spec = RunnerSpec(
-        model="benchmark",
-        model_path=str(model.absolute()),
-        format=kind,
-        runtimes=_choices(kind, runtime, accelerators, plan.threads),
-        golden=golden,
-        plan=plan,
-        limits=limits,
-        sensors=sensors,
-        sysfs_root=sysfs_root,
-        stand_in=stand_in,
-    )
+def benchmark(asked: ProfileRequest, tell: Callable[[str], None]) -> Profile:
+    """Return the profile; see :func:`edgepick_agent.app.benchmark`."""
+    kind = format_of(Path(asked.model))
     with tempfile.TemporaryDirectory(prefix="edgepick-") as folder:
-        try:
-            process = Launcher(python, Path(folder), _MonotonicClock()).start(spec, RunnerMode.MEASURE)
-        except OSError as error:
-            raise errors.RunError(f"cannot start {python or 'the runner'}: {error}") from error
-        try:
-            return _await(process)
-        finally:
-            process.stop(grace_seconds=0)
+        launcher = Launcher(asked.python, Path(folder), _MonotonicClock())
+        starts = _starts(launcher, asked, kind, asked.restarts, lambda n: tell(f"start {n} of {asked.restarts}"))
+        profile = combine([start.run for start in starts], cpus=asked.passes.cpus)
+        points = [_point(launcher, asked, kind, setting, tell) for setting in asked.sweep]
+    if asked.trace:
+        _write_trace(Path(asked.trace), starts, Path(asked.model).name)
+    return dataclasses.replace(profile, sweep=tuple(points))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Start:
+    run: Run
+    traced_ns: "array[int]"
+
+
+def _starts(
+    launcher: Launcher, asked: ProfileRequest, kind: ModelFormat, count: int, tell: Callable[[int], None]
+) -> list[_Start]:
+    starts = []
+    for number in range(1, count + 1):
+        tell(number)
+        passes = dataclasses.replace(asked.passes, samples=True, trace=asked.trace is not None)
+        if number > 1:
+            # Which operator takes how long, and what happened when, is looked at once.
+            passes = dataclasses.replace(passes, operators=False, trace=False)
+        starts.append(_start(launcher, asked, _spec(asked, kind, passes)))
+    return starts
+
+
+def _point(
+    launcher: Launcher, asked: ProfileRequest, kind: ModelFormat, setting: SweepSetting, tell: Callable[[str], None]
+) -> SweepPoint:
+    plan = dataclasses.replace(asked.plan, threads=setting.threads)
+    passes = dataclasses.replace(asked.passes, cpus=setting.cpus, rate_per_s=None, operators=False, trace=False)
+    changed = dataclasses.replace(asked, plan=plan, passes=passes, golden=None, trace=None)
+    starts = _starts(launcher, changed, kind, asked.restarts, lambda n: tell(f"sweep {setting}: start {n}"))
+    return sweep_point(combine([start.run for start in starts], cpus=setting.cpus))
+
+
+def _spec(asked: ProfileRequest, kind: ModelFormat, passes: Passes) -> RunnerSpec:
+    return RunnerSpec(
+        model="benchmark",
+        model_path=str(Path(asked.model).absolute()),
+        format=kind,
+        runtimes=_choices(kind, asked.runtime, asked.accelerators, asked.plan.threads),
+        golden=asked.golden,
+        plan=asked.plan,
+        passes=passes,
+        limits=asked.limits,
+        sensors=asked.sensors,
+        power=asked.power,
+        sysfs_root=asked.sysfs_root,
+        stand_in=asked.stand_in,
+    )
+
+
+def _start(launcher: Launcher, asked: ProfileRequest, spec: RunnerSpec) -> _Start:
+    try:
+        process = launcher.start(spec, RunnerMode.MEASURE)
+    except OSError as error:
+        raise errors.RunError(f"cannot start {asked.python or 'the runner'}: {error}") from error
+    try:
+        result = _await(process)
+        samples, paced, traced = (unpack_samples(process.left(n) or b"") for n in (CLOSED_LOOP, FIXED_RATE, TRACED))
+    finally:
+        process.stop(grace_seconds=0)
+    assert result.measurement is not None
+    found = result.found or PassesFound()
+    run = Run(measurement=result.measurement, found=found, samples_ns=samples, paced_ns=paced)
+    return _Start(run=run, traced_ns=traced)
+
+
+def _write_trace(path: Path, starts: Sequence[_Start], title: str) -> None:
+    parts = [
+        Traced(
+            phases=start.run.found.phases,
+            inferences_ns=start.traced_ns,
+            during=start.run.found.during,
+            operators=start.run.found.operators,
+        )
+        for start in starts
+    ]
+    try:
+        write_atomically(path, json.dumps(plain(trace(parts, title=title))).encode())
+    except OSError as error:
+        raise errors.StorageError(f"{path}: {(error.strerror or 'cannot be written').lower()}") from error
 
 
 def format_of(model: Path) -> ModelFormat:
@@ -112,7 +176,7 @@ def _named(runtime: str) -> RuntimeName:
         raise errors.RuntimeMissingError(f"no runtime is called {runtime!r}", hint=f"there are {known}") from error
 
 
-def _await(process: Process) -> Measurement:
+def _await(process: Process) -> RunnerResult:
     while True:
         seen = process.observe()
         if seen.state is RunnerState.EXITED:
@@ -122,10 +186,10 @@ def _await(process: Process) -> Measurement:
         time.sleep(LOOK_SECONDS)
 
 
-def _outcome(process: Process, detail: str) -> Measurement:
+def _outcome(process: Process, detail: str) -> RunnerResult:
     result = process.result()
     if result is not None and result.measurement is not None:
-        return result.measurement
+        return result
     raise to_error(result.failure if result else None, detail)
 
 

@@ -17,6 +17,8 @@ FIRMWARE_TOOLS = ("usr/bin/vcgencmd", "opt/vc/bin/vcgencmd")
 FIRMWARE_SECONDS = 2.0
 CLOCK_COOLERS = ("cpu", "processor", "devfreq", "gpu")
 """Beginnings and parts of the types of cooling devices that lower a clock; a fan is none."""
+TICKS = os.sysconf("SC_CLK_TCK")
+"""Ticks per second in /proc/stat."""
 COLDEST_MC, HOTTEST_MC = -40_000, 200_000
 """Outside of this a thermal zone is off or broken (Jetson shows -256 degrees for one that is off)."""
 
@@ -52,6 +54,7 @@ class Board:
     def read(self) -> BoardReading:
         """Return the board's present state."""
         cooling = dict(self._cooling_counts())
+        busy, steal = self._cpu_seconds()
         return BoardReading(
             temperature_mc=self._temperature(),
             frequency_khz=self._frequency(),
@@ -61,8 +64,28 @@ class Board:
             cooling_now=tuple(self._cooling_now()),
             load_1min=self._load(),
             cpus=os.cpu_count() or 1,
-            cpu_pressure_us=self._pressure(),
+            cpu_pressure_us=self._pressure("cpu"),
+            memory_pressure_us=self._pressure("memory"),
+            io_pressure_us=self._pressure("io"),
+            busy_seconds=busy,
+            steal_seconds=steal,
         )
+
+    def glance(self) -> tuple[int | None, int | None]:
+        """Return temperature and frequency: what a look between two timed runs can afford."""
+        return self._temperature(), self._frequency()
+
+    def _cpu_seconds(self) -> tuple[float | None, float | None]:
+        """Return the time that the CPUs have worked, and that the hypervisor kept them, since boot.
+
+        The first line of /proc/stat: user, nice, system, idle, iowait, irq, softirq, steal, in ticks;
+        the guests' time is part of user and nice (proc(5)).
+        """
+        fields = (sysfs.text(self._proc / "stat") or "").partition("\n")[0].split()
+        if len(fields) < 9 or fields[0] != "cpu":
+            return None, None
+        user, nice, system, _, _, irq, softirq, steal = (int(f) / TICKS for f in fields[1:9])
+        return user + nice + system + irq + softirq, steal
 
     def _temperature(self) -> int | None:
         zones = (sysfs.integer(path) for path in self._sys.glob("class/thermal/thermal_zone*/temp"))
@@ -111,8 +134,8 @@ class Board:
         content = sysfs.text(self._proc / "loadavg")
         return float(content.split()[0]) if content else None
 
-    def _pressure(self) -> int | None:
-        for line in (sysfs.text(self._proc / "pressure/cpu") or "").splitlines():
+    def _pressure(self, resource: str) -> int | None:
+        for line in (sysfs.text(self._proc / "pressure" / resource) or "").splitlines():
             if line.startswith("some "):
                 return int(line.rpartition("total=")[2])
         return None

@@ -253,6 +253,13 @@ class Process:
             self._result = _read_result(Path(self._spec.result_path))
         return self._result
 
+    def left(self, name: str) -> bytes | None:
+        """Return a file that it left beside its result; ``None`` if there is none."""
+        try:
+            return (self._folder / name).read_bytes()
+        except OSError:
+            return None
+
     def front(self) -> None:
         """Have it take requests from its model's port."""
         self._tell(FRONT)

@@ -6,6 +6,7 @@ what it chose; "xnnpack" insists on it. Other accelerators are external delegate
 
 import ctypes
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from edgepick_agent.adapters import native_stderr
 from edgepick_agent.adapters.accelerators import first_that_works
 from edgepick_agent.adapters.feed_check import check_feeds
 from edgepick_agent.adapters.model_file import check_tflite, one_line, unloadable
+from edgepick_agent.core.profile import Placement
 from edgepick_agent.errors import AcceleratorError, InferenceError, InputError, RuntimeMissingError
 from edgepick_agent.ports import TensorSpec
 from edgepick_wire.manifest import RuntimeChoice
@@ -65,10 +67,20 @@ def _cannot_load(library: str) -> str | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Nodes:
-    """How the graph was split: its operators, and how many of them delegates took."""
+    """How the graph was split: the kinds of its operators, and of those that no delegate took."""
 
-    total: int
-    taken: int
+    kinds: Mapping[str, int]
+    left: Mapping[str, int]
+
+    @property
+    def total(self) -> int:
+        """Operators of the graph."""
+        return sum(self.kinds.values())
+
+    @property
+    def taken(self) -> int:
+        """How many of them delegates took."""
+        return self.total - sum(self.left.values())
 
 
 def available(engine_of: Callable[[], Engine]) -> RuntimeAvailable | None:
@@ -110,7 +122,7 @@ def _load_on(engine: Engine, model: Path, threads: int, accelerator: str, fallba
         fallback_reason=fallback,
         threads=threads,
     )
-    return TfliteSession(interpreter, used)
+    return TfliteSession(interpreter, used, place(nodes, used.accelerator, fallback))
 
 
 def _delegate(engine: Engine, accelerator: str) -> Any:
@@ -161,12 +173,11 @@ def count_nodes(interpreter: Any) -> Nodes | None:
         return None
     delegates = [op for op in operators if op["op_name"] == "DELEGATE"]
     original = [op for op in operators if op["op_name"] != "DELEGATE"]
-    if not delegates:
-        return Nodes(total=len(original), taken=0)
-    return Nodes(total=len(original), taken=len(original) - _still_running(original, delegates, outputs))
+    left = _still_running(original, delegates, outputs) if delegates else original
+    return Nodes(kinds=Counter(op["op_name"] for op in original), left=Counter(op["op_name"] for op in left))
 
 
-def _still_running(original: Sequence[Any], delegates: Sequence[Any], outputs: Iterable[int]) -> int:
+def _still_running(original: Sequence[Any], delegates: Sequence[Any], outputs: Iterable[int]) -> list[Any]:
     producer = {int(t): op for op in (*original, *delegates) for t in op["outputs"]}
     pending, seen = list(outputs), set[int]()
     while pending:
@@ -174,14 +185,33 @@ def _still_running(original: Sequence[Any], delegates: Sequence[Any], outputs: I
         if op is not None and op["index"] not in seen:
             seen.add(op["index"])
             pending.extend(int(t) for t in op["inputs"])
-    return sum(op["index"] in seen for op in original)
+    return [op for op in original if op["index"] in seen]
+
+
+def place(nodes: Nodes | None, accelerator: str, fallback: str | None) -> tuple[Placement, ...]:
+    """Return how many operators the delegate took, and which ones it left to the CPU."""
+    if nodes is None:
+        return ()
+    taken = {kind: count - nodes.left.get(kind, 0) for kind, count in sorted(nodes.kinds.items())}
+    taken = {kind: count for kind, count in taken.items() if count}
+    parts = [Placement(provider=accelerator, nodes=nodes.taken, kinds=taken, reason=fallback)] if taken else []
+    if nodes.left:
+        why = (
+            f"{accelerator} did not take them: it has no kernel for these operators, types or shapes"
+            if taken
+            else fallback
+        )
+        left = dict(sorted(nodes.left.items()))
+        parts.append(Placement(provider="cpu", nodes=sum(left.values()), kinds=left, reason=why))
+    return tuple(parts)
 
 
 class TfliteSession:
     """A loaded interpreter; keeps :class:`edgepick_agent.ports.Session`."""
 
-    def __init__(self, interpreter: Any, used: RuntimeUsed) -> None:
+    def __init__(self, interpreter: Any, used: RuntimeUsed, placement: tuple[Placement, ...] = ()) -> None:
         self._interpreter = interpreter
+        self.placement = placement
         details = interpreter.get_input_details()
         self.inputs = tuple(tensor_spec(d) for d in details)
         self.outputs = tuple(tensor_spec(d) for d in interpreter.get_output_details())
@@ -208,6 +238,14 @@ class TfliteSession:
             return [self._interpreter.get_tensor(index) for index in self._output_indexes]
         except NATIVE_ERRORS as error:
             raise InferenceError(f"{self.used.name}: {one_line(error)}") from error
+
+    def set(self, name: str, array: "Array") -> None:
+        """Set one input."""
+        self._interpreter.set_tensor(self._indexes[name], array)
+
+    def invoke(self) -> None:
+        """Run the inputs as they are set, and leave the outputs where they are."""
+        self._interpreter.invoke()
 
     def _resize(self, feeds: Mapping[str, "Array"]) -> None:
         changed = {name: array.shape for name, array in feeds.items() if array.shape != self._shapes[name]}

@@ -1,26 +1,32 @@
 """``edgepick-agent benchmark MODEL``: measure any model file on this machine, no configuration needed."""
 
 import os
+import re
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from edgepick_agent.cli import site
 from edgepick_agent.cli.options import json_option, sysfs_option
-from edgepick_agent.cli.render import NOT_ESTIMABLE, as_json_text, clip, duration, energy, pairs, size
+from edgepick_agent.cli.profile_report import report
+from edgepick_agent.cli.render import as_json_text, clip
 from edgepick_agent.config import load_settings
+from edgepick_agent.core.profile import Passes, SweepSetting
+from edgepick_agent.core.profile_request import ProfileRequest
 from edgepick_agent.core.runner_spec import GoldenFile
-from edgepick_agent.core.settings import DEFAULT_CONFIG, AgentSettings
+from edgepick_agent.core.settings import DEFAULT_CONFIG, AgentSettings, PowerSettings
 from edgepick_agent.errors import AgentError
 from edgepick_wire.manifest import RuntimeName
-from edgepick_wire.metrics import GoldenResult, Measurement, MeasurePlan, Verdict
+from edgepick_wire.metrics import MeasurePlan
 
 PLAN = MeasurePlan()
+MOST_CPUS = 1024
 ANY_ERROR = 1e30
 """A mean absolute error that no model exceeds; JSON has no infinity."""
 
@@ -50,6 +56,27 @@ ANY_ERROR = 1e30
     envvar="EDGEPICK_AGENT_CONFIG",
     help=f"Take interpreter, sensors and stand_in from it.  [default: {DEFAULT_CONFIG}, if it is there]",
 )
+@click.option(
+    "--restarts",
+    type=click.IntRange(1, 1000),
+    default=1,
+    show_default=True,
+    help="Starts of the runner; 20 to publish.",
+)
+@click.option("--rate", metavar="N/s", callback=lambda _c, _p, text: _rate(text), help="Run at a fixed rate too.")
+@click.option("--operators", is_flag=True, help="Where the time goes, by operator.")
+@click.option(
+    "--cpus", metavar="LIST", callback=lambda _c, _p, text: _cpus(text), help="Hold the runner to these: 0,2-3."
+)
+@click.option(
+    "--sweep",
+    "sweeps",
+    multiple=True,
+    metavar="threads=1,2|cpus=0,0+1",
+    help="Measure each of these settings too; repeat it to combine both.",
+)
+@click.option("--trace", type=click.Path(path_type=Path, dir_okay=False), help="Write a trace for ui.perfetto.dev.")
+@click.option("--watts", type=click.FloatRange(0, min_open=True), help="Without a sensor, estimate energy from these.")
 @json_option
 @sysfs_option
 def benchmark(
@@ -65,25 +92,85 @@ def benchmark(
     max_error: float,
     stand_in: bool,
     config_file: Path | None,
+    restarts: int,
+    rate: float | None,
+    operators: bool,
+    cpus: tuple[int, ...],
+    sweeps: tuple[str, ...],
+    trace: Path | None,
+    watts: float | None,
     as_json: bool,
     sysfs_root: Path,
 ) -> None:
     """Measure a model file: time, memory, energy, and its answers if --golden is given."""
     settings = _settings(config_file)
-    with _ticking(f"measuring {model.name}"):
-        measurement = site.benchmark(
-            model.absolute(),
-            runtime=runtime,
-            accelerators=accelerators or ("cpu",),
-            plan=plan(threads=threads, runs=runs, seconds=seconds),
-            golden=_golden_file(golden, min_agreement, max_error),
-            sensors=settings.sensors if settings else (),
-            sysfs_root=str(sysfs_root),
-            python=settings.runner.python if settings else None,
-            stand_in=stand_in or bool(settings and settings.stand_in),
-        )
-    click.echo(as_json_text(measurement) if as_json else report(model.name, measurement))
-    raise click.exceptions.Exit(0 if measurement.golden is None or measurement.golden.passed else 1)
+    power = settings.power if settings else PowerSettings()
+    request = ProfileRequest(
+        model=str(model.absolute()),
+        runtime=runtime,
+        accelerators=accelerators or ("cpu",),
+        plan=plan(threads=threads, runs=runs, seconds=seconds),
+        passes=Passes(rate_per_s=rate, operators=operators, cpus=cpus),
+        restarts=restarts,
+        golden=_golden_file(golden, min_agreement, max_error),
+        sensors=settings.sensors if settings else (),
+        power=power if watts is None else replace(power, watts=watts),
+        sysfs_root=str(sysfs_root),
+        python=settings.runner.python if settings else None,
+        stand_in=stand_in or bool(settings and settings.stand_in),
+        sweep=sweep_settings(sweeps, threads=threads, cpus=cpus),
+        trace=str(trace) if trace else None,
+    )
+    with _ticking(f"measuring {model.name}") as tell:
+        profile = site.benchmark(request, tell)
+    click.echo(as_json_text(profile) if as_json else report(model.name, profile))
+    raise click.exceptions.Exit(0 if profile.golden is None or profile.golden.passed else 1)
+
+
+def _rate(text: str | None) -> float | None:
+    """Return inferences per second from "10/s", "30/min" or "10"."""
+    if text is None:
+        return None
+    number, _, unit = text.partition("/")
+    try:
+        rate = float(number) / {"": 1, "s": 1, "min": 60, "h": 3600}[unit]
+    except (ValueError, KeyError):
+        rate = 0.0
+    if not 0 < rate < float("inf"):
+        raise click.BadParameter(f"{text!r} is no rate; give one like 10/s, 30/min or 6/h")
+    return rate
+
+
+def _cpus(text: str | None) -> tuple[int, ...]:
+    """Return the CPUs in "0,2-3" or "0+2", in order."""
+    found: set[int] = set()
+    for part in re.split(r"[,+]", text) if text else ():
+        first, _, last = part.partition("-")
+        if not (first.isdecimal() and (last or first).isdecimal()) or int(last or first) - int(first) > MOST_CPUS:
+            raise click.BadParameter(f"{text!r} is no list of CPUs; give one like 0,2-3")
+        found.update(range(int(first), int(last or first) + 1))
+    return tuple(sorted(found))
+
+
+def sweep_settings(texts: tuple[str, ...], *, threads: int, cpus: tuple[int, ...]) -> tuple[SweepSetting, ...]:
+    """Return every combination of what the texts list: "threads=1,2" and "cpus=0,0+1"."""
+    listed: dict[str, list[str]] = {}
+    for text in texts:
+        name, _, values = text.partition("=")
+        if name not in {"threads", "cpus"} or not all(values.split(",")):
+            raise click.BadParameter(f"{text!r}; give threads=1,2,4 or cpus=0,0+1", param_hint="--sweep")
+        listed[name] = values.split(",")
+    if not listed:
+        return ()
+    counts = [_threads(value) for value in listed.get("threads", [str(threads)])]
+    sets = [_cpus(value) for value in listed["cpus"]] if "cpus" in listed else [cpus]
+    return tuple(SweepSetting(threads=count, cpus=held) for held in sets for count in counts)
+
+
+def _threads(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_CPUS:
+        raise click.BadParameter(f"{text!r} is no number of threads", param_hint="--sweep")
+    return int(text)
 
 
 def _golden_file(path: Path | None, min_agreement: float, max_error: float) -> GoldenFile | None:
@@ -114,106 +201,24 @@ def _settings(config_file: Path | None) -> AgentSettings | None:
 
 
 @contextmanager
-def _ticking(text: str) -> Iterator[None]:
-    """Show the seconds that pass on standard error, while there is a person to see them."""
+def _ticking(text: str) -> Iterator[Callable[[str], None]]:
+    """Show what goes on and the seconds that pass on standard error, while there is a person to see them."""
     if not sys.stderr.isatty():
-        yield
+        yield lambda _text: None
         return
-    over = threading.Event()
-    ticker = threading.Thread(target=_tick, args=(text, over), daemon=True)
+    over, now = threading.Event(), [""]
+    ticker = threading.Thread(target=_tick, args=(text, now, over), daemon=True)
     ticker.start()
     try:
-        yield
+        yield lambda said: now.__setitem__(0, f", {said}")
     finally:
         over.set()
         ticker.join()
         sys.stderr.write("\r\x1b[K")
 
 
-def _tick(text: str, over: threading.Event) -> None:
+def _tick(text: str, now: list[str], over: threading.Event) -> None:
     began = time.monotonic()
     while not over.wait(0.5):
-        sys.stderr.write(f"\r{text} ... {time.monotonic() - began:.0f} s")
+        sys.stderr.write(f"\r{text}{now[0]} ... {time.monotonic() - began:.0f} s\x1b[K")
         sys.stderr.flush()
-
-
-def report(name: str, found: Measurement) -> str:
-    """Return a measurement as text, every figure with its unit, every missing one with its reason."""
-    sections = [_head(name, found), _times(found), _memory(found), _rest(found)]
-    return "\n\n".join(pairs(section, width=16) for section in sections)
-
-
-def _head(name: str, found: Measurement) -> Iterator[tuple[str, str]]:
-    used = found.runtime
-    yield "model", f"{name}, {size(found.memory.model_file_bytes)}"
-    yield "machine", found.conditions.machine + (" (stand-in)" if found.conditions.stand_in else "")
-    nodes = (
-        f", {used.accelerated_nodes} of {used.nodes} nodes" if used.nodes and used.accelerated_nodes is not None else ""
-    )
-    yield "runtime", f"{used.name} {used.version} on {used.accelerator}{nodes}, {used.threads} thread(s)"
-    if used.fallback_reason:
-        yield "fallback", used.fallback_reason
-    yield "verdict", found.verdict.value + (f": {'; '.join(found.reasons)}" if found.reasons else "")
-    if found.verdict is Verdict.INVALID:
-        yield "", "do not use these figures; mend what is named above and measure again"
-
-
-def _times(found: Measurement) -> Iterator[tuple[str, str]]:
-    latency = found.latency
-    yield "load", duration(found.load_ns)
-    yield "first inference", duration(found.first_inference_ns)
-    yield "mean", f"{duration(latency.mean_ns)} +- {duration(latency.stdev_ns)} over {latency.runs} runs"
-    yield "min, max", f"{duration(latency.min_ns)}, {duration(latency.max_ns)}"
-    for percentile in (50, 90, 95, 99):
-        yield f"p{percentile}", duration(getattr(latency, f"p{percentile}_ns"), missing=NOT_ESTIMABLE)
-    yield "throughput", f"{found.throughput_per_s:.4g} inferences/s"
-
-
-def _memory(found: Measurement) -> Iterator[tuple[str, str]]:
-    memory = found.memory
-    yield "peak memory", size(memory.peak_rss_bytes)
-    yield "steady memory", size(memory.steady_rss_bytes)
-    yield "private memory", size(memory.private_bytes)
-    yield "before runtime", size(memory.baseline_rss_bytes)
-    if memory.arena_bytes is not None:
-        yield "tensor arena", size(memory.arena_bytes)
-
-
-def _rest(found: Measurement) -> Iterator[tuple[str, str]]:
-    yield "energy", _energy(found)
-    yield "answers", _golden(found.golden)
-    yield "conditions", "; ".join(_conditions(found)) or "not readable here"
-
-
-def _energy(found: Measurement) -> str:
-    spent = found.energy
-    if spent.gross_uj is None:
-        return f"not measured: {spent.reason}"
-    net = f", {energy(spent.net_uj)} above idle" if spent.net_uj is not None else ""
-    return f"{energy(spent.gross_uj)} per inference{net} ({spent.source}, covers the {spent.scope})"
-
-
-def _golden(golden: GoldenResult | None) -> str:
-    if golden is None:
-        return "not checked: no --golden file"
-    accuracy = f", accuracy {golden.accuracy:.1%}" if golden.accuracy is not None else ""
-    verdict = "passed" if golden.passed else "FAILED"
-    return f"{verdict}: {golden.agreement:.1%} of {golden.samples} agree{accuracy}; {golden.detail}"
-
-
-def _conditions(found: Measurement) -> Iterator[str]:
-    state = found.conditions
-    if state.temperature_mc:
-        yield " to ".join(f"{t / 1000:.1f}" for t in state.temperature_mc) + " degrees C"
-    if state.frequency_khz:
-        yield " to ".join(f"{f / 1000:.0f}" for f in state.frequency_khz) + " MHz"
-    if state.governor:
-        yield f"governor {state.governor}"
-    if state.load_1min is not None:
-        yield f"load {state.load_1min:.2f}"
-    known = {
-        True: f"throttled: {', '.join(state.throttle_reasons)}",
-        False: "not throttled",
-        None: "throttling unknown",
-    }
-    yield known[state.throttled]

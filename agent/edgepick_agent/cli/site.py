@@ -1,6 +1,6 @@
 """What the technician's commands ask of this machine, by the names in ``app.TOOLS``; typed here."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -10,7 +10,8 @@ from edgepick_agent.core.admission import Trust, verified_manifest
 from edgepick_agent.core.boards import Board
 from edgepick_agent.core.control import AgentStatus, ControlReply, ControlRequest
 from edgepick_agent.core.findings import Finding
-from edgepick_agent.core.runner_spec import GoldenFile
+from edgepick_agent.core.profile import Profile
+from edgepick_agent.core.profile_request import ProfileRequest
 from edgepick_agent.core.service import ServiceFacts, Step
 from edgepick_agent.core.settings import AgentSettings, BrokerSettings
 from edgepick_agent.errors import RefusedError, StorageError
@@ -18,7 +19,6 @@ from edgepick_wire import envelope
 from edgepick_wire.errors import SignatureError, WireError
 from edgepick_wire.manifest import Manifest, manifest_digest
 from edgepick_wire.messages import Refusal, RuntimeAvailable
-from edgepick_wire.metrics import Measurement, MeasurePlan
 from edgepick_wire.trust import RootDocument, first_root
 
 
@@ -103,27 +103,6 @@ def runtimes(settings: AgentSettings) -> Sequence[RuntimeAvailable]:
     return app.available_runtimes(settings)
 
 
-def benchmark(
-    model: Path,
-    *,
-    runtime: str | None,
-    accelerators: tuple[str, ...],
-    plan: MeasurePlan,
-    golden: GoldenFile | None,
-    sensors: tuple[str, ...],
-    sysfs_root: str,
-    python: str | None,
-    stand_in: bool,
-) -> Measurement:
-    """Return the measurement of a model file, taken in a runner process of its own."""
-    return app.benchmark(
-        model,
-        runtime=runtime,
-        accelerators=accelerators,
-        plan=plan,
-        golden=golden,
-        sensors=sensors,
-        sysfs_root=sysfs_root,
-        python=python,
-        stand_in=stand_in,
-    )
+def benchmark(request: ProfileRequest, tell: Callable[[str], None]) -> Profile:
+    """Return the profile of a model file, taken in runner processes of its own."""
+    return app.benchmark(request, tell)

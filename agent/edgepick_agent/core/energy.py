@@ -37,6 +37,21 @@ class EnergyWindow:
         return self.energy_uj / self.seconds
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CpuUse:
+    """What the timed runs used of the CPUs.
+
+    Attributes:
+        cpu_seconds: CPU time of all threads.
+        seconds: Length of the timed runs.
+        inferences: Their number.
+    """
+
+    cpu_seconds: float
+    seconds: float
+    inferences: int
+
+
 def window_seconds(period_seconds: float) -> float:
     """Return how long a window must be for an edge error of at most 1 %."""
     return PERIODS_PER_WINDOW * period_seconds
@@ -56,6 +71,24 @@ def trapezoid(times: Sequence[float], power_uw: Sequence[float]) -> float:
 def not_measured(reason: str) -> EnergySummary:
     """Return the summary that says why there is no energy."""
     return EnergySummary(reason=reason)
+
+
+def estimated(use: CpuUse, watts: float, reason: str) -> EnergySummary:
+    """Return a labelled estimate: the board's typical watts for as long as at least one CPU computed.
+
+    It knows nothing of clocks, memory, accelerators or losses, and may be wrong by a factor of two: it
+    is for a person without a meter, and nothing is decided by it.
+    """
+    if not use.inferences:
+        return not_measured(reason)
+    return EnergySummary(
+        gross_uj=watts * 1e6 * min(use.cpu_seconds, use.seconds) / use.inferences,
+        window_seconds=use.seconds,
+        source="cpu-time",
+        scope="board",
+        reason=f"{reason}; estimated from CPU time and {watts:g} W",
+        estimated=True,
+    )
 
 
 def summarise_energy(

@@ -91,8 +91,8 @@ def quantile_interval(restarts: Sequence[Sequence[int]], p: float) -> Estimate:
         return Estimate(value=value, reason=_too_few(count))
     independent = effective_runs(restarts)
     if independent < least_runs(p):
-        why = f"the restarts differ so much that {runs} runs say as much as {independent:.0f} independent ones"
-        return Estimate(value=value, reason=f"{why}; at least {least_runs(p)} are needed")
+        why = f"the starts differ: {runs} runs count as {independent:.0f}, at least {least_runs(p)} are needed"
+        return Estimate(value=value, reason=why)
     shares = [bisect.bisect_right(ordered, value) / len(ordered) for ordered in pooled.ordered]
     floor = math.sqrt(p * (1 - p) / (runs if count >= ENOUGH_RESTARTS else independent))
     half = student_t(count - 1) * max(_deviation(shares) / math.sqrt(count), floor)

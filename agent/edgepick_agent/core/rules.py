@@ -39,6 +39,7 @@ NEEDS = (
     ("broker.cert_file", "broker.key_file"),
     ("broker.key_file", "broker.cert_file"),
     ("broker.password_file", "broker.username"),
+    ("power.mqtt_key", "power.mqtt_topic"),
 )
 """Pairs of which the first means nothing without the second."""
 
@@ -95,6 +96,10 @@ def _site_cache(value: str) -> str | None:
     return allowed if plain and not _is_near(urlsplit(value).hostname or "") else None
 
 
+def _topic(value: str) -> str | None:
+    return None if value and not set("+#\x00") & set(value) else "one topic, without + and #"
+
+
 def _is_near(host: str) -> bool:
     """Return whether it is an address of this machine or site; a name may lead anywhere."""
     import ipaddress
@@ -136,5 +141,8 @@ RULES: Mapping[str, Rule] = {
     "runner.queue": _between(0, 1024),
     "runner.queue_seconds": _positive,
     "runner.request_bytes": _positive,
+    "power.mqtt_topic": _topic,
+    "power.period_seconds": _between(0.01, 600),
+    "power.watts": _positive,
 }
 """Key -> rule for a value of the right type; keys without a rule take any."""

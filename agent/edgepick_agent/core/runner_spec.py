@@ -3,6 +3,8 @@
 import signal
 from dataclasses import dataclass
 
+from edgepick_agent.core.profile import Passes, PassesFound
+from edgepick_agent.core.settings import PowerSettings
 from edgepick_wire.enums import StrEnum
 from edgepick_wire.manifest import ModelFormat, RunLimits, RuntimeChoice
 from edgepick_wire.messages import RuntimeAvailable
@@ -58,8 +60,10 @@ class RunnerSpec:
         runtimes: Ways to run it; the first installed one is taken.
         golden: The self-test; in ``serve`` it gates readiness.
         plan: How to measure.
+        passes: What else to find out in ``measure``.
         serve_limits: What ``serve`` takes on.
         sensors: Names of sensor adapters to try, in order.
+        power: The device's external meter, and its typical watts.
         sysfs_root: "/" on a board, a recorded tree in tests.
         stand_in: The machine is not the board that the profile names.
         result_path: Where ``measure`` writes its :class:`RunnerResult`.
@@ -77,9 +81,11 @@ class RunnerSpec:
     runtimes: tuple[RuntimeChoice, ...]
     golden: GoldenFile | None = None
     plan: MeasurePlan = MeasurePlan()
+    passes: Passes = Passes()
     limits: RunLimits = RunLimits()
     serve_limits: ServeLimits = ServeLimits()
     sensors: tuple[str, ...] = ()
+    power: PowerSettings = PowerSettings()
     sysfs_root: str = "/"
     stand_in: bool = False
     result_path: str | None = None
@@ -100,9 +106,10 @@ class RunnerFailure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunnerResult:
-    """What a ``measure`` run found: exactly one of the two."""
+    """What a ``measure`` run found: a measurement, with what its further passes found, or a failure."""
 
     measurement: Measurement | None = None
+    found: PassesFound | None = None
     failure: RunnerFailure | None = None
 
 
@@ -110,9 +117,11 @@ def measure_deadline_seconds(spec: RunnerSpec) -> float:
     """Return after how long a ``measure`` run must have ended, in seconds.
 
     Loading, then warm-up, timed runs and the energy pass with its two idle windows, each of which
-    the plan bounds; then room for the golden inputs and for one inference that takes its limit.
+    the plan bounds, as it does each further pass; then room for the golden inputs and for one
+    inference that takes its limit.
     """
-    return spec.limits.start_seconds + 4 * spec.plan.max_seconds + 2 * spec.limits.inference_seconds + 30
+    windows = 4 + sum((spec.passes.rate_per_s is not None, spec.passes.operators, spec.passes.trace))
+    return spec.limits.start_seconds + windows * spec.plan.max_seconds + 2 * spec.limits.inference_seconds + 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -103,6 +103,26 @@ class RunnerSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PowerSettings:
+    """How to learn what the board draws, where it cannot tell itself.
+
+    Attributes:
+        command: Program and arguments that print watts, a number per line: once, or again and again. It is
+            started again when it ends.
+        mqtt_topic: Topic on the device's broker where a smart plug publishes watts, as a number or as JSON.
+        mqtt_key: Where the number lies in that JSON, by keys with dots: "ENERGY.Power".
+        period_seconds: Time between two fresh values of the external meter.
+        watts: Typical power of the busy board, for labelled estimates where nothing is measured.
+    """
+
+    command: tuple[str, ...] = ()
+    mqtt_topic: str | None = None
+    mqtt_key: str | None = None
+    period_seconds: float = 1.0
+    watts: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AgentSettings:
     """One device.
 
@@ -130,3 +150,4 @@ class AgentSettings:
     broker: BrokerSettings
     fetch: FetchSettings = field(default_factory=FetchSettings)
     runner: RunnerSettings = field(default_factory=RunnerSettings)
+    power: PowerSettings = field(default_factory=PowerSettings)

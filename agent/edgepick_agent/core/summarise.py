@@ -30,6 +30,26 @@ def quantile(ordered: Sequence[int], p: float) -> int | None:
     return ordered[max(0, math.ceil(round(p * len(ordered), 9)) - 1)]
 
 
+BLOCKS = 10
+LEAST_PER_BLOCK = 5
+
+
+def drift(samples_ns: Sequence[int]) -> float | None:
+    """Return how much the latency changed from begin to end, relative to its median; ``None`` for few samples.
+
+    The Theil-Sen slope over the medians of ten blocks in their order in time (P. K. Sen, JASA 63,
+    1968): the median of the slopes of all pairs, which a block of outliers does not move.
+    """
+    size = len(samples_ns) // BLOCKS
+    if size < LEAST_PER_BLOCK:
+        return None
+    medians = [sorted(samples_ns[i * size : (i + 1) * size])[size // 2] for i in range(BLOCKS)]
+    pairs = ((i, j) for i in range(BLOCKS) for j in range(i + 1, BLOCKS))
+    slopes = sorted((medians[j] - medians[i]) / (j - i) for i, j in pairs)
+    centre = sorted(medians)[BLOCKS // 2]
+    return slopes[len(slopes) // 2] * (BLOCKS - 1) / centre if centre else None
+
+
 def summarise(samples_ns: Sequence[int]) -> LatencySummary:
     """Return the summary of at least one latency sample in nanoseconds.
 

@@ -55,6 +55,7 @@ def runner_spec(context: Context, content: Manifest, manifest: str, runtimes: tu
             request_bytes=settings.runner.request_bytes,
         ),
         sensors=settings.sensors,
+        power=settings.power,
         sysfs_root=settings.sysfs_root,
         stand_in=settings.stand_in,
     )

@@ -13,7 +13,9 @@ from typing import final
 
 from edgepick_agent import app
 from edgepick_agent.core.energy import (
+    CpuUse,
     EnergyWindow,
+    estimated,
     idle_seconds,
     not_measured,
     summarise_energy,
@@ -23,10 +25,6 @@ from edgepick_agent.core.energy import (
 from edgepick_agent.core.runner_spec import RunnerSpec
 from edgepick_agent.ports import PowerSensor, SensorKind
 from edgepick_wire.metrics import EnergySummary
-
-POLL_NS = 10_000_000_000
-"""A counter is read at least every 10 s, so that it wraps at most once between two reads:
-the smallest range, 2**32 uJ, lasts 15 s at 280 W."""
 
 MOST_FAILED = 0.1
 """Share of failed reads above which a sampled window is not believed."""
@@ -42,6 +40,8 @@ class Meter:
         self._idle: list[EnergyWindow | None] = []
         self._load: EnergyWindow | None = None
         self._from: tuple[float, float] | None = None
+        self._use: CpuUse | None = None
+        self._watts = spec.power.watts
         if self._sensor and window_seconds(self._sensor.period_seconds) > self._max_seconds:
             self._reason = (
                 f"{self._sensor.source} needs a window of {window_seconds(self._sensor.period_seconds):.3g} s,"
@@ -64,7 +64,10 @@ class Meter:
         self._from = _reading(self._counter) if self._counter else None
 
     def poll(self) -> None:
-        """Read the counter so that it cannot wrap twice unseen."""
+        """Read the counter so that it cannot wrap twice unseen; due every 10 s.
+
+        The smallest range, 2**32 uJ, lasts 15 s at 280 W.
+        """
         if self._counter:
             self._counter.read()
 
@@ -73,6 +76,18 @@ class Meter:
         end = _reading(self._counter) if self._counter else None
         if self._from and end:
             self._load = _between(self._from, end, inferences)
+
+    def spent(self, inferences: int) -> float | None:
+        """Return the energy per inference since :meth:`start`, by a counter over a window long enough for it."""
+        end = _reading(self._counter) if self._counter else None
+        window = _between(self._from, end, inferences) if self._from and end else None
+        if self._counter is None or window is None or window.seconds < window_seconds(self._counter.period_seconds):
+            return None
+        return window.energy_uj / inferences
+
+    def used(self, cpu_seconds: float, seconds: float, inferences: int) -> None:
+        """Remember what an estimate needs, should there be nothing better."""
+        self._use = CpuUse(cpu_seconds=cpu_seconds, seconds=seconds, inferences=inferences)
 
     def sample(self, run_for: Callable[[float], int]) -> None:
         """For a sensor of power, make the pass of its own: ``run_for(seconds)`` returns its inferences."""
@@ -83,7 +98,7 @@ class Meter:
     def summary(self) -> EnergySummary:
         """Return energy per inference, or why there is none."""
         if self._sensor is None:
-            return not_measured(self._reason)
+            return self._estimate(self._reason)
         if self._load is None:
             return not_measured(f"{self._sensor.source} could not be read during the run")
         return summarise_energy(
@@ -93,6 +108,11 @@ class Meter:
             scope=self._sensor.scope,
             period_seconds=self._sensor.period_seconds,
         )
+
+    def _estimate(self, reason: str) -> EnergySummary:
+        if self._watts is None or self._use is None:
+            return not_measured(reason)
+        return estimated(self._use, self._watts, reason)
 
 
 def _sleep(seconds: float) -> int:

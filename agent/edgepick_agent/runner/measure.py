@@ -1,25 +1,31 @@
 """``measure``: load one model in this fresh process, test its answers, and time it.
 
 The order is the method: memory before the runtime, load, first inference, golden inputs, idle
-power, warm-up, timed runs, memory, the pass of a power sensor, idle power again. Each is a phase of
-its own, so that none disturbs another.
+power, warm-up, timed runs, memory, the pass of a power sensor, the passes that a profile asks for,
+idle power again. Each is a phase of its own, so that none disturbs another.
 """
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgepick_agent import app
-from edgepick_agent.core.board_state import conditions, verdict
-from edgepick_agent.core.runner_spec import RunnerSpec
-from edgepick_agent.core.summarise import summarise
+from edgepick_agent.core.board_state import verdict
+from edgepick_agent.core.profile import FixedRate, PassesFound
+from edgepick_agent.core.runner_spec import RunnerResult, RunnerSpec
+from edgepick_agent.core.samples import CLOSED_LOOP, FIXED_RATE, TRACED, pack_samples
+from edgepick_agent.core.summarise import drift, summarise
+from edgepick_agent.errors import RunError
 from edgepick_agent.runner import golden as golden_inputs
-from edgepick_agent.runner import process, timing
-from edgepick_agent.runner.energy import POLL_NS, Meter
+from edgepick_agent.runner import operators, passes, process, timing
+from edgepick_agent.runner.energy import Meter
+from edgepick_agent.runner.passes import Timeline
+from edgepick_agent.runner.result import write_beside
 from edgepick_agent.runner.session import Opened, open_model
 from edgepick_agent.runner.tensors import SEED, random_feed
-from edgepick_wire.metrics import Conditions, GoldenResult, Measurement, MemorySummary
+from edgepick_agent.runner.watch import GLANCE_NS, Watch
+from edgepick_wire.metrics import GoldenResult, Measurement, MemorySummary
 
 if TYPE_CHECKING:
     from edgepick_agent.runner.timing import Feeds
@@ -29,44 +35,105 @@ MOST_FEEDS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """What there was before the timed runs.
+
+    Attributes:
+        baseline: VmRSS before the runtime was imported.
+        session_bytes: What the loaded model costs in private memory.
+        first_ns: The first inference.
+    """
+
+    opened: Opened
+    feeds: "Feeds"
+    baseline: int | None
+    session_bytes: int | None
+    first_ns: int
+    judged: GoldenResult | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
     """What the timed phase found.
 
     Attributes:
         warmup_runs: Inferences before it.
-        conditions: The board around it.
+        watch: The board around it.
         memory: VmRSS and VmHWM after it, by name.
         shares: Pss, Private_Clean and Private_Dirty after it, by name.
     """
 
     warmup_runs: int
     timed: timing.Timed
-    conditions: Conditions
+    watch: Watch
     memory: Mapping[str, int]
     shares: Mapping[str, int]
 
 
-def measure(spec: RunnerSpec, hung: Callable[[], None]) -> Measurement:
+def measure(spec: RunnerSpec, hung: Callable[[], None]) -> RunnerResult:
     """Return the measurement that ``spec`` asks for; ``hung`` is called if an inference exceeds its limit.
 
     Raises:
-        RunError: The model cannot be loaded, fed or run.
+        RunError: The model cannot be loaded, fed or run, or its CPUs are not there.
     """
+    _hold_to(spec.passes.cpus)
+    line, meter = Timeline(), Meter(spec)
+    start = _start(spec, line, hung)
+    with line.phase("idle"):
+        meter.idle()
+    with timing.Watchdog(spec.limits.inference_seconds, hung) as dog:
+        found = _time(spec, start, meter, line, dog.beat)
+        with line.phase("energy"):
+            meter.sample(lambda seconds: timing.runs_for(start.opened.session, start.feeds, seconds, dog.beat))
+        rate = _fixed_rate(spec, start, meter, line, dog.beat)
+        _trace(spec, start, line, dog.beat)
+    with line.phase("operators"):
+        table = operators.table(spec, start.opened, start.feeds) if spec.passes.operators else None
+    with line.phase("idle"):
+        meter.idle()
+    further = PassesFound(
+        fixed_rate=rate,
+        operators=table,
+        # Only some sessions know.
+        placement=getattr(start.opened.session, "placement", ()),
+        during=tuple(found.watch.during),
+        phases=tuple(line.phases),
+    )
+    return RunnerResult(measurement=_measurement(spec, start, found, meter), found=further)
+
+
+def _hold_to(cpus: tuple[int, ...]) -> None:
+    if not cpus:
+        return
+    try:
+        os.sched_setaffinity(0, cpus)
+    except OSError as error:
+        there = ", ".join(map(str, sorted(os.sched_getaffinity(0))))
+        raise RunError(f"cannot be held to CPUs {', '.join(map(str, cpus))}", hint=f"there are {there}") from error
+
+
+def _start(spec: RunnerSpec, line: Timeline, hung: Callable[[], None]) -> Start:
     archive = golden_inputs.read_golden(Path(spec.golden.path)) if spec.golden else None
-    meter = Meter(spec)
     baseline = process.own_memory().get("VmRSS")
     process.reset_peak_memory()
-    opened = open_model(spec, threads=spec.plan.threads)
+    with line.phase("load"):
+        opened = open_model(spec, threads=spec.plan.threads)
     feeds = _feeds(opened, archive)
     with timing.Watchdog(spec.limits.inference_seconds, hung) as dog:
-        first_ns = timing.first_inference(opened.session, feeds)
-        judged = _check_golden(opened, archive, spec, dog.beat)
-    meter.idle()
-    with timing.Watchdog(spec.limits.inference_seconds, hung) as dog:
-        found = _time(spec, opened, feeds, meter, dog.beat)
-        meter.sample(lambda seconds: timing.runs_for(opened.session, feeds, seconds, dog.beat))
-    meter.idle()
-    return _measurement(spec, opened, found, meter, first_ns=first_ns, judged=judged, baseline=baseline)
+        with line.phase("first inference"):
+            first_ns = timing.first_inference(opened.session, feeds)
+        private = process.own_private()
+        with line.phase("golden inputs"):
+            judged = _check_golden(opened, archive, spec, dog.beat)
+    known = private is not None and opened.private_bytes is not None
+    return Start(
+        opened=opened,
+        feeds=feeds,
+        baseline=baseline,
+        session_bytes=max(0, (private or 0) - (opened.private_bytes or 0)) if known else None,
+        first_ns=first_ns,
+        judged=judged,
+    )
 
 
 def _feeds(opened: Opened, archive: golden_inputs.Golden | None) -> "Feeds":
@@ -84,64 +151,89 @@ def _check_golden(
     return golden_inputs.check(opened.session, archive, spec.golden, beat)
 
 
-def _time(spec: RunnerSpec, opened: Opened, feeds: "Feeds", meter: Meter, beat: Callable[[], None]) -> Timing:
-    board, session = app.board(Path(spec.sysfs_root)), opened.session
-    warmup_runs = timing.warm_up(session, feeds, spec.plan, beat)
-    before = board.read()
+def _time(spec: RunnerSpec, start: Start, meter: Meter, line: Timeline, beat: Callable[[], None]) -> Timing:
+    watch, session, feeds = Watch(spec), start.opened.session, start.feeds
+    with line.phase("warm-up"):
+        warmup_runs = timing.warm_up(session, feeds, spec.plan, beat)
+
+    def between() -> None:
+        meter.poll()
+        watch.glance()
+
+    watch.start()
     meter.start()
-    timed = timing.timed_runs(session, feeds, spec.plan, beat=beat, between=meter.poll, every_ns=POLL_NS)
+    with line.phase("timed runs"):
+        timed = timing.timed_runs(session, feeds, spec.plan, beat=beat, between=between, every_ns=GLANCE_NS)
     meter.stop(len(timed.samples_ns))
-    after = board.read()
+    watch.stop()
+    meter.used(watch.cpu_seconds, timed.seconds, len(timed.samples_ns))
+    if spec.passes.samples:
+        write_beside(spec, CLOSED_LOOP, pack_samples(timed.samples_ns))
     return Timing(
         warmup_runs=warmup_runs,
         timed=timed,
-        conditions=conditions(before, after, machine=board.machine(), stand_in=spec.stand_in),
+        watch=watch,
         memory=process.own_memory(),
         shares=process.own_shares(),
     )
 
 
-def _measurement(
-    spec: RunnerSpec,
-    opened: Opened,
-    found: Timing,
-    meter: Meter,
-    *,
-    first_ns: int,
-    judged: GoldenResult | None,
-    baseline: int | None,
-) -> Measurement:
-    latency, seconds = summarise(found.timed.samples_ns), found.timed.seconds
-    how, reasons = verdict(found.conditions, latency, spec.plan, seconds=seconds, cpus=timing.cpu_count())
+def _fixed_rate(
+    spec: RunnerSpec, start: Start, meter: Meter, line: Timeline, beat: Callable[[], None]
+) -> FixedRate | None:
+    rate = spec.passes.rate_per_s
+    if rate is None:
+        return None
+    with line.phase("fixed rate"):
+        meter.start()
+        paced = passes.at_rate(start.opened.session, start.feeds, spec.plan, rate, beat, between=meter.poll)
+        gross_uj = meter.spent(len(paced.samples_ns))
+    if spec.passes.samples:
+        write_beside(spec, FIXED_RATE, pack_samples(paced.samples_ns))
+    return passes.fixed_rate(paced, rate, gross_uj)
+
+
+def _trace(spec: RunnerSpec, start: Start, line: Timeline, beat: Callable[[], None]) -> None:
+    if spec.passes.trace:
+        with line.phase("traced inferences"):
+            found = passes.traced(start.opened.session, start.feeds, beat)
+        write_beside(spec, TRACED, pack_samples(found))
+
+
+def _measurement(spec: RunnerSpec, start: Start, found: Timing, meter: Meter) -> Measurement:
+    samples, seconds, seen = found.timed.samples_ns, found.timed.seconds, found.watch.conditions()
+    latency = summarise(samples)
+    how, reasons = verdict(seen, latency, spec.plan, seconds=seconds, cpus=found.watch.cpus, drift=drift(samples))
     return Measurement(
         plan=spec.plan,
-        runtime=opened.session.used,
-        load_ns=opened.load_ns,
-        first_inference_ns=first_ns,
+        runtime=start.opened.session.used,
+        load_ns=start.opened.load_ns,
+        first_inference_ns=start.first_ns,
         latency=latency,
         throughput_per_s=latency.runs / seconds,
-        memory=_memory(spec, opened, found, baseline),
+        memory=_memory(spec, start, found),
         energy=meter.summary(),
-        golden=judged,
-        conditions=found.conditions,
+        golden=start.judged,
+        conditions=seen,
         verdict=how,
         reasons=reasons,
         extra={
-            "inputs": f"seeded random ({SEED})" if judged is None else "golden",
-            "runtime_import_ns": str(opened.import_ns),
+            "inputs": f"seeded random ({SEED})" if start.judged is None else "golden",
+            "runtime_import_ns": str(start.opened.import_ns),
             "warmup_runs": str(found.warmup_runs),
         },
     )
 
 
-def _memory(spec: RunnerSpec, opened: Opened, found: Timing, baseline: int | None) -> MemorySummary:
+def _memory(spec: RunnerSpec, start: Start, found: Timing) -> MemorySummary:
     private = [found.shares[key] for key in ("Private_Clean", "Private_Dirty") if key in found.shares]
     return MemorySummary(
         peak_rss_bytes=found.memory.get("VmHWM"),
         steady_rss_bytes=found.memory.get("VmRSS"),
         private_bytes=sum(private) if private else None,
         proportional_bytes=found.shares.get("Pss"),
-        baseline_rss_bytes=baseline,
+        baseline_rss_bytes=start.baseline,
         model_file_bytes=Path(spec.model_path).stat().st_size,
-        arena_bytes=opened.session.arena_bytes,
+        arena_bytes=start.opened.session.arena_bytes,
+        session_bytes=start.session_bytes,
     )

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import resource
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -43,6 +44,19 @@ def own_shares() -> Mapping[str, int]:
     Costs the kernel a walk over all mappings, so it is read once per phase, never in a timed loop.
     """
     return _parse("/proc/self/smaps_rollup", ("Pss", "Private_Clean", "Private_Dirty"))
+
+
+def own_use() -> tuple[float, int]:
+    """Return the CPU seconds of all threads of this process, and how often the kernel took a CPU from one."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime, used.ru_nivcsw
+
+
+def own_private() -> int | None:
+    """Return the private memory of this process in bytes."""
+    shares = own_shares()
+    private = [shares[key] for key in ("Private_Clean", "Private_Dirty") if key in shares]
+    return sum(private) if private else None
 
 
 def _parse(path: str, wanted: tuple[str, ...]) -> Mapping[str, int]:

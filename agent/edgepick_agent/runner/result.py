@@ -6,7 +6,6 @@ from pathlib import Path
 from edgepick_agent.core.runner_spec import RunnerFailure, RunnerResult, RunnerSpec
 from edgepick_agent.errors import AgentError, InferenceError
 from edgepick_wire import codec
-from edgepick_wire.metrics import Measurement
 
 
 def failed(error: AgentError) -> RunnerFailure:
@@ -14,15 +13,24 @@ def failed(error: AgentError) -> RunnerFailure:
     return RunnerFailure(code=error.code, detail=str(error), hint=error.hint)
 
 
-def write_result(spec: RunnerSpec, found: Measurement | RunnerFailure) -> None:
+def write_result(spec: RunnerSpec, found: RunnerResult | RunnerFailure) -> None:
     """Put the result where the spec wants it, atomically; nothing happens if it wants none."""
     if spec.result_path is None:
         return
-    result = RunnerResult(measurement=found) if isinstance(found, Measurement) else RunnerResult(failure=found)
-    target = Path(spec.result_path)
+    result = found if isinstance(found, RunnerResult) else RunnerResult(failure=found)
+    _replace(Path(spec.result_path), codec.encode_document(result))
+
+
+def write_beside(spec: RunnerSpec, name: str, content: bytes) -> None:
+    """Put a file beside the result, for what is too long for it; nothing happens if there is none."""
+    if spec.result_path is not None:
+        _replace(Path(spec.result_path).with_name(name), content)
+
+
+def _replace(target: Path, content: bytes) -> None:
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     with temporary.open("wb") as file:
-        file.write(codec.encode_document(result))
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(target)

@@ -9,6 +9,7 @@ from edgepick_agent import app
 from edgepick_agent.core.runner_spec import RunnerSpec
 from edgepick_agent.errors import AcceleratorError, ModelLoadError, RunError, RuntimeMissingError
 from edgepick_agent.ports import Runtime, Session
+from edgepick_agent.runner import process
 from edgepick_wire.manifest import ModelFormat, RuntimeChoice, RuntimeName
 
 FORMATS = {
@@ -25,11 +26,13 @@ class Opened:
     Attributes:
         import_ns: Time to import the runtime.
         load_ns: Time to load the model and allocate its tensors.
+        private_bytes: Private memory of this process with the runtime imported and no model yet.
     """
 
     session: Session
     import_ns: int
     load_ns: int
+    private_bytes: int | None = None
 
 
 def open_model(spec: RunnerSpec, *, threads: int = 1) -> Opened:
@@ -69,6 +72,9 @@ def _open(spec: RunnerSpec, choice: RuntimeChoice) -> Opened:
     started = time.perf_counter_ns()
     runtime: Runtime = app.adapter(app.RUNTIMES[choice.name])()
     runtime.available()
-    imported = time.perf_counter_ns()
+    import_ns = time.perf_counter_ns() - started
+    private_bytes = process.own_private()
+    began = time.perf_counter_ns()
     session = runtime.load(Path(spec.model_path), choice)
-    return Opened(session=session, import_ns=imported - started, load_ns=time.perf_counter_ns() - imported)
+    load_ns = time.perf_counter_ns() - began
+    return Opened(session=session, import_ns=import_ns, load_ns=load_ns, private_bytes=private_bytes)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgepick_agent.cli.benchmark import report
 from edgepick_agent.cli.journal import journal_line, json_line, log_to, text_line
+from edgepick_agent.cli.profile_report import report
 from edgepick_agent.cli.render import duration, energy, size, table
 from edgepick_agent.cli.status import screen
 from edgepick_agent.core.advice import NOTHING, advise

@@ -89,7 +89,7 @@ def test_restarts_that_differ_leave_few_independent_runs():
 
     assert effective_runs(restarts) == pytest.approx(20)
     assert (found.value, found.low, found.high) == (1180, None, None)
-    assert "20 independent ones; at least 59" in (found.reason or "")
+    assert "count as 20, at least 59" in (found.reason or "")
 
 
 def simulated(random, restarts: int, runs: int, effect: float, noise: str) -> list[list[int]]:

@@ -11,6 +11,7 @@ import pytest
 
 from edgepick_agent import app
 from edgepick_agent.adapters.runner_process import probe_runtimes, runner_environment
+from edgepick_agent.core.profile_request import ProfileRequest
 from edgepick_agent.core.runner_spec import GoldenFile, RunnerMode
 from edgepick_agent.errors import (
     AcceleratorError,
@@ -27,6 +28,10 @@ from fakes import runtime_models as models
 from fakes.sensor_trees import AMD_RAPL, plant
 
 ONNX = (RuntimeChoice(name=RuntimeName.ONNXRUNTIME),)
+
+
+def request(model, **options):
+    return ProfileRequest(model=str(model), **options)
 
 
 def onnx_spec(spec, path, content=None, **changes):
@@ -370,7 +375,9 @@ def test_an_interpreter_that_is_not_there_has_no_runtimes(tmp_path):
 
 def test_benchmark_measures_any_model_file():
     """One call measures a file in a runner of its own, with the runtime that its format needs."""
-    found = app.benchmark(models.DIGITS_ONNX, plan=MeasurePlan(min_runs=60, min_seconds=0.05, warmup_seconds=0))
+    found = app.benchmark(
+        request(models.DIGITS_ONNX, plan=MeasurePlan(min_runs=60, min_seconds=0.05, warmup_seconds=0))
+    )
 
     assert found.runtime.name == "onnxruntime"
     assert found.latency.runs >= 60
@@ -394,7 +401,7 @@ def test_benchmark_fails_with_the_error_it_was(tmp_path, name, options, error, s
         file.write_bytes(b"text, no model")
 
     with pytest.raises(error) as caught:
-        app.benchmark(file, **options)
+        app.benchmark(request(file, **options))
 
     assert said in str(caught.value)
 
@@ -402,7 +409,7 @@ def test_benchmark_fails_with_the_error_it_was(tmp_path, name, options, error, s
 def test_benchmark_tells_a_runner_that_broke_its_limits():
     """A runner over its memory cap is ended, and that is the error."""
     with pytest.raises(RunError, match="the cap is 1000000"):
-        app.benchmark(models.DIGITS, limits=RunLimits(peak_rss_bytes=1_000_000))
+        app.benchmark(request(models.DIGITS, limits=RunLimits(peak_rss_bytes=1_000_000)))
 
 
 def test_nothing_is_left_of_a_benchmark(tmp_path, monkeypatch):
@@ -411,7 +418,7 @@ def test_nothing_is_left_of_a_benchmark(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", None)
 
     with pytest.raises(ModelLoadError):
-        app.benchmark(models.DIGITS.with_name("calibration.npz"), runtime="litert")
+        app.benchmark(request(models.DIGITS.with_name("calibration.npz"), runtime="litert"))
 
     assert list(tmp_path.iterdir()) == []
 

@@ -16,14 +16,19 @@ class LiteRt:
 
     def available(self) -> RuntimeAvailable | None:
         """Return the installed version and the delegates whose library can be loaded."""
-        return available(_engine)
+        return available(engine)
 
     def load(self, model: Path, choice: RuntimeChoice) -> TfliteSession:
         """Return the loaded model; see :meth:`edgepick_agent.ports.Runtime.load`."""
-        return load(_engine(), model, choice)
+        return load(engine(), model, choice)
 
 
-def _engine() -> Engine:
+def engine() -> Engine:
+    """Return the installed interpreter.
+
+    Raises:
+        RuntimeMissingError: It is not installed.
+    """
     try:
         with native_stderr.captured():
             import ai_edge_litert

@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from edgepick_agent.adapters import native_stderr
 from edgepick_agent.adapters.accelerators import first_that_works
 from edgepick_agent.adapters.feed_check import check_feeds
 from edgepick_agent.adapters.model_file import one_line, read_head, unloadable
+from edgepick_agent.core.profile import Placement
 from edgepick_agent.errors import AcceleratorError, InferenceError, RuntimeMissingError
 from edgepick_agent.ports import TensorSpec
 from edgepick_wire.manifest import RuntimeChoice, RuntimeName
@@ -44,7 +46,7 @@ class OnnxRuntime:
     def available(self) -> RuntimeAvailable | None:
         """Return the installed version and the execution providers built into it."""
         try:
-            ort = _module()
+            ort = module()
         except RuntimeMissingError:
             return None
         others = [p for p in ort.get_available_providers() if p not in (CPU, "AzureExecutionProvider")]
@@ -54,7 +56,7 @@ class OnnxRuntime:
 
     def load(self, model: Path, choice: RuntimeChoice) -> "OnnxSession":
         """Return the loaded model; see :meth:`edgepick_agent.ports.Runtime.load`."""
-        ort = _module()
+        ort = module()
         read_head(model)
         return first_that_works(
             RuntimeName.ONNXRUNTIME.value,
@@ -63,7 +65,12 @@ class OnnxRuntime:
         )
 
 
-def _module() -> Any:
+def module() -> Any:
+    """Return the package.
+
+    Raises:
+        RuntimeMissingError: It is not installed.
+    """
     try:
         with native_stderr.captured():
             import onnxruntime
@@ -81,21 +88,21 @@ def _load_on(ort: Any, model: Path, choice: RuntimeChoice, accelerator: str, fal
     session = _create(ort, model, choice, provider)
     if provider not in session.get_providers():
         raise AcceleratorError(f"{provider} did not start on this machine")
-    nodes, taken = _count_nodes(session, provider)
+    placement = place(session, provider, fallback)
     used = RuntimeUsed(
         name=RuntimeName.ONNXRUNTIME.value,
         version=ort.__version__,
         accelerator="cpu" if provider == CPU else provider,
-        nodes=nodes,
-        accelerated_nodes=taken,
+        nodes=sum(part.nodes for part in placement) if placement else None,
+        accelerated_nodes=sum(p.nodes for p in placement if p.provider == provider) if placement else None,
         fallback_reason=fallback,
         threads=choice.threads,
     )
-    return OnnxSession(session, used)
+    return OnnxSession(session, used, placement)
 
 
 def _create(ort: Any, model: Path, choice: RuntimeChoice, provider: str) -> Any:
-    options = _session_options(ort, choice, provider)
+    options = session_options(ort, choice, provider)
     providers = [(provider, provider_options(provider, model))]
     providers += [] if provider == CPU else [(CPU, {})]
     with native_stderr.captured() as said, warnings.catch_warnings():
@@ -111,7 +118,8 @@ def _create(ort: Any, model: Path, choice: RuntimeChoice, provider: str) -> Any:
     raise AcceleratorError(f"{provider} refused {model.name}: {why}") from failure
 
 
-def _session_options(ort: Any, choice: RuntimeChoice, provider: str) -> Any:
+def session_options(ort: Any, choice: RuntimeChoice, provider: str) -> Any:
+    """Return the options of a session whose graph goes to ``provider`` first."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = choice.threads
     options.inter_op_num_threads = 1
@@ -138,20 +146,42 @@ def provider_options(provider: str, model: Path) -> dict[str, str]:
     return options
 
 
-def _count_nodes(session: Any, provider: str) -> tuple[int | None, int | None]:
+def place(session: Any, provider: str, fallback: str | None) -> tuple[Placement, ...]:
+    """Return how many nodes each provider took, the wanted one first; empty if this version does not tell."""
     try:
-        parts = [(part.ep_name, len(part.get_nodes())) for part in session.get_provider_graph_assignment_info()]
+        parts = [
+            (part.ep_name, [n.op_type for n in part.get_nodes()])
+            for part in session.get_provider_graph_assignment_info()
+        ]
     # Older versions do not have it; a build without it refuses with an exception of its own.
     except Exception:  # noqa: BLE001
-        return None, None
-    return sum(count for _, count in parts), sum(count for name, count in parts if name == provider)
+        return ()
+    kinds: dict[str, Counter[str]] = {}
+    for name, types in parts:
+        kinds.setdefault(name, Counter()).update(types)
+    return tuple(
+        Placement(
+            provider=name,
+            nodes=sum(kinds[name].values()),
+            kinds=dict(sorted(kinds[name].items())),
+            reason=_why_here(name, provider, fallback),
+        )
+        for name in sorted(kinds, key=lambda name: (name != provider, name))
+    )
+
+
+def _why_here(name: str, provider: str, fallback: str | None) -> str | None:
+    if name == provider:
+        return fallback
+    return f"{provider} has no kernel for these operators, types or shapes, or onnxruntime prefers {name} for them"
 
 
 class OnnxSession:
     """A loaded inference session; keeps :class:`edgepick_agent.ports.Session`."""
 
-    def __init__(self, session: Any, used: RuntimeUsed) -> None:
+    def __init__(self, session: Any, used: RuntimeUsed, placement: tuple[Placement, ...] = ()) -> None:
         self._session = session
+        self.placement = placement
         self.inputs = tuple(_tensor_spec(argument) for argument in session.get_inputs())
         self.outputs = tuple(_tensor_spec(argument) for argument in session.get_outputs())
         self.used = used

@@ -1,0 +1,80 @@
+"""Where the time goes in an ONNX model, by ONNX Runtime's own profiler.
+
+Facts (docs/performance/tune-performance/profiling-tools.md; issues 16334, 17013): it is set for a whole
+session, so it gets a session of its own; times are whole microseconds; it stops without a word at a
+maximum number of events. The nodes are those of the graph as optimized: fused, reordered, renamed.
+"""
+
+import json
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgepick_agent.adapters import native_stderr
+from edgepick_agent.adapters.runtimes import onnxruntime as runtime
+from edgepick_agent.core.profile import OperatorTable, OperatorTime
+from edgepick_wire.manifest import RuntimeChoice, RuntimeName
+from edgepick_wire.metrics import RuntimeUsed
+
+if TYPE_CHECKING:
+    from edgepick_agent.ports import Array
+
+METHOD = "runtime profiler"
+RUNS, WARMUP_RUNS = 50, 5
+MOST_EVENTS = 500_000
+"""Half of what the profiler keeps."""
+SUFFIX = "_kernel_time"
+
+
+def profile(model: Path, used: RuntimeUsed, feeds: Sequence[Mapping[str, "Array"]]) -> OperatorTable:
+    """Return the time of each node over some inferences in a session that profiles."""
+    with tempfile.TemporaryDirectory(prefix="edgepick-") as folder, native_stderr.captured():
+        session = _session(model, used, Path(folder) / "profile")
+        for index in range(WARMUP_RUNS + RUNS):
+            session.run(None, dict(feeds[index % len(feeds)]))
+        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    return table(events)
+
+
+def _session(model: Path, used: RuntimeUsed, prefix: Path) -> Any:
+    ort = runtime.module()
+    choice = RuntimeChoice(name=RuntimeName.ONNXRUNTIME, accelerators=(used.accelerator, "cpu"), threads=used.threads)
+    provider = runtime.PROVIDERS.get(used.accelerator, used.accelerator)
+    options = runtime.session_options(ort, choice, provider)
+    options.enable_profiling = True
+    options.profile_file_prefix = str(prefix)
+    providers = dict.fromkeys((provider, runtime.CPU))
+    return ort.InferenceSession(
+        str(model), options, providers=[(name, runtime.provider_options(name, model)) for name in providers]
+    )
+
+
+def table(events: Iterable[Mapping[str, Any]]) -> OperatorTable:
+    """Return the nodes in the order of their last run, each with its mean time over the runs after warm-up."""
+    found = [e for e in events if e.get("ph") == "X"]
+    runs = sorted(e["ts"] for e in found if e.get("name") == "model_run")[WARMUP_RUNS:]
+    if not runs:
+        return OperatorTable(method=METHOD, reason="the profiler kept no complete inference")
+    nodes = [e for e in found if e.get("cat") == "Node" and e["name"].endswith(SUFFIX) and e["ts"] >= runs[0]]
+    last = {e["name"]: e for e in sorted(nodes, key=lambda e: int(e["ts"]))}
+    spent: dict[str, int] = {}
+    for event in nodes:
+        spent[event["name"]] = spent.get(event["name"], 0) + int(event["dur"])
+    cut = len(runs) < RUNS or len(found) >= MOST_EVENTS
+    return OperatorTable(
+        method=METHOD,
+        runs=len(runs),
+        operators=tuple(_operator(event, spent[name] * 1000 // len(runs)) for name, event in last.items()),
+        reason=f"the profiler stopped after {len(runs)} of {RUNS} inferences" if cut else None,
+    )
+
+
+def _operator(event: Mapping[str, Any], mean_ns: int) -> OperatorTime:
+    arguments = event.get("args", {})
+    return OperatorTime(
+        name=event["name"].removesuffix(SUFFIX),
+        kind=str(arguments.get("op_name", "")),
+        provider=str(arguments.get("provider", "")),
+        mean_ns=mean_ns,
+    )

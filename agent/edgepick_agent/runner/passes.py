@@ -1,0 +1,117 @@
+"""The further passes of a profile: a fixed rate, where the time goes, and what happened when.
+
+Each is a pass of its own after the timed runs, so that none of them disturbs what those time.
+"""
+
+import math
+import time
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from edgepick_agent.core.profile import FixedRate, Phase
+from edgepick_agent.core.summarise import summarise
+from edgepick_agent.ports import Session
+from edgepick_wire.metrics import MeasurePlan
+
+if TYPE_CHECKING:
+    from edgepick_agent.runner.timing import Feeds
+
+LATE_SHARE = 0.1
+"""An inference that begins later than this part of its period is late."""
+LONGEST_NAP_SECONDS = 0.5
+POLL_SECONDS = 1.0
+MOST_TRACED = 200
+TRACED_SECONDS = 2.0
+
+
+class Timeline:
+    """The phases of this process so far, in the order in which they ended."""
+
+    def __init__(self) -> None:
+        self.phases: list[Phase] = []
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Note when the block began and how long it took."""
+        began = time.monotonic_ns()
+        try:
+            yield
+        finally:
+            self.phases.append(Phase(name=name, start_ns=began, duration_ns=time.monotonic_ns() - began))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paced:
+    """The runs at a fixed rate: each latency in nanoseconds, how many began late, and the whole time."""
+
+    samples_ns: Sequence[int]
+    late: int
+    seconds: float
+
+
+def at_rate(
+    session: Session,
+    feeds: "Feeds",
+    plan: MeasurePlan,
+    rate_per_s: float,
+    beat: Callable[[], None],
+    *,
+    between: Callable[[], None] = lambda: None,
+) -> Paced:
+    """Return one inference per period until both minima of the plan are reached or its time is over.
+
+    The clock of the rate goes on whatever an inference takes: one that is late delays no later one's due time.
+    ``between`` is called about once a second, while nothing runs.
+    """
+    period = 1 / rate_per_s
+    wanted = max(plan.min_runs, math.ceil(plan.min_seconds * rate_per_s))
+    runs = max(1, min(wanted, math.floor(plan.max_seconds * rate_per_s)))
+    samples, late = array("q"), 0
+    began = polled = time.monotonic()
+    for index in range(runs):
+        due = began + index * period
+        if time.monotonic() - polled > POLL_SECONDS:
+            between()
+            polled = time.monotonic()
+        _sleep_until(due, beat)
+        late += time.monotonic() - due > LATE_SHARE * period
+        before = time.perf_counter_ns()
+        session.run(feeds[index % len(feeds)])
+        samples.append(time.perf_counter_ns() - before)
+        beat()
+        if time.monotonic() - began > plan.max_seconds:
+            break
+    _sleep_until(began + len(samples) * period, beat)
+    return Paced(samples_ns=samples, late=late, seconds=time.monotonic() - began)
+
+
+def _sleep_until(due: float, beat: Callable[[], None]) -> None:
+    while (left := due - time.monotonic()) > 0:
+        time.sleep(min(left, LONGEST_NAP_SECONDS))
+        beat()
+
+
+def fixed_rate(paced: Paced, rate_per_s: float, gross_uj: float | None) -> FixedRate:
+    """Return the summary of the runs at a fixed rate."""
+    return FixedRate(
+        rate_per_s=rate_per_s,
+        latency=summarise(paced.samples_ns),
+        late=paced.late,
+        duty_cycle=sum(paced.samples_ns) / 1e9 / paced.seconds,
+        gross_uj=gross_uj,
+    )
+
+
+def traced(session: Session, feeds: "Feeds", beat: Callable[[], None]) -> "array[int]":
+    """Return begin and duration of some inferences in nanoseconds, one after the other."""
+    found = array("q")
+    end = time.monotonic() + TRACED_SECONDS
+    while len(found) < 2 * MOST_TRACED and (not found or time.monotonic() < end):
+        before = time.monotonic_ns()
+        session.run(feeds[len(found) // 2 % len(feeds)])
+        found.extend((before, time.monotonic_ns() - before))
+        beat()
+    return found
