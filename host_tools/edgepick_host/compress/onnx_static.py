@@ -9,6 +9,9 @@ from edgepick_host.compress.onnx_guard import StaticOptions
 from edgepick_host.compress.onnx_tensors import TensorRunner
 from edgepick_host.compress.step import Range, StepContext
 
+RENAMED = "_QuantizeLinear_Input"
+"""What onnxruntime.quantization appends to the name of a graph's output that it narrows."""
+
 
 class StaticQuantizer:
     """Quantizes one float model again and again, with other ranges each time.
@@ -62,5 +65,6 @@ def quantized_tensors(model: bytes) -> tuple[str, ...]:
     """Return the float tensors that a quantized model narrows, in the graph's order."""
     graph = onnx_file.read(model, Path("model.onnx")).graph
     constants = {tensor.name for tensor in graph.initializer}
-    narrowed = [node.input[0] for node in graph.node if node.op_type == "QuantizeLinear"]
+    # The engine renames what is computed where an output of the graph is narrowed, to keep the output's name.
+    narrowed = [node.input[0].removesuffix(RENAMED) for node in graph.node if node.op_type == "QuantizeLinear"]
     return tuple(dict.fromkeys(name for name in narrowed if name not in constants))

@@ -6,14 +6,17 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import tiny_models
 from onnx import numpy_helper
 
 from edgepick_host.compress import onnx_auto, onnx_file, onnx_guard, onnx_rounding, onnx_static
+from edgepick_host.compress.dataset import load_dataset
 from edgepick_host.compress.observers import Method
 from edgepick_host.compress.onnx_fidelity import Fidelity
 from edgepick_host.compress.onnx_tensors import TensorRunner
 from edgepick_host.compress.passes import onnx_static_qdq
 from edgepick_host.compress.predictor import OnnxPredictor, predict
+from edgepick_host.compress.source import load_source
 from edgepick_host.errors import CompressionError
 
 OPTIONS = onnx_guard.StaticOptions()
@@ -138,3 +141,18 @@ def test_intermediate_results_are_the_models_own(onnx_source, onnx_context):
 
     assert len(everything) > 5
     np.testing.assert_allclose(everything[output], TensorRunner(onnx_source.data, [output]).run(sample)[output], 1e-5)
+
+
+def test_a_model_that_ends_in_numbers_is_searched_too(onnx_context, tmp_path):
+    """A model whose last layer's own values are the answer, as in a regression, is quantized by the search."""
+    (tmp_path / "dense.onnx").write_bytes(tiny_models.dense_onnx())
+    source = load_source(tmp_path / "dense.onnx")
+    width = source.facts.inputs[0].shape[-1]
+    x = np.random.default_rng(0).normal(0, 1, (40, width)).astype(np.float32)
+    calibration = load_dataset(tiny_models.save(tmp_path / "c.npz", x=x))
+    context = replace(onnx_context, calibration=calibration, source=source.facts)
+
+    model = quantized(source, context, calibration="auto")
+
+    assert source.facts.outputs[0].name in onnx_static.quantized_tensors(model)
+    assert error_of(source, context, model) <= error_of(source, context, quantized(source, context))
