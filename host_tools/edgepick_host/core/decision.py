@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from edgepick_host.core.gates import Gate, Policy
 from edgepick_host.core.objective import Metric
+from edgepick_host.core.proof import Proof
+from edgepick_host.core.race import Question
 from edgepick_host.core.strata import Stratum
 from edgepick_wire import codec
 from edgepick_wire.enums import StrEnum
@@ -105,10 +107,13 @@ class Decision:
         keeps_best: Nothing changes because what runs is what would be chosen.
         candidates: Each with its gates and figures, best first.
         effects: Against the incumbent.
+        proofs: What is shown about each challenger that got so far, and at which error rate.
         objective: As text.
         policy: As used.
         inputs: Digest of everything that the decision depends on.
         code_version: Version of the program that decided.
+        question: What was asked of which reports, so that it can be derived again; ``None`` for decisions that were
+            not made by comparing figures, and in records of older versions.
     """
 
     schema: int = DECISION_SCHEMA
@@ -127,6 +132,8 @@ class Decision:
     policy: Policy
     inputs: str
     code_version: str
+    proofs: tuple[Proof, ...] = ()
+    question: Question | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,10 @@ pass. Order matters for reading only: every gate is always judged.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from edgepick_host.core import asked
+from edgepick_host.core.constraints import Bounded, Constraint
+from edgepick_host.core.experiment.intervals import share_lower
+from edgepick_host.core.figures import energy_uj
 from edgepick_host.core.records import Release
 from edgepick_host.core.strata import Results
 from edgepick_profiles.schema import Budgets
@@ -28,6 +32,8 @@ class GateName(StrEnum):
     ARENA = "arena"
     MODEL_SIZE = "model-size"
     ENERGY = "energy"
+    CONSTRAINT = "constraint"
+    """A limit of the operator's, besides the profile's."""
 
 
 class GateVerdict(StrEnum):
@@ -74,15 +80,21 @@ class Policy:
         min_gain: Least relative gain over an incumbent of the same version (0.05 is 5 % less).
         max_regression: Most relative loss at which a variant of another version still replaces the
             incumbent: a new version is wanted for itself, not for its speed.
+        alpha: Most probability that any variant of the same version is promoted in a rollout without such a gain.
+        alpha_harm: Most probability of calling a variant harmful that is not.
     """
 
     min_devices: int = 1
     max_accuracy_drop: float = 0.01
     min_gain: float = 0.0
     max_regression: float = 0.25
+    alpha: float = 0.05
+    alpha_harm: float = 0.10
 
     def __post_init__(self) -> None:
-        """Refuse a policy under which nothing needs to be measured."""
+        """Refuse a policy under which nothing needs to be measured, or anything may be concluded."""
+        if not (0 < self.alpha < 1 and 0 < self.alpha_harm < 1):
+            raise MalformedError("an error rate lies between 0 and 1")
         if self.min_devices < 1:
             raise MalformedError(f"min_devices {self.min_devices}: at least one device must have measured")
         if not (0 <= self.max_accuracy_drop <= 1 and 0 <= self.min_gain < 1 and self.max_regression >= 0):
@@ -121,7 +133,9 @@ def gather(release: Release, devices: Sequence[str], results: Results) -> Eviden
     )
 
 
-def judge(evidence: Evidence, budgets: Budgets, policy: Policy) -> tuple[Gate, ...]:
+def judge(
+    evidence: Evidence, budgets: Budgets, policy: Policy, constraints: Sequence[Constraint] = ()
+) -> tuple[Gate, ...]:
     """Return every gate that applies, judged."""
     return (
         _runs(evidence),
@@ -129,6 +143,7 @@ def judge(evidence: Evidence, budgets: Budgets, policy: Policy) -> tuple[Gate, .
         _golden(evidence),
         _accuracy(evidence, policy.max_accuracy_drop),
         *_budgeted(evidence, budgets),
+        *(_asked(evidence, constraint) for constraint in constraints),
     )
 
 
@@ -252,20 +267,43 @@ def _budgeted(evidence: Evidence, budgets: Budgets) -> list[Gate]:
     return gates
 
 
-def energy_uj(measurement: Measurement) -> float | None:
-    """Return energy per inference in microjoules, net of idle power where that was measured.
-
-    An estimate is no measurement: it is ``None`` here, so that no limit and no objective is decided by it.
-    """
-    energy = measurement.energy
-    if energy.estimated:
-        return None
-    return energy.gross_uj if energy.net_uj is None else energy.net_uj
-
-
 def _energy_mj(measurement: Measurement) -> float | None:
     value = energy_uj(measurement)
     return None if value is None else value / 1e3
+
+
+def _asked(evidence: Evidence, constraint: Constraint) -> Gate:
+    figures = asked.observed(constraint, evidence.release, evidence.usable)
+    bounds = asked.bounds(constraint, evidence.release, evidence.usable)
+    sign = -1 if constraint.floor else 1
+    broken = [d for d, v in figures.items() if v is not None and v * sign > constraint.limit * sign]
+    unknown = [d for d, v in figures.items() if v is None]
+    open_ = [d for d, v in bounds.items() if d not in broken and (v is None or v * sign > constraint.limit * sign)]
+    known = [v * sign for v in bounds.values() if v is not None]
+    verdict, detail = GateVerdict.PASS, ""
+    if broken:
+        verdict, detail = GateVerdict.FAIL, f"{constraint} is broken{_on(broken)}"
+    elif unknown or not figures:
+        verdict, detail = GateVerdict.MISSING, f"nobody measured {constraint.figure}{_on(unknown)}"
+    elif open_:
+        verdict, detail = GateVerdict.MISSING, f"{constraint} is observed, but not shown at 95 %{_on(open_)}"
+    return _gate(
+        GateName.CONSTRAINT,
+        f"{constraint}, by its bound on the worst device{_claim(constraint, len(evidence.usable))}",
+        limit=constraint.limit,
+        observed=max(known) * sign if known else None,
+        unit=asked.BASE_UNITS[constraint.figure],
+        verdict=verdict,
+        detail=detail,
+        devices=[d for d in broken or unknown or open_ if d],
+    )
+
+
+def _claim(constraint: Constraint, devices: int) -> str:
+    """Return which share of devices like these keeps a limit that all of ``devices`` keep, at 95 %."""
+    if not devices or constraint.figure in (Bounded.ACCURACY, Bounded.SIZE):
+        return ""
+    return f"; if all {devices} keep it, at least {share_lower(devices, devices):.0%} of devices like these do"
 
 
 def _each(evidence: Evidence, figure: Callable[[Measurement], float | None]) -> dict[str, float | None]:

@@ -18,6 +18,7 @@ class Release:
         size_bytes: Model file size.
         security_epoch: As in the manifest.
         accuracy: On the host's evaluation set; ``None`` without labels.
+        samples: Size of that set; ``None`` in records of older versions.
         accuracy_drop: Against the float model, in share.
         rank: Order of preference by the host's own figures, 0 first; only used before any report.
         published_at: Seconds since the epoch.
@@ -34,6 +35,7 @@ class Release:
     accuracy_drop: float | None
     rank: int
     published_at: float
+    samples: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
-"""Which variant the devices of one stratum should run: gates, Pareto, objective, gain. Pure.
+"""Which variant the devices of one stratum should run: gates, Pareto, objective, proof against what runs. Pure.
 
-    evidence -> gates -> figures on common devices -> Pareto -> objective -> gain over the incumbent
+    evidence -> gates -> figures on common devices -> Pareto by ranges -> objective -> proof over the incumbent
 
 Permuting or repeating reports changes nothing, and what is missing is never a pass.
 """
@@ -8,26 +8,22 @@ Permuting or repeating reports changes nothing, and what is missing is never a p
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from fractions import Fraction
 from statistics import median
 
-from edgepick_host.core.decision import (
-    CandidateResult,
-    Decision,
-    Effect,
-    ExclusionCode,
-    Figure,
-    Judgement,
-)
-from edgepick_host.core.gates import Evidence, Gate, GateVerdict, Policy, energy_uj, failed, gather, judge, passed
-from edgepick_host.core.objective import Metric, Objective, dominated, rank
+from edgepick_host.core.decision import CandidateResult, Decision, Effect, ExclusionCode, Figure, Judgement
+from edgepick_host.core.experiment.dominance import dominates
+from edgepick_host.core.experiment.trial import Verdict
+from edgepick_host.core.figures import metric_value
+from edgepick_host.core.gates import Evidence, Gate, GateVerdict, Policy, failed, passed
+from edgepick_host.core.objective import Metric, Objective, rank
+from edgepick_host.core.proof import Proof, Scope
+from edgepick_host.core.race import Race, gather_race
 from edgepick_host.core.records import Release
-from edgepick_host.core.strata import Results, Stratum, latest_results
+from edgepick_host.core.strata import Stratum
 from edgepick_profiles.schema import Budgets
-from edgepick_wire import codec
-from edgepick_wire.ids import digest_of
-from edgepick_wire.messages import MeasuredVariant, Report
-from edgepick_wire.metrics import Measurement
+from edgepick_wire.messages import Report
 from edgepick_wire.version import __version__
 
 PARETO = (Metric.LATENCY, Metric.MEMORY, Metric.SIZE, Metric.ERROR)
@@ -43,6 +39,8 @@ def select(
     incumbent: Release | None,
     previous: Release | None = None,
     policy: Policy,
+    family: int = 0,
+    rates: Mapping[str, Fraction] | None = None,
 ) -> Decision:
     """Return what the devices of ``stratum`` should run, with every reason.
 
@@ -55,63 +53,51 @@ def select(
         incumbent: What runs there now, if anything.
         previous: What ran there before, to go back to if the incumbent breaks a limit.
         policy: How strict.
+        family: Comparisons that share the error rate, in all strata of the rollout; 0 for those of this stratum.
+        rates: Manifest -> its part of the error rate, where the family's correction gives it more than an even one.
     """
-    ordered = tuple(sorted({c.manifest: c for c in candidates}.values(), key=lambda c: (c.rank, c.manifest)))
-    race = _Race(
-        stratum=stratum,
-        candidates=ordered,
-        results=latest_results(r for r in reports if r.device in stratum.devices),
-        budgets=budgets,
-        objective=objective,
-        incumbent=incumbent,
-        previous=previous,
-        policy=policy,
+    return decide(
+        gather_race(
+            stratum=stratum,
+            candidates=candidates,
+            reports=reports,
+            budgets=budgets,
+            objective=objective,
+            incumbent=incumbent,
+            previous=previous,
+            policy=policy,
+            family=family,
+            rates=rates,
+        )
     )
-    return _decide(race)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Race:
-    stratum: Stratum
-    candidates: tuple[Release, ...]
-    results: Results
-    budgets: Budgets
-    objective: Objective
-    incumbent: Release | None
-    previous: Release | None
-    policy: Policy
-
-    def evidence(self, release: Release) -> Evidence:
-        return gather(release, self.stratum.devices, self.results)
-
-    def gates(self, release: Release) -> tuple[Gate, ...]:
-        return judge(self.evidence(release), self.budgets, self.policy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Outcome:
+    """The verdict, and what it says about candidates: manifest -> why it is out, ``None`` for the winner."""
+
     verdict: Judgement
     winner: Release | None
     reasons: tuple[str, ...]
     keeps_best: bool = False
-    excluded: tuple[str, ExclusionCode, str] | None = None
+    changes: Mapping[str, tuple[ExclusionCode | None, str]] = field(default_factory=dict)
 
 
-def _decide(race: _Race) -> Decision:
+def decide(race: Race) -> Decision:
+    """Return the decision that follows from what is known."""
     results = _judged(race)
     results, figures = _compared(race, results)
     results = _ranked(race, results, figures)
-    outcome = _verdict(race, results)
-    if outcome.excluded is not None:
-        manifest, code, reason = outcome.excluded
-        results = _exclude(results, {manifest: (code, reason)})
+    proofs = _proofs(race, results)
+    outcome = _verdict(race, results, proofs)
+    results = _changed(results, outcome.changes)
     return Decision(
         model=next((c.model for c in race.candidates), race.incumbent.model if race.incumbent else ""),
         stratum=race.stratum,
         verdict=outcome.verdict,
         winner=outcome.winner.manifest if outcome.winner else None,
         winner_label=label(outcome.winner) if outcome.winner else None,
-        reasons=(*outcome.reasons, *_notes(race, results)),
+        reasons=(*outcome.reasons, *_notes(race, results, proofs)),
         incumbent=race.incumbent.manifest if race.incumbent else None,
         incumbent_label=label(race.incumbent) if race.incumbent else None,
         keeps_best=outcome.keeps_best,
@@ -119,8 +105,10 @@ def _decide(race: _Race) -> Decision:
         effects=_effects(race),
         objective=str(race.objective),
         policy=race.policy,
-        inputs=_inputs_digest(race),
+        inputs=race.inputs,
         code_version=__version__,
+        proofs=tuple(proofs.values()),
+        question=race.question,
     )
 
 
@@ -132,7 +120,7 @@ def label(release: Release) -> str:
 # Step 1: gates.
 
 
-def _judged(race: _Race) -> tuple[CandidateResult, ...]:
+def _judged(race: Race) -> tuple[CandidateResult, ...]:
     results = []
     for release in race.candidates:
         gates = race.gates(release)
@@ -155,8 +143,8 @@ def _open(results: Sequence[CandidateResult]) -> list[CandidateResult]:
     return [r for r in results if r.excluded is None]
 
 
-def _exclude(
-    results: Sequence[CandidateResult], why: Mapping[str, tuple[ExclusionCode, str]]
+def _changed(
+    results: Sequence[CandidateResult], why: Mapping[str, tuple[ExclusionCode | None, str]]
 ) -> tuple[CandidateResult, ...]:
     return tuple(
         dataclasses.replace(r, excluded=why[r.manifest][0], reason=why[r.manifest][1]) if r.manifest in why else r
@@ -167,36 +155,15 @@ def _exclude(
 # Step 2: figures on devices that measured every variant still in the race, and Pareto.
 
 
-def metric_value(metric: Metric, release: Release, measurement: Measurement) -> float | None:
-    """Return one metric of one measurement, in the metric's unit; ``None`` if it was not measured."""
-    memory = measurement.memory
-    if metric is Metric.ERROR:
-        return _error(release, measurement)
-    if metric is Metric.MEMORY:
-        return memory.peak_rss_bytes if memory.arena_bytes is None else memory.arena_bytes
-    return {
-        Metric.LATENCY: measurement.latency.p50_ns,
-        Metric.TAIL: measurement.latency.p95_ns,
-        Metric.SIZE: release.size_bytes,
-        Metric.ENERGY: energy_uj(measurement),
-    }[metric]
-
-
-def _error(release: Release, measurement: Measurement) -> float | None:
-    if release.accuracy is not None:
-        return 1 - release.accuracy
-    return measurement.golden.mean_abs_error if measurement.golden else None
-
-
 def _compared(
-    race: _Race, results: tuple[CandidateResult, ...]
+    race: Race, results: tuple[CandidateResult, ...]
 ) -> tuple[tuple[CandidateResult, ...], dict[str, dict[Metric, float]]]:
     running = [r.manifest for r in _open(results)]
-    evidence = {c.manifest: race.evidence(c) for c in race.candidates if c.manifest in running}
+    evidence = {c.manifest: race.evidence[c.manifest] for c in race.candidates if c.manifest in running}
     common = sorted(set.intersection(*(set(e.usable) for e in evidence.values()))) if evidence else []
     if evidence and len(common) < race.policy.min_devices:
         reason = f"only {len(common)} devices measured every variant in the race; {race.policy.min_devices} needed"
-        return _exclude(results, dict.fromkeys(running, (ExclusionCode.MISSING, reason))), {}
+        return _changed(results, dict.fromkeys(running, (ExclusionCode.MISSING, reason))), {}
     figures = {manifest: _figures(e, common) for manifest, e in evidence.items()}
     filled = tuple(
         dataclasses.replace(r, figures=_shown(figures[r.manifest], len(common))) if r.manifest in figures else r
@@ -222,11 +189,11 @@ def _shown(figures: Mapping[Metric, float], devices: int) -> tuple[Figure, ...]:
 def _without_figures(
     objective: Objective, results: tuple[CandidateResult, ...], figures: dict[str, dict[Metric, float]]
 ) -> tuple[CandidateResult, ...]:
-    why = {}
+    why: dict[str, tuple[ExclusionCode | None, str]] = {}
     for metric in _needed(objective, figures):
         lacking = [manifest for manifest, f in figures.items() if metric not in f]
         why.update(dict.fromkeys(lacking, (ExclusionCode.MISSING, f"objective: nobody measured its {metric}")))
-    return _exclude(results, why)
+    return _changed(results, why)
 
 
 def _needed(objective: Objective, figures: Mapping[str, Mapping[Metric, float]]) -> list[Metric]:
@@ -239,7 +206,7 @@ def _needed(objective: Objective, figures: Mapping[str, Mapping[Metric, float]])
 
 
 def _ranked(
-    race: _Race, results: tuple[CandidateResult, ...], figures: Mapping[str, Mapping[Metric, float]]
+    race: Race, results: tuple[CandidateResult, ...], figures: Mapping[str, Mapping[Metric, float]]
 ) -> tuple[CandidateResult, ...]:
     running = {r.manifest: figures[r.manifest] for r in _open(results)}
     if not running:
@@ -247,9 +214,9 @@ def _ranked(
     shared = [m for m in Metric if all(m in f for f in running.values())]
     # The objective's own metrics count too: what it wants least must not fall to a variant it does not ask about.
     asked = [t.metric for t in race.objective.terms]
-    beaten = dominated(running, [m for m in shared if m in PARETO or m in asked])
+    beaten = _beaten(race, running, [m for m in shared if m in PARETO or m in asked])
     names = {r.manifest: r.label for r in results}
-    results = _exclude(
+    results = _changed(
         results,
         {
             m: (ExclusionCode.DOMINATED, f"{names[rival]} is at least as good in everything")
@@ -261,60 +228,137 @@ def _ranked(
     reason = f"{names[order[0]]} is better by: {race.objective}"
     lower = dict.fromkeys(order[1:], (ExclusionCode.RANKED_LOWER, reason))
     position = {m: i for i, m in enumerate(order)}
-    excluded = _exclude(results, lower)
+    excluded = _changed(results, lower)
     return tuple(sorted(excluded, key=lambda r: (position.get(r.manifest, len(order)), r.excluded is not None)))
+
+
+def _beaten(race: Race, running: Mapping[str, Mapping[Metric, float]], metrics: Sequence[Metric]) -> dict[str, str]:
+    """Return which rival beats a variant beyond doubt, device by device, for each that has such a rival."""
+    usable = {m: race.evidence[m].usable for m in running}
+    common = sorted(set.intersection(*(set(u) for u in usable.values())))
+    values = {
+        (m, metric): [metric_value(metric, race.evidence[m].release, usable[m][d]) or 0.0 for d in common]
+        for m in running
+        for metric in metrics
+    }
+
+    def differences(a: str, b: str) -> dict[str, list[float]]:
+        return {k: [x - y for x, y in zip(values[a, k], values[b, k], strict=True)] for k in metrics}
+
+    found = {}
+    for name in running:
+        rivals = (rival for rival in running if rival != name and dominates(differences(rival, name)))
+        if (rival := next(rivals, None)) is not None:
+            found[name] = rival
+    return found
 
 
 def _measurable(objective: Objective, shared: Sequence[Metric]) -> Objective:
     return dataclasses.replace(objective, terms=tuple(t for t in objective.terms if t.metric in shared))
 
 
-# Step 4: the incumbent, and the verdict.
+# Step 4: the incumbent, proofs, and the verdict.
 
 
-def _verdict(race: _Race, results: Sequence[CandidateResult]) -> _Outcome:
+def _proofs(race: Race, results: Sequence[CandidateResult]) -> dict[str, Proof]:
+    """Return what is shown about every challenger that keeps the limits, best first."""
+    if race.incumbent is None:
+        return {}
+    releases = {c.manifest: c for c in race.challengers}
+    in_race = (None, ExclusionCode.RANKED_LOWER, ExclusionCode.DOMINATED)
+    return {
+        r.manifest: race.proof(releases[r.manifest])
+        for r in results
+        if r.excluded in in_race and r.manifest in releases
+    }
+
+
+def _verdict(race: Race, results: Sequence[CandidateResult], proofs: Mapping[str, Proof]) -> _Outcome:
     best = next(iter(_open(results)), None)
     if best is None:
         return _nobody(race, results)
-    winner = next(c for c in race.candidates if c.manifest == best.manifest)
+    winner = _release(race, best.manifest)
     if race.incumbent is None:
         reason = f"{best.label} keeps every limit and is best by: {race.objective}; nothing runs there yet"
         return _Outcome(verdict=Judgement.PROMOTE, winner=winner, reasons=(reason,))
     if race.incumbent.manifest == winner.manifest:
         reason = f"{best.label} runs there already and is best by: {race.objective}"
         return _Outcome(verdict=Judgement.INCONCLUSIVE, winner=None, reasons=(reason,), keeps_best=True)
-    return _against_incumbent(race, winner, race.incumbent)
+    return _against_incumbent(race, winner, race.incumbent, results, proofs)
 
 
-def _against_incumbent(race: _Race, winner: Release, incumbent: Release) -> _Outcome:
+def _release(race: Race, manifest: str) -> Release:
+    return next(c for c in race.candidates if c.manifest == manifest)
+
+
+def _against_incumbent(
+    race: Race, best: Release, incumbent: Release, results: Sequence[CandidateResult], proofs: Mapping[str, Proof]
+) -> _Outcome:
     broken = race.gates(incumbent)
     if failed(broken):
-        reason = f"{label(incumbent)} breaks a limit ({_gate_exclusion(broken)[1]}) and {label(winner)} keeps them all"
-        return _Outcome(verdict=Judgement.PROMOTE, winner=winner, reasons=(reason,))
-    metric = race.objective.primary
-    effect = _effect(race, winner, incumbent, metric)
+        reason = f"{label(incumbent)} breaks a limit ({_gate_exclusion(broken)[1]}) and {label(best)} keeps them all"
+        return _Outcome(verdict=Judgement.PROMOTE, winner=best, reasons=(reason,))
+    changes: dict[str, tuple[ExclusionCode | None, str]] = {}
+    for challenger in _ahead(race, best, incumbent, results):
+        proven, code, reason = _judge(race, challenger, incumbent, proofs[challenger.manifest])
+        if proven:
+            changes[challenger.manifest] = (None, "")
+            reasons = (reason, *(r for _, r in changes.values() if r))
+            return _Outcome(verdict=Judgement.PROMOTE, winner=challenger, reasons=reasons, changes=changes)
+        changes[challenger.manifest] = (code, reason)
+    reasons = tuple(reason for _, reason in changes.values())
+    return _Outcome(verdict=Judgement.INCONCLUSIVE, winner=None, reasons=reasons, changes=changes)
+
+
+def _ahead(race: Race, best: Release, incumbent: Release, results: Sequence[CandidateResult]) -> list[Release]:
+    """Return the challengers that the objective prefers to what runs, best first: what is worse need not be asked."""
+    ahead = [best]
+    if best.version == incumbent.version:
+        order = [r.manifest for r in results if r.excluded in (None, ExclusionCode.RANKED_LOWER)]
+        before = order[: order.index(incumbent.manifest)] if incumbent.manifest in order else order
+        ahead = [_release(race, m) for m in before]
+    return ahead
+
+
+def _judge(race: Race, challenger: Release, incumbent: Release, proof: Proof) -> tuple[bool, ExclusionCode | None, str]:
+    effect = _effect(race, challenger, race.objective.primary)
     if effect is None:
         reason = (
-            f"{label(winner)} cannot be compared with {label(incumbent)}: "
-            f"{', '.join(race.stratum.devices)} measured no {metric} of both"
+            f"{label(challenger)} cannot be compared with {label(incumbent)}: "
+            f"{', '.join(race.stratum.devices)} measured no {race.objective.primary} of both"
         )
-        excluded = (winner.manifest, ExclusionCode.MISSING, reason)
-        return _Outcome(verdict=Judgement.INCONCLUSIVE, winner=None, reasons=(reason,), excluded=excluded)
-    return _by_gain(race, winner, incumbent, effect)
-
-
-def _by_gain(race: _Race, winner: Release, incumbent: Release, effect: Effect) -> _Outcome:
-    same = winner.version == incumbent.version
-    least = race.policy.min_gain if same else -race.policy.max_regression
+        return False, ExclusionCode.MISSING, reason
     text = (
-        f"{label(winner)} has {_change(effect)} {effect.metric} than {label(incumbent)} "
+        f"{label(challenger)} has {_change(effect)} {effect.metric} than {label(incumbent)} "
         f"(median over {effect.devices} device(s) that measured both)"
     )
-    if 1 - effect.ratio >= least:
-        return _Outcome(verdict=Judgement.PROMOTE, winner=winner, reasons=(text,))
-    reason = f"{text}; {_required(least)}"
-    excluded = (winner.manifest, ExclusionCode.NO_GAIN, reason)
-    return _Outcome(verdict=Judgement.INCONCLUSIVE, winner=None, reasons=(reason,), excluded=excluded)
+    if race.same_version(challenger):
+        proven = proof.verdict is Verdict.PROMOTE
+        return proven, ExclusionCode.NO_GAIN, f"{text}; {_evidence(race, proof)}"
+    bearable = effect.ratio - 1 <= race.policy.max_regression and proof.verdict is not Verdict.REJECT
+    if not bearable:
+        return False, ExclusionCode.NO_GAIN, f"{text}; {_required(-race.policy.max_regression)}"
+    return True, None, text if proof.verdict is Verdict.PROMOTE else f"{text}, observed but not proven: {proof.text}"
+
+
+def _evidence(race: Race, proof: Proof) -> str:
+    """Return what a proof says, whom it is about, and, if it is none, what is missing."""
+    if proof.verdict is Verdict.REJECT:
+        return f"it is shown to be worse: {proof.losses} of {proof.units} lose"
+    if proof.verdict is Verdict.PROMOTE:
+        whom = {Scope.FLEET: "", Scope.DEVICES: ", on these devices; others were not asked", Scope.FACT: ""}[
+            proof.scope
+        ]
+        return f"shown: {proof.text}{whom}"
+    least = f" ({_required(race.policy.min_gain)})" if race.policy.min_gain else ""
+    if proof.scope is Scope.FACT:
+        return _required(race.policy.min_gain)
+    if proof.scope is Scope.FLEET or proof.units:
+        return f"that is not shown{least}: {proof.text}"
+    return (
+        f"that is not shown{least}: {len(race.stratum.devices)} device(s) are too few for a claim about devices like "
+        f"these, and not all of them measured in at least {proof.needed} quads, which would show it for themselves"
+    )
 
 
 def _change(effect: Effect) -> str:
@@ -325,10 +369,10 @@ def _change(effect: Effect) -> str:
 def _required(least: float) -> str:
     if least < 0:
         return f"a new version may cost at most {-least * 100:g} % more"
-    return f"at least {least * 100:g} % less is required"
+    return f"at least {least * 100:g} % less is required" if least else "a gain is required"
 
 
-def _nobody(race: _Race, results: Sequence[CandidateResult]) -> _Outcome:
+def _nobody(race: Race, results: Sequence[CandidateResult]) -> _Outcome:
     incumbent, previous = race.incumbent, race.previous
     if incumbent and previous and failed(race.gates(incumbent)) and passed(race.gates(previous)):
         why = _gate_exclusion(race.gates(incumbent))[1]
@@ -344,20 +388,22 @@ def _nobody(race: _Race, results: Sequence[CandidateResult]) -> _Outcome:
     return _Outcome(verdict=Judgement.INCONCLUSIVE, winner=None, reasons=reasons)
 
 
-def _notes(race: _Race, results: Sequence[CandidateResult]) -> tuple[str, ...]:
+def _notes(race: Race, results: Sequence[CandidateResult], proofs: Mapping[str, Proof]) -> tuple[str, ...]:
     notes = []
     if race.stratum.stand_in:
         notes.append("the figures are from machines that stand in for the board")
     if race.budgets.energy_mj is not None and not any(g.name == "energy" for r in results for g in r.gates):
         notes.append(f"the energy budget was not checked: {_why_no_energy(race)}")
+    if any(p.scope is not Scope.FACT and p.units and not p.paired for p in proofs.values()):
+        notes.append("not every device compared in quads: a drift that all devices share is not ruled out")
     out = [
         f"left out {r.label}: {r.reason}" for r in results if r.excluded in (ExclusionCode.GATE, ExclusionCode.MISSING)
     ]
     return (*notes, *out)
 
 
-def _why_no_energy(race: _Race) -> str:
-    found = [m for c in race.candidates for m in race.evidence(c).usable.values()]
+def _why_no_energy(race: Race) -> str:
+    found = [m for c in race.candidates for m in race.evidence[c.manifest].usable.values()]
     if any(m.energy.estimated for m in found):
         return "energy was only estimated from CPU time, and nothing is decided by an estimate"
     return "no device has a sensor that could be read"
@@ -366,59 +412,15 @@ def _why_no_energy(race: _Race) -> str:
 # Effects: paired by device.
 
 
-def _effects(race: _Race) -> tuple[Effect, ...]:
+def _effects(race: Race) -> tuple[Effect, ...]:
     if race.incumbent is None:
         return ()
-    rivals = [c for c in race.candidates if c.manifest != race.incumbent.manifest]
-    found = (_effect(race, c, race.incumbent, m) for c in rivals for m in Metric)
+    found = (_effect(race, c, m) for c in race.challengers for m in Metric)
     return tuple(e for e in found if e is not None)
 
 
-def _effect(race: _Race, candidate: Release, incumbent: Release, metric: Metric) -> Effect | None:
-    mine, its = race.evidence(candidate).usable, race.evidence(incumbent).usable
-    ratios = []
-    for device in sorted(mine.keys() & its.keys()):
-        new = metric_value(metric, candidate, mine[device])
-        old = metric_value(metric, incumbent, its[device])
-        if new is not None and old is not None and new > 0 and old > 0:
-            ratios.append(math.log(new / old))
-    if not ratios:
+def _effect(race: Race, candidate: Release, metric: Metric) -> Effect | None:
+    values = race.comparison(candidate, metric).effects.values()
+    if not values:
         return None
-    return Effect(candidate=candidate.manifest, metric=metric, ratio=math.exp(median(ratios)), devices=len(ratios))
-
-
-# The digest of the inputs.
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Used:
-    device: str
-    result: MeasuredVariant
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Inputs:
-    stratum: Stratum
-    candidates: tuple[Release, ...]
-    used: tuple[_Used, ...]
-    budgets: Budgets
-    objective: Objective
-    incumbent: Release | None
-    previous: Release | None
-    policy: Policy
-
-
-def _inputs_digest(race: _Race) -> str:
-    known = {r.manifest for r in (*race.candidates, race.incumbent, race.previous) if r is not None}
-    used = (_Used(device=d, result=r) for (d, m), r in sorted(race.results.items()) if m in known)
-    inputs = _Inputs(
-        stratum=race.stratum,
-        candidates=race.candidates,
-        used=tuple(used),
-        budgets=race.budgets,
-        objective=race.objective,
-        incumbent=race.incumbent,
-        previous=race.previous,
-        policy=race.policy,
-    )
-    return digest_of(codec.encode_document(inputs))
+    return Effect(candidate=candidate.manifest, metric=metric, ratio=math.exp(median(values)), devices=len(values))

@@ -6,7 +6,7 @@ from statistics import median
 
 from edgepick_host.core.decision import CandidateResult as Judged
 from edgepick_host.core.decision import Decision, DecisionRecord, ExclusionCode
-from edgepick_host.core.gates import energy_uj
+from edgepick_host.core.figures import energy_uj
 from edgepick_host.core.pareto import pareto_front
 from edgepick_host.core.records import Device, Release
 from edgepick_host.core.rollout_state import RolloutState

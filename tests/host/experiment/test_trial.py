@@ -17,6 +17,10 @@ from edgepick_wire.errors import MalformedError
 EFFECTS = st.lists(st.floats(-1, 1), max_size=40)
 
 
+def fallen(p_values, alpha):
+    return {name for name, rate in holm(p_values, alpha).items() if p_values[name] <= rate}
+
+
 def test_seven_devices_that_all_gain_are_enough_and_six_are_not():
     """At 5 % the seventh unanimous unit decides; before it the verdict is inconclusive and says how many it takes."""
     six, seven = look([-0.1] * 6, Rules()), look([-0.1] * 7, Rules())
@@ -86,14 +90,14 @@ def test_holm_lies_between_an_even_split_and_none(p_values):
     even = {n for n, p in p_values.items() if p <= even_share(alpha, len(p_values))}
     plain = {n for n, p in p_values.items() if p <= alpha}
 
-    assert even <= holm(p_values, alpha) <= plain
+    assert even <= fallen(p_values, alpha) <= plain
 
 
 def test_holm_stops_at_the_first_that_stands():
     """0.012 falls at a quarter of 5 %, 0.02 does not fall at a third of it, so 0.021 is not asked."""
     p_values = {"a": Fraction(12, 1000), "b": Fraction(20, 1000), "c": Fraction(21, 1000), "d": Fraction(1, 2)}
 
-    assert holm(p_values, Fraction(1, 20)) == {"a"}
+    assert fallen(p_values, Fraction(1, 20)) == {"a"}
 
 
 def test_a_promotion_is_a_small_anytime_p():

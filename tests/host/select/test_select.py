@@ -20,6 +20,7 @@ A = release("a", size=100_000)
 B = release("b", size=50_000, rank=1)
 OLD = release("old", version="0")
 PI = Stratum(profile="pi", runs_on=("litert/xnnpack",), stand_in=True, devices=("d1", "d2"))
+ANY = DEFAULT_OBJECTIVE
 BUDGETS = Budgets(latency_p95_ms=20.0, peak_rss_bytes=100 * MIB, model_bytes=200_000)
 
 
@@ -68,6 +69,7 @@ def test_every_gate_fails_or_misses_on_bad_or_absent_data(name):
         GateName.ARENA: both(A, arena=2000),
         GateName.MODEL_SIZE: both(A),
         GateName.ENERGY: both(A, energy_uj=5000.0),
+        GateName.CONSTRAINT: both(A, p95_ms=11.0),
     }[name]
     budgets = {
         GateName.ARENA: Budgets(arena_bytes=1000),
@@ -75,8 +77,9 @@ def test_every_gate_fails_or_misses_on_bad_or_absent_data(name):
         GateName.ENERGY: Budgets(energy_mj=4.0),
     }.get(name, BUDGETS)
     candidate = release("a", drop=0.02) if name is GateName.ACCURACY else A
+    objective = parse_objective("minimise latency subject to p95 <= 10 ms") if name is GateName.CONSTRAINT else ANY
 
-    decision = select(bad, candidates=(candidate,), budgets=budgets)
+    decision = select(bad, candidates=(candidate,), budgets=budgets, objective=objective)
 
     assert gate(decision, name).verdict is not GateVerdict.PASS
     assert decision.verdict is Judgement.INCONCLUSIVE
@@ -182,11 +185,12 @@ def test_variants_that_no_device_measured_together_are_not_compared():
 
 
 def test_a_variant_of_the_same_version_needs_the_gain():
-    """Below the minimum gain over the incumbent the devices keep what they run; above it they change."""
-    reports = [*both(A, p50_ms=10.0), *both(B, p50_ms=9.0)]
+    """Below the minimum gain over the incumbent seven devices keep what they run; above it they change."""
+    seven = Stratum(profile="pi", runs_on=("litert/xnnpack",), stand_in=True, devices=tuple(f"d{n}" for n in range(7)))
+    reports = [measured(d, r, measurement(p)) for d in seven.devices for r, p in ((A, 10.0), (B, 9.0))]
 
-    small = select(reports, incumbent=A, policy=Policy(min_gain=0.2))
-    enough = select(reports, incumbent=A, policy=Policy(min_gain=0.05))
+    small = select(reports, stratum=seven, incumbent=A, policy=Policy(min_gain=0.2))
+    enough = select(reports, stratum=seven, incumbent=A, policy=Policy(min_gain=0.05))
 
     assert small.verdict is Judgement.INCONCLUSIVE
     assert next(c for c in small.candidates if c.manifest == B.manifest).excluded is ExclusionCode.NO_GAIN

@@ -17,12 +17,15 @@ def even_share(alpha: Fraction, hypotheses: int) -> Fraction:
     return alpha / max(1, hypotheses)
 
 
-def holm(p_values: Mapping[Name, Fraction], alpha: Fraction) -> frozenset[Name]:
-    """Return the names whose null hypothesis falls, with a family-wise error of at most ``alpha``."""
+def holm(p_values: Mapping[Name, Fraction], alpha: Fraction) -> dict[Name, Fraction]:
+    """Return the rate that each null hypothesis is held against: it falls if its p-value is at most that.
+
+    The smallest p-value gets ``alpha/m``, the next ``alpha/(m-1)``, until one stands; the rest get what that one got.
+    """
     ordered = sorted(p_values, key=lambda name: (p_values[name], str(name)))
-    fallen = []
+    rates, rate = {}, even_share(alpha, len(ordered))
     for position, name in enumerate(ordered):
-        if p_values[name] > alpha / (len(ordered) - position):
-            break
-        fallen.append(name)
-    return frozenset(fallen)
+        if position == 0 or p_values[ordered[position - 1]] <= rate:
+            rate = even_share(alpha, len(ordered) - position)
+        rates[name] = rate
+    return rates

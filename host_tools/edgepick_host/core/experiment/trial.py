@@ -33,7 +33,7 @@ class Rules:
     Attributes:
         alpha: Most probability of promoting a candidate that does not gain more than the margin.
         alpha_harm: Most probability of rejecting one that does no harm.
-        gain: Least relative gain (0.02 is 2 % less).
+        gain: Least relative gain (0.02 is 2 % less); negative for a loss that is accepted.
         harm: Relative loss above which a candidate harms.
         least: Fewest units before any verdict.
     """
@@ -48,8 +48,8 @@ class Rules:
         """Refuse rules under which nothing can be wrong, or a gain of everything."""
         if not (0 < self.alpha < 1 and 0 < self.alpha_harm < 1):
             raise MalformedError("an error rate lies between 0 and 1")
-        if not (0 <= self.gain < 1 and self.harm >= 0 and self.least >= 1):
-            raise MalformedError("a gain is 0 to below 1, a harm 0 or more, and at least one unit is needed")
+        if not (self.gain < 1 and self.harm >= 0 and self.least >= 1):
+            raise MalformedError("a gain is below 1, a harm 0 or more, and at least one unit is needed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
