@@ -1,11 +1,13 @@
 """The broker that `edgepick broker init` configured, with real agents: they get in and get models; nobody gets more."""
 
+import subprocess
+
 import pytest
 
 from edgepick_wire import topics
 from edgepick_wire.topics import DeviceTopic
 from integration.tls_plant import MOSQUITTO, Intruder, TlsHost
-from integration.whole_system import FLEET, until
+from integration.whole_system import FLEET, run, until
 
 pytestmark = pytest.mark.skipif(not MOSQUITTO, reason="mosquitto is not installed")
 
@@ -82,6 +84,19 @@ def test_nobody_without_a_certificate_gets_in(host, tls_broker):
     with Intruder(host.port, host.folder / "broker/host/ca.pem") as nobody:
         assert nobody.down.wait(10)
         assert not nobody.up.is_set()
+
+
+def test_a_device_set_up_from_one_file_is_let_in(host, tls_broker, tmp_path):
+    """The archive of an enrolment, unpacked on the device, is all that it needs to get in."""
+    host.enroll("pi-1", "--archive", tmp_path / "pi-1.tar")
+    there = tmp_path / "etc"
+    there.mkdir()
+    subprocess.run(["tar", "-xf", str(tmp_path / "pi-1.tar"), "-C", str(there)], check=True)
+
+    doctor = run("edgepick_agent", "doctor", "--config", there / "agent.toml", "--json", folder=there)
+
+    checks = {found["check"]: found["level"] for found in doctor.json()["findings"]}
+    assert checks["broker login"] == "ok"
 
 
 def test_an_expelled_device_is_refused_and_comes_back_with_a_new_key(host, tls_broker, pair):

@@ -17,8 +17,10 @@ from edgepick_wire.ids import check_name
 AUTHORITY = "edgepick_host.adapters.authority:Authority"
 WRITE_FILE = "edgepick_host.adapters.authority:write_file"
 MAKE_FOLDER = "edgepick_host.adapters.authority:make_folder"
+ARCHIVE_OF = "edgepick_host.adapters.device_archive:archive_of"
 PLAN_FILE = "broker.json"
 PUBLIC = 0o644
+PRIVATE = 0o600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,11 +42,12 @@ class BrokerFolder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enrolment:
-    """A device's folder, ready to be copied to it."""
+    """A device's folder, ready to be copied to it, and the same as one file if that was asked for."""
 
     device: str
     folder: str
     renewed: bool
+    archive: str | None = None
 
 
 def init_broker(
@@ -87,12 +90,21 @@ def renew_broker(folder: Path) -> BrokerPlan:
 
 
 def enroll(
-    settings: HostSettings, folder: Path, device: str, *, profile: str, out: Path | None, renew: bool
+    settings: HostSettings,
+    folder: Path,
+    device: str,
+    *,
+    profile: str,
+    out: Path | None,
+    renew: bool,
+    archive: Path | None = None,
 ) -> Enrolment:
     """Return a device's folder: key, certificate, authority, root document, and ``agent.toml`` unless it is there.
 
+    ``archive`` gets all of it as one file.
+
     Raises:
-        StateError: It is enrolled and ``renew`` is false, or the other way round.
+        StateError: It is enrolled and ``renew`` is false, or the other way round; or a file cannot be written.
         InputFileError: No broker was set up in ``folder``, or no root document.
         BadNameError: A name is not allowed.
     """
@@ -110,7 +122,11 @@ def enroll(
     _write(target / "root.signed", root)
     if not (target / "agent.toml").exists():
         _write(target / "agent.toml", broker_access.agent_config(plan, device, profile).encode())
-    return Enrolment(device=device, folder=str(target), renewed=renew)
+    if archive is not None:
+        load(WRITE_FILE)(archive, load(ARCHIVE_OF)(target), mode=PRIVATE)
+    return Enrolment(
+        device=device, folder=str(target), renewed=renew, archive=None if archive is None else str(archive)
+    )
 
 
 def expel(folder: Path, device: str) -> Path:

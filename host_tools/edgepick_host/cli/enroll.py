@@ -15,6 +15,12 @@ from edgepick_host.cli.broker import folder_option
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="[DIR/devices/ID]")
 @click.option("--profile", default="generic-linux", show_default=True, help="The kind of device.")
 @click.option("--renew", is_flag=True, help="A new certificate for the same key; nothing else changes on the device.")
+@click.option(
+    "--archive",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="All of it as one tar file too, for a stick; it holds the key.",
+)
 @options.key_folder
 @options.as_json
 @click.pass_context
@@ -26,14 +32,17 @@ def enroll(
     out: Path | None,
     profile: str,
     renew: bool,
+    archive: Path | None,
     key_folder: str | None,
     as_json: bool,
 ) -> None:
     """Make a device's key and certificate, in a folder that is ready to be copied to it."""
     settings = options.settings_of(context, key_folder=key_folder)
-    made = app.enroll(settings, folder, device, profile=profile, out=out, renew=renew)
+    made = app.enroll(settings, folder, device, profile=profile, out=out, renew=renew, archive=archive)
     if as_json:
         render.print_json(made)
+    elif archive is not None:
+        click.echo(f"{device}: copy {archive} to the device; there: sudo tar -xf {archive.name} -C /etc/edgepick")
     elif renew:
         click.echo(f"renewed; copy {made.folder}/device.pem to the device, where it counts at the next connection")
     else:

@@ -4,6 +4,8 @@ import json
 import re
 import stat
 import subprocess
+import sys
+import tarfile
 
 import pytest
 
@@ -13,6 +15,8 @@ from edgepick_wire import topics
 from edgepick_wire.topics import DeviceTopic
 
 DIGEST = "a" * 64
+WORD = r'"(?:[^"\\]|\\.)*"|[a-z][A-Za-z0-9_@]*|[{}\[\],.]|\S'
+ENDS = {"{": "}", "[": "]"}
 
 
 @pytest.fixture
@@ -49,6 +53,86 @@ def test_emqx_gets_the_same_rules():
     assert patterns
     assert all(f'"{pattern}"' in theirs for pattern in patterns)
     assert theirs.rstrip().endswith("{deny, all}.")
+
+
+def terms(text):
+    """Return the terms of an Erlang file as `file:consult/1` reads them: tuples, lists, strings and atoms alone."""
+    words = re.findall(WORD, re.sub(r"(?m)^\s*%.*$", "", text))
+    at = 0
+
+    def term():
+        nonlocal at
+        word, at = words[at], at + 1
+        if word not in ENDS:
+            assert re.fullmatch(r'".*"|[a-z]\w*', word), f"no term begins with {word}"
+            return word
+        found = []
+        while words[at] != ENDS[word]:
+            found.append(term())
+            assert words[at] in (",", ENDS[word]), f"{words[at]} where a comma is wanted"
+            at += words[at] == ","
+            assert (words[at - 1], words[at]) != (",", ENDS[word]), "a comma before the end"
+        at += 1
+        return tuple(found) if word == "{" else found
+
+    read = []
+    while at < len(words):
+        read.append(term())
+        assert words[at] == ".", f"{words[at]} where a full stop is wanted"
+        at += 1
+    return read
+
+
+def test_emqx_can_read_its_rules():
+    """The file is a list of Erlang terms, each of the form that EMQX documents for its file of rules."""
+    *rules, last = terms(broker_access.emqx_acl("plant"))
+
+    assert last == ("deny", "all")
+    assert len(rules) == 4
+    for permission, who, action, filters in rules:
+        assert permission == "allow"
+        assert who in ("all", ("username", f'"{broker_access.HOST_USER}"'))
+        assert action in {"publish", "subscribe"}
+        assert filters
+        assert all(re.fullmatch(r'"edgepick/1/plant/[^"\s]+"', each) for each in filters)
+
+
+@pytest.mark.parametrize("wrong", ["{allow, all", "{allow, all,}.", "{allow all}.", "{allow, all}", "{allow, ;}."])
+def test_a_file_that_is_no_erlang_would_be_noticed(wrong):
+    """The reading of terms above refuses what Erlang would."""
+    with pytest.raises((AssertionError, IndexError)):
+        terms(wrong)
+
+
+def test_a_device_in_one_file_is_what_lies_in_its_folder(folder):
+    """Unpacked by tar, it is the device's folder: the key its owner's alone, the configuration without a fault."""
+    assert run(["devices", "enroll", "pi-1", "--archive", "pi-1.tar"]) == 0
+    archive, there = folder.parent / "pi-1.tar", folder.parent / "etc"
+    there.mkdir()
+
+    subprocess.run(["tar", "-xf", str(archive), "-C", str(there)], check=True)
+    command = [sys.executable, "-m", "edgepick_agent", "config", "check", "-c", str(there / "agent.toml")]
+    checked = subprocess.run(command, check=False, capture_output=True, text=True)
+
+    made = {path.name: path.read_bytes() for path in there.iterdir()}
+    assert made == {path.name: path.read_bytes() for path in (folder / "devices/pi-1").iterdir()}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (archive, there / "device.key")} == {0o600}
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_a_renewal_in_one_file_has_the_new_certificate(folder):
+    """With --renew the archive holds what counts from now on, and the key that the device has."""
+    assert run(["devices", "enroll", "pi-1", "--archive", "pi-1.tar"]) == 0
+
+    assert run(["devices", "enroll", "pi-1", "--renew", "--archive", "again.tar"]) == 0
+
+    first, again = (members(folder.parent / name) for name in ("pi-1.tar", "again.tar"))
+    assert {name for name in first if first[name] != again[name]} == {"device.pem"}
+
+
+def members(path):
+    with tarfile.open(path) as archive:
+        return {member.name: archive.extractfile(member).read() for member in archive}
 
 
 def test_openssl_agrees_with_the_certificates(folder):
