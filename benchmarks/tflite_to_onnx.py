@@ -1,8 +1,11 @@
 """A published float ``.tflite`` file as ONNX, operator by operator: both formats can be compared on one network.
 
-Only what MLPerf Tiny's ResNet8 is made of; anything else is refused by name.
+Only what MLPerf Tiny's ResNet8 and anomaly detector are made of; anything else is refused by name.
+
+    python benchmarks/tflite_to_onnx.py model.tflite model.onnx
 """
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +99,10 @@ def converted(data: bytes) -> bytes:
     model = tflite_file.read(data, Path("model.tflite"))
     work = _Converter(model)
     source, target = int(work.graph.inputs[0]), int(work.graph.outputs[0])
-    work.nodes.append(helper.make_node("Transpose", ["image"], [work.name(source)], "to_first", perm=TO_FIRST))
+    given = work.name(source)
+    if len(work.shape(source)) == 4:
+        given = "image"
+        work.nodes.append(helper.make_node("Transpose", [given], [work.name(source)], "to_first", perm=TO_FIRST))
     for op in work.graph.operators:
         kind = tflite_file.operator_name(model, op).lower()
         translate = getattr(work, "add_" if kind == "add" else kind, None)
@@ -106,10 +112,14 @@ def converted(data: bytes) -> bytes:
     graph = helper.make_graph(
         work.nodes,
         "converted",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, work.shape(source))],
+        [helper.make_tensor_value_info(given, TensorProto.FLOAT, work.shape(source))],
         [helper.make_tensor_value_info(work.name(target), TensorProto.FLOAT, work.shape(target))],
         work.constants,
     )
     result = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
     onnx.checker.check_model(result, full_check=True)
     return bytes(result.SerializeToString())
+
+
+if __name__ == "__main__":
+    Path(sys.argv[2]).write_bytes(converted(Path(sys.argv[1]).read_bytes()))

@@ -9,6 +9,7 @@ from edgepick_host.compress.training.distill_losses import response_loss
 from edgepick_host.compress.training.graph import lower
 from edgepick_host.compress.training.parameters import whole_number
 from edgepick_host.compress.training.qat import FakeQuantized
+from edgepick_host.compress.training.ranged import RangedModule
 from edgepick_host.compress.training.step import TrainingContext, TrainingPass
 from edgepick_host.compress.training.trainer import Batch, Hooks, Plan, answers, fit, logits, zeros_kept
 
@@ -30,13 +31,26 @@ def build() -> TrainingPass:
 
 
 def _train_qat(module: nn.Module, parameters: Mapping[str, str], context: TrainingContext) -> nn.Module:
-    fake = FakeQuantized(
-        lower(module, context.task.probe),
+    return trained_on_grids(
+        module,
+        context,
         bits=int(parameter(parameters, "weight_bits", ("8", "4"), default="8")),
         per_channel=parameter(parameters, "weights", ("per_channel", "per_tensor"), default="per_channel")
         == "per_channel",
         learned=parameter(parameters, "ranges", ("learned", "observed"), default="learned") == "learned",
+        epochs=whole_number(parameters, "epochs", default=EPOCHS, least=1),
     )
+
+
+def trained_on_grids(
+    module: nn.Module, context: TrainingContext, *, bits: int, per_channel: bool, learned: bool, epochs: int = EPOCHS
+) -> RangedModule:
+    """Return the module's float graph after training, with its weights on grids of ``bits``, and the ranges.
+
+    Raises:
+        CompressionError: There is nothing to train in it, or the loss is no longer finite.
+    """
+    fake = FakeQuantized(lower(module, context.task.probe), bits=bits, per_channel=per_channel, learned=learned)
     fake.observe(context.calibration)
     probabilities = context.task.probabilities
     teacher = module.eval()
@@ -46,13 +60,7 @@ def _train_qat(module: nn.Module, parameters: Mapping[str, str], context: Traini
         found = logits(student(batch.x), probabilities=probabilities)
         return response_loss(found, taught, batch.y, temperature=TEMPERATURE, alpha=TEACHER_SHARE)
 
-    plan = Plan(
-        epochs=whole_number(parameters, "epochs", default=EPOCHS, least=1),
-        rate=RATE,
-        relative_rate=True,
-        weight_decay=0.0,
-        keep_best=True,
-    )
+    plan = Plan(epochs=epochs, rate=RATE, relative_rate=True, weight_decay=0.0, keep_best=True)
     hooks = Hooks(after_step=zeros_kept(fake.rounding))
     fit(fake.rounding, context, plan, loss=loss, hooks=hooks, title="quantization-aware training")
     return fake.trained()
