@@ -279,8 +279,12 @@ def _table(found: VariantSet, profile: str) -> Table:
     for name in ("bytes", "zipped", "accuracy", "drop (95 %)", "agreed", "host ms", "arena"):
         table.add_column(name, justify="right", no_wrap=True)
     offered = [variant for variant in found.variants if profile in variant.profiles]
+    facts = {v.name: v.edge_tpu for v in offered if v.edge_tpu is not None and profile in v.edge_tpu.profiles}
+    if facts:
+        table.add_column("Edge TPU", no_wrap=True)
     for variant in sorted(offered, key=lambda v: (profile not in v.pareto, v.size_bytes)):
-        table.add_row("*" if profile in variant.pareto else "", *_figures(variant))
+        more = [facts[variant.name].short] if variant.name in facts else []
+        table.add_row("*" if profile in variant.pareto else "", *_figures(variant), *more)
     return table
 
 

@@ -112,6 +112,7 @@ def _print_attempt(screen: Console, attempt: Attempt) -> None:
         screen.print(f"  {step.pass_name} {shown}", soft_wrap=True, markup=False)
     for verdict in attempt.verdicts:
         screen.print(f"  {verdict.profile}: {_verdict(verdict)}", soft_wrap=True, markup=False)
+    _print_edge_tpu(screen, attempt)
     _print_quality(screen, attempt)
     _print_layers(screen, attempt)
     _print_changed(screen, attempt)
@@ -120,6 +121,16 @@ def _print_attempt(screen: Console, attempt: Attempt) -> None:
 def _verdict(verdict: Verdict) -> str:
     word = "kept" if verdict.kept or verdict.code is None else verdict.code.value
     return f"{word}: {verdict.reason}" if verdict.reason else word
+
+
+def _print_edge_tpu(screen: Console, attempt: Attempt) -> None:
+    facts = attempt.edge_tpu
+    if facts is None:
+        return
+    screen.print(f"\n{facts.text}", soft_wrap=True, markup=False)
+    if facts.operators:
+        rows = [(line.name, str(line.count), line.status) for line in facts.operators]
+        screen.print(table(("operator", "count", f"edgetpu_compiler {facts.compiler}"), rows))
 
 
 def _print_quality(screen: Console, attempt: Attempt) -> None:

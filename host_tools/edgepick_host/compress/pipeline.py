@@ -17,6 +17,7 @@ from edgepick_host.compress.bench import Bench, open_bench
 from edgepick_host.compress.blame import explain_layers
 from edgepick_host.compress.cache import Cache, cpu_name, key_of_work
 from edgepick_host.compress.dataset import Array, key_of
+from edgepick_host.compress.edgetpu_variants import compile_for_edge_tpus
 from edgepick_host.compress.executor import Executor
 from edgepick_host.compress.laboratory import Laboratory
 from edgepick_host.compress.picture import front_picture
@@ -153,6 +154,7 @@ def _search(name: str, bench: Bench, laboratory: Laboratory, means: Means, say: 
         _drop_beaten(trials.outcome, bench)
     explain_layers(trials.outcome, bench, laboratory)
     _measure_latency(trials.outcome, bench, laboratory, say)
+    compile_for_edge_tpus(trials.outcome, bench, laboratory, say)
     found = _variant_set(name, bench, trials.outcome)
     record = _record(found, trials, space, rounds)
     return _Done(found=found, record=record, outcome=trials.outcome)

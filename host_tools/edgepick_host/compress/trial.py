@@ -289,7 +289,7 @@ class Trials:
         if before is None:
             arena = case.arena.arena_bytes if case.arena is not None and not case.arena.failure else None
             made = variant_of(case.candidate.name, case.recipe, case.model, score, self.bench)
-            origins = origin(case.recipe.format, case.takers, self.bench)
+            origins = origin(case.recipe.format, self.bench)
             self.outcome.variants[case.digest] = replace(
                 made, profiles=case.takers, arena_bytes=arena, provenance=origins
             )

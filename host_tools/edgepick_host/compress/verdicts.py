@@ -1,7 +1,5 @@
 """From a model's score to what is said about it: quality, the accuracy gate, the variant."""
 
-from collections.abc import Iterable
-
 from edgepick_host.compress.bench import Bench
 from edgepick_host.compress.predictor import int8_sums_may_saturate
 from edgepick_host.compress.provenance import provenance
@@ -9,7 +7,6 @@ from edgepick_host.compress.work import Score
 from edgepick_host.core.paired import Interval, disagreement_interval, drop_interval, mcnemar_p
 from edgepick_host.core.variants import Quality, Recipe, RejectionCode, Variant
 from edgepick_host.core.verify import Objection
-from edgepick_profiles.schema import OperatorSet
 from edgepick_wire.ids import digest_of
 from edgepick_wire.manifest import ModelFormat
 
@@ -90,7 +87,7 @@ def variant_of(name: str, recipe: Recipe, model: bytes, score: Score, bench: Ben
     )
 
 
-def origin(model_format: ModelFormat, takers: Iterable[str], bench: Bench) -> dict[str, str]:
+def origin(model_format: ModelFormat, bench: Bench) -> dict[str, str]:
     """Return what a variant was made from, and with which tools."""
     found = provenance(model_format) | {
         **bench.digests,
@@ -98,8 +95,6 @@ def origin(model_format: ModelFormat, takers: Iterable[str], bench: Bench) -> di
         "calibration_samples": str(len(bench.calibration)),
         "seed": str(bench.request.seed),
     }
-    if any(bench.profile(name).rules.operators is OperatorSet.EDGE_TPU for name in takers):
-        found["edgetpu"] = "operators checked against a table; edgetpu_compiler has not seen it"
     if model_format is ModelFormat.ONNX and int8_sums_may_saturate():
         found["evaluation"] = "without graph optimisation: this host's int8 sums may saturate (no VNNI)"
     return found

@@ -35,6 +35,7 @@ READERS: Mapping[ModelFormat, frozenset[RuntimeName]] = {
 """Which runtimes read a format."""
 
 CPU = "cpu"
+EDGE_TPU = "edgetpu"
 AUTO = "auto"
 NONE = "none"
 
@@ -108,6 +109,9 @@ def runtimes_for(variant: Variant, profiles: Sequence[Profile]) -> tuple[Runtime
 def _readable(variant: Variant, profile: Profile) -> list[RuntimeChoice]:
     kind = variant.recipe.format
     choices = [choice for choice in profile.runtimes if choice.name in READERS[kind]]
+    if variant.edge_tpu is not None and not variant.edge_tpu.not_compiled:
+        # What the compiler mapped is one operator that no CPU has.
+        choices = [replace(c, accelerators=(EDGE_TPU,)) for c in choices if EDGE_TPU in c.accelerators]
     if not choices:
         raise InputFileError(
             f"variant {variant.name!r} is {kind.value}, which no runtime of profile {profile.name!r} reads",

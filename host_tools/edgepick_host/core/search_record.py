@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from edgepick_host.core.edge_tpu import EdgeTpuFacts
 from edgepick_host.core.layer_errors import LayerError
 from edgepick_host.core.variants import Quality, Recipe, RejectionCode
 
@@ -54,6 +55,7 @@ class Attempt:
         least_loss: What it loses at least, in share; exactly, if all samples were seen.
         seconds: Of computing, 0 if it was known from before.
         layers: Errors by layer, worst first.
+        edge_tpu: What the Edge TPU's compiler said, where the profiles have one.
     """
 
     name: str
@@ -70,6 +72,7 @@ class Attempt:
     least_loss: float | None = None
     layers: tuple[LayerError, ...] = ()
     changed: tuple[ChangedAnswers, ...] = ()
+    edge_tpu: EdgeTpuFacts | None = None
 
     @property
     def fell_at(self) -> Mapping[str, RejectionCode]:

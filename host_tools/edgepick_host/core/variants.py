@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from edgepick_host.core.edge_tpu import EdgeTpuFacts
 from edgepick_wire.enums import StrEnum
 from edgepick_wire.manifest import ModelFormat
 
@@ -103,6 +104,8 @@ class Variant:
         arena_bytes: Exact tflite-micro arena, where it was checked.
         profiles: Profiles that it may be offered to.
         pareto: Profiles on whose Pareto front (accuracy, size, memory, host latency) it lies.
+        edge_tpu: Of a variant that is offered to Edge TPUs: compiled or not, why not, and what the compiler's log says.
+            ``quality`` and ``host_latency_ns`` of a compiled one are those of the file that it was compiled from.
         golden_min_agreement: Tolerance for the device's self-test, from what this host measured.
         golden_max_mean_abs_error: Likewise.
         provenance: Tool versions, seeds, input digests.
@@ -120,6 +123,7 @@ class Variant:
     arena_bytes: int | None = None
     profiles: tuple[str, ...]
     pareto: tuple[str, ...] = ()
+    edge_tpu: EdgeTpuFacts | None = None
     golden_min_agreement: float
     golden_max_mean_abs_error: float
     provenance: Mapping[str, str] = field(default_factory=dict)
