@@ -9,7 +9,7 @@ import pytest
 from edgepick_wire import envelope, topics
 from edgepick_wire.messages import Phase, RefusalCode
 from integration.forger import Forger
-from integration.whole_system import FLEET, Device, until
+from integration.whole_system import FLEET, MODEL, Device, until
 
 VARIANT = "static_wi8_ai8-tflite"
 
@@ -82,6 +82,34 @@ def test_a_revoked_key_brings_nothing_new_and_the_service_signs_again(host, born
     assert born.answers() >= 0.75
     assert signers
     assert revoked.stem.rpartition("-")[2] not in signers
+
+
+def test_a_running_service_goes_on_with_a_new_campaign_key(host, born, newer_variants):
+    """Rotated under it, the key is taken up by itself: the device follows, and accepts the rollout that it signs."""
+    with host.service():
+        until(lambda: "serving fleet" in host.said(), "the service runs")
+        rotate(host, "campaign", "root", "campaign")
+        until(lambda: followed(born) == 4, "the device follows, although nobody ran `keys publish`")
+        made = host.publish(newer_variants, "--version", "2", "--no-measure", "--variant", VARIANT)
+        begun = host.ask("rollout", "start", MODEL, "--variant", VARIANT, "--soak", "0s", "--yes", "--no-wait")
+        until(lambda: born.confirmed(made["variants"][0]["manifest"]), "what the service wants is confirmed")
+
+    assert begun.code == 0, begun.err
+    assert host.said().count("serving fleet") >= 2
+    assert "bad-signature" not in "".join(str(report) for report in born.waiting_reports())
+
+
+def test_a_service_that_lacks_the_new_campaign_key_says_so(host, tmp_path):
+    """While the root document names a key that is elsewhere, it goes on, and says once what to do."""
+    elsewhere = tmp_path / "elsewhere"
+    assert host("keys", "init", "--fleet", FLEET, "--dir", elsewhere).code == 0
+    with host.service():
+        until(lambda: "serving fleet" in host.said(), "the service runs")
+        done = host("keys", "rotate", "campaign", "--key", f"file:{elsewhere}/campaign.pem")
+        until(lambda: "restart it" in host.said(), "it says so")
+
+    assert done.code == 0, done.err
+    assert host.said().count("cannot sign with the new ones") == 1
 
 
 def test_a_bad_chain_changes_nothing(host, born, forger, tmp_path):

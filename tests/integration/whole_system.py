@@ -141,6 +141,10 @@ class Host:
         assert code == 0, log.read_text()
         assert "Traceback" not in log.read_text()
 
+    def said(self) -> str:
+        """Return what the service has said so far."""
+        return (self.folder / "service.log").read_text()
+
 
 class Device:
     """A device's folder, and the agent in it."""

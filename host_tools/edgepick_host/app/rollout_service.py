@@ -10,8 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from edgepick_host.app.composition import clock, connect_broker, signer, store_of, store_to_read
+from edgepick_host.app.key_watch import KeyWatch
 from edgepick_host.app.trust import read_root, succession_of
 from edgepick_host.core.decision import DecisionRecord, first_break, parse_record
+from edgepick_host.core.replay import Replayed, replay
 from edgepick_host.core.rollout_state import RequestKind, RolloutState
 from edgepick_host.core.settings import HostSettings
 from edgepick_host.core.trust import check_signers, document_signer
@@ -102,14 +104,29 @@ def decision_records(settings: HostSettings, model: str) -> tuple[DecisionRecord
         VerificationError: A record was changed or removed after it was written.
     """
     with store_to_read(settings) as store:
-        documents = [document for _, document in store.decisions()]
+        return tuple(r for r in _intact(store) if r.decision.model == model)
+
+
+def replay_decisions(settings: HostSettings, model: str | None = None) -> tuple[Replayed, ...]:
+    """Return every decision (about one model), derived again from the log of reports.
+
+    Raises:
+        VerificationError: A record was changed or removed after it was written.
+    """
+    with store_to_read(settings) as store:
+        records = [r for r in _intact(store) if model in (None, r.decision.model)]
+        return replay(records, store.releases(model), store.reports(model=model))
+
+
+def _intact(store: HostStore) -> list[DecisionRecord]:
+    documents = [document for _, document in store.decisions()]
     broken = first_break(documents)
     if broken is not None:
         raise VerificationError(
             f"decision record {broken + 1} of {len(documents)} does not follow from the one before it",
             hint="The database was changed by something else than edgepick; compare it with a backup.",
         )
-    return tuple(r for r in map(parse_record, documents) if r.decision.model == model)
+    return [parse_record(document) for document in documents]
 
 
 @contextmanager
@@ -178,20 +195,32 @@ def coordinator_at_work(settings: HostSettings) -> str | None:
 
 
 def serve(settings: HostSettings, *, say: Callable[[str], None], stopped: Callable[[], bool]) -> None:
-    """Run the host service until ``stopped``; waits for its turn while another coordinator is at work."""
+    """Run the host service until ``stopped``; waits for its turn while another coordinator is at work.
+
+    When the keys are replaced it begins anew with them, by itself.
+    """
     waiting_for = ""
     while not stopped():
         holder = coordinator_at_work(settings)
         if holder is None:
-            with coordinator_of(settings, say=say) as coordinator:
-                say(f"serving fleet {settings.fleet} on {settings.broker.place}")
-                while not stopped():
-                    coordinator.step(LOOK_SECONDS)
-            return
+            _serve_with_these_keys(settings, say=say, stopped=stopped)
+            continue
         if holder != waiting_for:
             say(f"waiting for coordinator {holder} to end")
             waiting_for = holder
         time.sleep(LOOK_SECONDS)
+
+
+def _serve_with_these_keys(settings: HostSettings, *, say: Callable[[str], None], stopped: Callable[[], bool]) -> None:
+    keys = KeyWatch(settings, say)
+    with coordinator_of(settings, say=say) as coordinator:
+        say(f"serving fleet {settings.fleet} on {settings.broker.place}")
+        while not stopped():
+            coordinator.step(LOOK_SECONDS)
+            version = keys.replaced()
+            if version is not None:
+                say(f"going on with root document version {version}")
+                return
 
 
 def follow_rollout(
