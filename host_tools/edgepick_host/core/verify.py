@@ -162,7 +162,8 @@ def _edge_tpu_operator(operator: OperatorFacts) -> Iterator[str]:
     if line is None:
         return
     if operator.version > line.max_version:
-        yield f"{operator.name} has version {operator.version}; the Edge TPU compiler takes {line.max_version}"
+        known = f"[{line.version_confidence.value}: {line.version_source}]"
+        yield f"{operator.name} has version {operator.version}; the Edge TPU compiler takes {line.max_version} {known}"
     if not line.fused_activation and operator.fused_activation != "NONE":
         yield f"{operator.name} applies {operator.fused_activation} itself, which the Edge TPU does not take"
     if line.constant_weights and len(operator.inputs) > 1 and not operator.inputs[1].constant:

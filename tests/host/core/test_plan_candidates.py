@@ -150,6 +150,8 @@ def test_recipes_given_by_hand_replace_the_profiles_own():
 
 
 def test_operator_tables_are_consistent():
-    """What has no int8 kernel is an operator that exists, and every Edge TPU line has a version."""
+    """What has no int8 kernel is an operator that exists, and every Edge TPU line has a version and its sources."""
     assert TFLM_WITHOUT_INT8 < TFLM_OPERATORS
     assert all(line.max_version >= 1 for line in EDGE_TPU_OPERATORS.values())
+    assert all(line.source and line.version_source for line in EDGE_TPU_OPERATORS.values())
+    assert list(EDGE_TPU_OPERATORS) == sorted(EDGE_TPU_OPERATORS)
