@@ -35,13 +35,21 @@ def explain_layers(outcome: Outcome, bench: Bench, laboratory: Laboratory) -> No
 
 
 def _compare_layers(outcome: Outcome, laboratory: Laboratory) -> None:
-    """Compare the layers of each static variant that was kept, and of some that lost too much, with the float ones."""
+    """Compare the layers of each static variant that was kept, and of some that lost too much, with the float ones.
+
+    What was trained is compared with what training ended with: the noise is that of the integers alone.
+    """
     static = [a for a in outcome.attempts.values() if _is_static(a.recipe) and not a.same_as]
     kept = [a for a in static if a.sha256 in outcome.variants]
     lost = [a for a in static if RejectionCode.ACCURACY in a.fell_at.values()]
     attempts = [*kept, *lost[:EXPLAINED_LOSERS]]
     jobs = [
-        LayersJob(model=outcome.files[a.sha256], format=a.recipe.format, before=_same_answers(a.recipe).steps)
+        LayersJob(
+            model=outcome.files[a.sha256],
+            format=a.recipe.format,
+            before=_same_answers(a.recipe).steps,
+            start=outcome.starts.get(a.name),
+        )
         for a in attempts
     ]
     results = laboratory.results(jobs, "comparing layers") if jobs else []
@@ -85,11 +93,11 @@ def _blamed(attempt: Attempt, where: str) -> Attempt:
 
 
 def _is_static(recipe: Recipe) -> bool:
-    return "_static_" in recipe.steps[-1].pass_name and not recipe.training
+    return "_static_" in recipe.steps[-1].pass_name
 
 
 def _only_integers(recipe: Recipe) -> bool:
-    return _is_static(recipe) and len(recipe.steps) == len(_same_answers(recipe).steps) + 1
+    return _is_static(recipe) and not recipe.training and len(recipe.steps) == len(_same_answers(recipe).steps) + 1
 
 
 def _same_answers(recipe: Recipe) -> Recipe:

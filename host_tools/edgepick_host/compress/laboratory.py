@@ -117,7 +117,8 @@ class Laboratory:
         if isinstance(job, ScoreJob):
             return facts | {"format": job.format.value, "cpu": cpu_name()}
         if isinstance(job, LayersJob):
-            source, calibration = self._digest(job.format.value), self._digest("calibration")
+            source = self._digest(job.format.value) if job.start is None else digest_of(job.start.model)
+            calibration = self._digest("calibration")
             known = {"model": facts["model"], "source": source, "calibration": calibration, "cpu": cpu_name()}
             return known | {"before": plain(job.before)}
         return facts

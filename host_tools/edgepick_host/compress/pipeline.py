@@ -5,6 +5,7 @@ files stop the whole run. With named recipes there is one round; a search goes o
 the budget is spent.
 """
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -38,6 +39,9 @@ from edgepick_wire.codec import encode_document
 from edgepick_wire.errors import BadNameError
 from edgepick_wire.ids import check_name, digest_of
 from edgepick_wire.manifest import ModelFormat
+
+TAIL_SHARE, TAIL_SECONDS = 0.15, 20.0
+"""Of a budget, what is kept for the end: comparing layers, measuring latencies, drawing."""
 
 OpenExecutor = Callable[[CompressRequest, Material], Executor]
 
@@ -80,7 +84,7 @@ def compress(request: CompressRequest, *, means: Means, say: Say) -> VariantSet:
     name = model_name(request)
     check_target(request.out, force=request.force)
     bench = open_bench(request, say)
-    deadline = None if request.budget_seconds is None else begun + request.budget_seconds
+    deadline = None if request.budget_seconds is None else begun + spent_on_search(request.budget_seconds)
     laboratory = _laboratory(request, bench, means, say, deadline)
     with staged(request.out, force=request.force) as folder:
         try:
@@ -90,6 +94,11 @@ def compress(request: CompressRequest, *, means: Means, say: Say) -> VariantSet:
         _write(folder, done, bench, laboratory.cache)
     laboratory.cache.prune()
     return done.found
+
+
+def spent_on_search(budget_seconds: float) -> float:
+    """Return how long candidates may be tried, so that what comes after ends within the budget."""
+    return budget_seconds - min(TAIL_SECONDS, TAIL_SHARE * budget_seconds)
 
 
 def model_name(request: CompressRequest) -> str:
@@ -145,6 +154,7 @@ def _search(name: str, bench: Bench, laboratory: Laboratory, means: Means, say: 
             training=means.training if request.task else frozenset(),
             cleans=_cleaned_formats(bench, laboratory, means),
             tolerance=bench.limit,
+            trainings=_workers(request) if request.budget_seconds is not None else 0,
         )
         rounds = _rounds(space, trials, say)
     else:
@@ -160,6 +170,10 @@ def _search(name: str, bench: Bench, laboratory: Laboratory, means: Means, say: 
     return _Done(found=found, record=record, outcome=trials.outcome)
 
 
+def _workers(request: CompressRequest) -> int:
+    return request.workers or os.cpu_count() or 1
+
+
 def _rounds(space: Space, trials: Trials, say: Say) -> int:
     """Return how many rounds were run until nothing was wanted any more, or the budget was spent."""
     number = 0
@@ -170,6 +184,10 @@ def _rounds(space: Space, trials: Trials, say: Say) -> int:
         number += 1
         say(f"round {number}: {len(candidates)} candidates: {', '.join(c.name for c in candidates)}")
         trials.run(candidates, number)
+    if trials.outcome.unfinished:
+        left = {candidate.name for candidate in trials.outcome.unfinished}
+        wanted = next_round(replace(space, trainings=0), trials.outcome.findings)
+        trials.outcome.unfinished += [candidate for candidate in wanted if candidate.name not in left]
     return number
 
 

@@ -49,6 +49,7 @@ class Outcome:
     Attributes:
         variants: By the model's digest.
         files: By the model's digest; of what lost too much, too.
+        starts: By candidate name: the float models that training ended with.
         attempts: By candidate name, in the order of trying.
         unfinished: Candidates that the budget left out, with their profiles.
     """
@@ -56,6 +57,7 @@ class Outcome:
     rejections: list[Rejection] = field(default_factory=list)
     variants: dict[str, Variant] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
+    starts: dict[str, Start] = field(default_factory=dict)
     attempts: dict[str, Attempt] = field(default_factory=dict)
     findings: dict[str, Finding] = field(default_factory=dict)
     sensitivity: dict[str, tuple[LayerError, ...]] = field(default_factory=dict)
@@ -280,6 +282,8 @@ class Trials:
             )
         if any(objection.code is RejectionCode.ACCURACY for objection in case.fell.values()):
             self.outcome.files.setdefault(case.digest, case.model)
+        if case.start is not None:
+            self.outcome.starts[name] = case.start
         self.outcome.attempts[name] = _attempt(case, number, same_as, self.bench.float_right)
         self.outcome.findings[name] = _finding(case)
 

@@ -108,11 +108,13 @@ class LayersJob:
 
     Attributes:
         before: Steps that are done to the float model first; they change tensors, but no answer.
+        start: The float model that training ended with, to compare with instead.
     """
 
     model: bytes
     format: ModelFormat
     before: tuple[Step, ...] = ()
+    start: Start | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -300,7 +302,7 @@ def _score(job: ScoreJob, material: Material, passes: PassLoader) -> Score:
 def _layers(job: LayersJob, material: Material, passes: PassLoader) -> Layers:
     try:
         context = StepContext(calibration=material.calibration, source=material.facts[job.format])
-        model = material.sources[job.format]
+        model = material.sources[job.format] if job.start is None else job.start.model
         for step in job.before:
             model = passes(step.pass_name)(model, step.parameters, context)
         return Layers(errors=measured_layers(model, job.model, job.format, context))

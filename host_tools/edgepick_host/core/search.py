@@ -20,7 +20,7 @@ from edgepick_host.core.model_facts import ModelFacts
 from edgepick_host.core.plan import DENSE_OPERATORS, Candidate, objection, variant_name
 from edgepick_host.core.recipe_names import EXTRA_BASES, LONGEST_NAME, compose, parse
 from edgepick_host.core.recipes import specialise, traits
-from edgepick_host.core.variants import Recipe, RejectionCode
+from edgepick_host.core.variants import Recipe, RejectionCode, Step
 from edgepick_profiles.schema import KNOWN_RECIPES, Profile
 from edgepick_wire.manifest import ModelFormat
 
@@ -96,6 +96,8 @@ class Space:
         training: Training passes that exist and may be used; empty without a task file.
         cleans: Formats in which the clean-up makes the graph smaller.
         tolerance: Largest loss, in share.
+        trainings: How many networks one round trains at most; 0 for all. Under a budget, each round's are evaluated
+            before the next ones begin, so that what the budget allows is not all training and no result.
     """
 
     models: Mapping[ModelFormat, ModelFacts]
@@ -104,6 +106,7 @@ class Space:
     training: frozenset[str] = frozenset()
     cleans: frozenset[ModelFormat] = frozenset()
     tolerance: float = 0.01
+    trainings: int = 0
 
 
 Findings = Mapping[str, Finding]
@@ -125,10 +128,21 @@ def next_round(space: Space, found: Findings) -> tuple[Candidate, ...]:
                 recipes.setdefault(name, recipe)
                 takers.setdefault(name, []).append(profile.name)
     cheap = {name: recipe for name, recipe in recipes.items() if not recipe.training}
+    if not cheap and space.trainings:
+        recipes = _first_trained(recipes, space.trainings)
     return tuple(
         Candidate(recipe=recipe, profiles=tuple(dict.fromkeys(takers[name])))
         for name, recipe in (cheap or recipes).items()
     )
+
+
+def _first_trained(recipes: Mapping[str, Recipe], count: int) -> dict[str, Recipe]:
+    """Return the recipes of the first so many trainings; one serves several formats and quantizers."""
+    allowed: list[tuple[Step, ...]] = []
+    for recipe in recipes.values():
+        if recipe.training not in allowed and len(allowed) < count:
+            allowed.append(recipe.training)
+    return {name: recipe for name, recipe in recipes.items() if recipe.training in allowed}
 
 
 def wanted(space: Space, profile: Profile, found: Findings) -> Iterator[Recipe]:

@@ -5,16 +5,20 @@ import pytest
 import tiny_models
 from click.testing import CliRunner
 
+from edgepick_host.app.compression import compression_pass
 from edgepick_host.cli.compress import compress
 from edgepick_host.compress.dataset import load_dataset
+from edgepick_host.compress.pipeline import spent_on_search
 from edgepick_host.compress.predictor import TflitePredictor, predict
 from edgepick_host.compress.quality import answers
 from edgepick_host.compress.source import load_source
+from edgepick_host.compress.work import LayersJob, Material, Start, do
 from edgepick_host.core.blame import most_of_it
 from edgepick_host.core.layer_errors import LayerError
 from edgepick_host.core.search_record import SearchRecord
 from edgepick_host.core.variants import RejectionCode, VariantSet
 from edgepick_wire.codec import decode_document
+from edgepick_wire.manifest import ModelFormat
 
 UNUSED_WEIGHT = 500.0
 """On an input that is always 0: it changes no answer, and makes the step of its row too large for all others."""
@@ -105,3 +109,35 @@ def error(layer: str, sqnr_db: float, alone_sqnr_db: float | None = None) -> Lay
 def test_as_many_layers_are_named_as_make_half_of_the_noise(errors, text):
     """One layer that stands out is named alone, and never more than three are."""
     assert most_of_it(errors) == text
+
+
+@pytest.mark.parametrize("model_format", list(ModelFormat))
+def test_what_was_trained_is_compared_with_what_training_ended_with(files, context, onnx_context, model_format):
+    """The noise of each layer is that of its integers; against the network before training it would be all training."""
+    of_format = {ModelFormat.TFLITE: context, ModelFormat.ONNX: onnx_context}[model_format]
+    make = {ModelFormat.TFLITE: tiny_models.tflite_model, ModelFormat.ONNX: tiny_models.onnx_model}[model_format]
+    before, trained = (make(tiny_models.weights(seed)) for seed in (0, 1))
+    quantizer = {ModelFormat.TFLITE: "tflite_static_int8", ModelFormat.ONNX: "onnx_static_qdq"}[model_format]
+    model = compression_pass(quantizer)(trained, {}, of_format)
+    material = Material(
+        sources={model_format: before},
+        facts={model_format: of_format.source},
+        calibration=of_format.calibration,
+        evaluation=of_format.calibration,
+        reference=np.zeros((1, 1), np.float32),
+        golden=(),
+    )
+
+    errors = [
+        do(LayersJob(model=model, format=model_format, start=start), material, compression_pass).errors
+        for start in (None, Start(model=trained, ranges={}))
+    ]
+
+    # The input is the same before and after; its integers are not, and it is no layer.
+    assert min(error.sqnr_db for error in errors[1]) > 10 > min(error.sqnr_db for error in errors[0])
+
+
+def test_a_budget_leaves_time_for_the_end():
+    """Candidates are tried for most of a budget; what is kept for the end is never more than twenty seconds."""
+    assert spent_on_search(60) == pytest.approx(51)
+    assert spent_on_search(3600) == pytest.approx(3580)

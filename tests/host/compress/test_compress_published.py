@@ -1,5 +1,7 @@
 """The guards on published models (MLPerf Tiny, CIFAR-10); skipped where EDGEPICK_BENCH_DATA names no such data."""
 
+import importlib.util
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ from edgepick_host.compress import tflite_file
 from edgepick_host.compress.arena import measure_arena
 from edgepick_host.compress.dataset import load_dataset
 from edgepick_host.compress.passes import tflite_static_int8
-from edgepick_host.compress.predictor import TflitePredictor, predict
+from edgepick_host.compress.predictor import OnnxPredictor, TflitePredictor, predict
 from edgepick_host.compress.quality import accuracy, agreement, mean_abs_error
 from edgepick_host.compress.source import load_source
 from edgepick_host.compress.step import StepContext
@@ -151,3 +153,34 @@ def test_published_float_models_are_accepted(bench_data, name):
     facts = load_source(bench_data / f"mlperf_tiny/{name}.tflite").facts
 
     assert not {tensor.dtype for tensor in facts.tensors if tensor.constant} & NARROW_TYPES
+
+
+@pytest.fixture(scope="module")
+def converted():
+    """Provide the benchmarks' converter."""
+    path = Path(__file__).parents[3] / "benchmarks" / "tflite_to_onnx.py"
+    spec = importlib.util.spec_from_file_location("tflite_to_onnx", path)
+    module = sys.modules.setdefault("tflite_to_onnx", importlib.util.module_from_spec(spec))
+    spec.loader.exec_module(module)
+    return module.converted
+
+
+def test_the_benchmarks_compare_formats_on_one_network(bench_data, resnet, converted):
+    """ResNet8 as ONNX answers real images as the published file does, each probability within 1e-4."""
+    evaluation = load_dataset(bench_data / "cifar10/evaluation_2000.npz").subset(range(100))
+
+    answers = predict(OnnxPredictor(converted(resnet.data)), evaluation, resnet.facts.inputs)
+
+    np.testing.assert_allclose(
+        answers, predict(TflitePredictor(resnet.data), evaluation, resnet.facts.inputs), atol=1e-4
+    )
+
+
+def test_the_autoencoder_is_the_same_in_both_formats(autoencoder, converted, tmp_path):
+    """The anomaly detector as ONNX reconstructs as the published file does, within 1e-4 of its largest value."""
+    noise = spectra(tmp_path / "e.npz", 1)
+    reference = predict(TflitePredictor(autoencoder.data), noise, autoencoder.facts.inputs)
+
+    answers = predict(OnnxPredictor(converted(autoencoder.data)), noise, autoencoder.facts.inputs)
+
+    np.testing.assert_allclose(answers, reference, atol=1e-4 * float(np.abs(reference).max()))

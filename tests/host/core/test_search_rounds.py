@@ -174,6 +174,18 @@ def test_training_waits_until_nothing_cheaper_is_wanted():
     assert all(len(kinds) == 1 for kinds in trains)
 
 
+def test_under_a_budget_each_round_trains_so_many_networks():
+    """A round holds one training, in every format that wants it; in the end the same was tried as without a limit."""
+    space = Space(models=BOTH, profiles=(load_profile("raspberry-pi-4"),), passes=PASSES, training=TRAINING)
+
+    rounds, found = searched(replace(space, trainings=1), lambda _: 0.0)
+
+    trainings = [{str(c.recipe.training) for c in candidates if c.recipe.training} for candidates in rounds]
+    assert {len(each) for each in trainings} == {0, 1}
+    assert any(len({c.recipe.format for c in candidates if c.recipe.training}) == 2 for candidates in rounds)
+    assert set(found) == set(searched(space, lambda _: 0.0)[1])
+
+
 def test_profiles_recipes_come_first():
     """What a profile names is tried in the first round, in its order, before anything else."""
     profile = replace(load_profile("raspberry-pi-3"), recipes=("float16", "float32"))
