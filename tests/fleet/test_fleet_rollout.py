@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 
 from edgepick_host.core.decision import Judgement, first_break, parse_record
+from edgepick_host.core.replay import Outcome, replay
 from edgepick_host.core.rollout_state import RequestKind, Stage
 from edgepick_host.core.waves import Plan
 from edgepick_host.service.requests import Request, file_request
@@ -228,3 +229,17 @@ def test_decision_records_form_an_unbroken_chain():
     assert len(records) == 2
     assert first_break(records) is None
     assert first_break(records[1:]) == 0
+
+
+def test_every_decision_of_a_rollout_is_derived_again_from_the_store():
+    """After a rollout over a lossy network, each record in the store comes out of the log of reports bit for bit."""
+    fleet = world(scripts=fast(), seed=4, loss=0.2, doubling=0.2)
+    fleet.host_up()
+    fleet.start(PLAN)
+    fleet.run()
+
+    records = [document for _, document in fleet.store.decisions()]
+    found = replay(records, fleet.store.releases(), fleet.store.reports())
+
+    assert [r.outcome for r in found] == [Outcome.SAME] * len(records)
+    assert records

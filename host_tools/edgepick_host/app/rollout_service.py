@@ -104,7 +104,7 @@ def decision_records(settings: HostSettings, model: str) -> tuple[DecisionRecord
         VerificationError: A record was changed or removed after it was written.
     """
     with store_to_read(settings) as store:
-        return tuple(r for r in _intact(store) if r.decision.model == model)
+        return tuple(r for r in map(parse_record, _intact(store)) if r.decision.model == model)
 
 
 def replay_decisions(settings: HostSettings, model: str | None = None) -> tuple[Replayed, ...]:
@@ -114,11 +114,11 @@ def replay_decisions(settings: HostSettings, model: str | None = None) -> tuple[
         VerificationError: A record was changed or removed after it was written.
     """
     with store_to_read(settings) as store:
-        records = [r for r in _intact(store) if model in (None, r.decision.model)]
-        return replay(records, store.releases(model), store.reports(model=model))
+        documents = [d for d in _intact(store) if model in (None, parse_record(d).decision.model)]
+        return replay(documents, store.releases(model), store.reports(model=model))
 
 
-def _intact(store: HostStore) -> list[DecisionRecord]:
+def _intact(store: HostStore) -> list[bytes]:
     documents = [document for _, document in store.decisions()]
     broken = first_break(documents)
     if broken is not None:
@@ -126,7 +126,7 @@ def _intact(store: HostStore) -> list[DecisionRecord]:
             f"decision record {broken + 1} of {len(documents)} does not follow from the one before it",
             hint="The database was changed by something else than edgepick; compare it with a backup.",
         )
-    return [parse_record(document) for document in documents]
+    return documents
 
 
 @contextmanager

@@ -40,6 +40,7 @@ COMMANDS: dict[str, Entry] = {
     "devices": Entry("edgepick_host.cli.devices:devices", "host", "Who is in the fleet: list, show, watch."),
     "rollout": Entry("edgepick_host.cli.rollout:rollout", "host", "Roll out what wins: start, status, pause, abort."),
     "why": Entry("edgepick_host.cli.why:why", "host", "Why a variant was chosen, with the figures."),
+    "replay": Entry("edgepick_host.cli.replay:replay", "host", "Derive every decision again from the log."),
     "serve": Entry("edgepick_host.cli.serve:serve", "host", "The host service: reports, selection, rollouts."),
     "conformance": Entry(
         "edgepick_host.cli.conformance:conformance", "host", "Attack any agent, and see whether it keeps the protocol."

@@ -5,7 +5,7 @@ before it, so a record that was changed or removed later shows.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgepick_host.core.gates import Gate, Policy
 from edgepick_host.core.objective import Metric
@@ -196,16 +196,13 @@ def plain_decision(
 def record(decision: Decision, *, rollout: str, decided_at: float, previous: bytes | None) -> bytes:
     """Return the record's bytes, chained to the bytes of the record before it."""
     before = FIRST if previous is None else digest_of(previous)
+    return record_after(before, decision, rollout=rollout, decided_at=decided_at)
+
+
+def record_after(before: str, decision: Decision, *, rollout: str, decided_at: float) -> bytes:
+    """Return the record's bytes, chained to the record of digest ``before``."""
     bare = DecisionRecord(id="", rollout=rollout, decided_at=decided_at, previous=before, decision=decision)
-    return codec.encode_document(
-        DecisionRecord(
-            id=digest_of(codec.encode_document(bare))[:16],
-            rollout=rollout,
-            decided_at=decided_at,
-            previous=before,
-            decision=decision,
-        )
-    )
+    return codec.encode_document(replace(bare, id=digest_of(codec.encode_document(bare))[:16]))
 
 
 def parse_record(document: bytes) -> DecisionRecord:

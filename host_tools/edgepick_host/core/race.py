@@ -128,6 +128,9 @@ def gather_race(
     rates: Mapping[str, Fraction] | None = None,
 ) -> Race:
     """Return what is known; reports of other devices and about other variants are left out."""
+    # As they come back from the log: a whole number that stands for a float must not change a digest.
+    budgets = codec.decode_document(Budgets, codec.encode_document(budgets))
+    policy = codec.decode_document(Policy, codec.encode_document(policy))
     ordered = tuple(sorted({c.manifest: c for c in candidates}.values(), key=lambda c: (c.rank, c.manifest)))
     known = {r.manifest: r for r in (*ordered, incumbent, previous) if r is not None}
     mine = _relevant(reports, stratum, known)

@@ -6,12 +6,18 @@ Functions from the host's memory to events of the rollout core. They read values
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from typing import TypedDict
 
 from edgepick_host.core.decision import Decision, Judgement, plain_decision
-from edgepick_host.core.objective import parse_objective
+from edgepick_host.core.experiment.evidence import share
+from edgepick_host.core.experiment.family import holm
+from edgepick_host.core.gates import Policy
+from edgepick_host.core.objective import Objective, parse_objective
+from edgepick_host.core.race import Race, count_family, gather_race
 from edgepick_host.core.records import Device, Release
 from edgepick_host.core.rollout_state import DeviceView, RolloutState
-from edgepick_host.core.select import label, select
+from edgepick_host.core.select import decide, label
 from edgepick_host.core.strata import Results, Stratum, latest_results, stratify
 from edgepick_host.core.waves import Lane, Plan, Seat, seat
 from edgepick_profiles.schema import Budgets
@@ -108,28 +114,91 @@ class Ruling:
 
 
 def rule(state: RolloutState, known: Knowledge, budgets_of: BudgetsOf) -> tuple[Ruling, ...]:
-    """Return the decision for every stratum of every profile that the rollout covers."""
+    """Return the decision for every stratum of every profile that the rollout covers.
+
+    All of them share one error rate: with more strata or more variants, each comparison has to show more.
+    """
+    places = [place for p in profiles_of(state.plan, known.releases) for place in _places(state, p, known)]
+    questions = [_question(state, stratum, known, budgets_of) for stratum, _ in places]
+    rates = _rates(state.plan.policy, [gather_race(**asked) for asked in questions if not isinstance(asked, Decision)])
+    family = max(1, sum(_comparisons(asked) for asked in questions))
     return tuple(
-        ruling
-        for profile in profiles_of(state.plan, known.releases)
-        for ruling in _rule_profile(state, profile, known, budgets_of)
+        _ruling(state, _answer(asked, family, rates), known, lead=lead)
+        for asked, (_, lead) in zip(questions, places, strict=True)
     )
 
 
-def _rule_profile(state: RolloutState, profile: str, known: Knowledge, budgets_of: BudgetsOf) -> list[Ruling]:
+def _places(state: RolloutState, profile: str, known: Knowledge) -> list[tuple[Stratum, bool]]:
+    """Return the strata of a profile, and whether each leads it."""
     devices = [d.device for d in known.of_profile(profile)]
     results = latest_results(known.reports)
     manifests = to_measure(state.plan, state.model, profile, known)
     strata = stratify(profile, devices, () if state.plan.variant else manifests, results)
-    strata = strata or (Stratum(profile=profile),)
-    decide = _named if state.plan.variant else _selected
-    return [
-        _ruling(state, decide(state, stratum, known, budgets_of), known, lead=position == 0)
-        for position, stratum in enumerate(strata)
-    ]
+    return [(stratum, position == 0) for position, stratum in enumerate(strata or (Stratum(profile=profile),))]
 
 
-def _named(state: RolloutState, stratum: Stratum, known: Knowledge, _budgets_of: BudgetsOf) -> Decision:
+class Asked(TypedDict):
+    """What :func:`edgepick_host.core.race.gather_race` is asked of one stratum."""
+
+    stratum: Stratum
+    candidates: tuple[Release, ...]
+    reports: tuple[Report, ...]
+    budgets: Budgets
+    objective: Objective
+    incumbent: Release | None
+    previous: Release | None
+    policy: Policy
+
+
+Name = tuple[tuple[str, ...], str]
+"""The devices of a stratum, and a challenger's manifest."""
+
+
+def _rates(policy: Policy, races: Sequence[Race]) -> dict[Name, Fraction]:
+    """Return each comparison's part of the error rate, by Holm over all strata and challengers."""
+    p_values = {
+        (race.stratum.devices, challenger.manifest): race.p_value(challenger)
+        for race in races
+        for challenger in race.challengers
+        if race.same_version(challenger)
+    }
+    return holm(p_values, share(policy.alpha))
+
+
+def _comparisons(asked: "Decision | Asked") -> int:
+    return 0 if isinstance(asked, Decision) else count_family(asked["candidates"], asked["incumbent"])
+
+
+def _answer(asked: "Decision | Asked", family: int, rates: Mapping[Name, Fraction]) -> Decision:
+    if isinstance(asked, Decision):
+        return asked
+    devices = asked["stratum"].devices
+    mine = {manifest: rate for (members, manifest), rate in rates.items() if members == devices}
+    return decide(gather_race(**asked, family=family, rates=mine))
+
+
+def _question(state: RolloutState, stratum: Stratum, known: Knowledge, budgets_of: BudgetsOf) -> "Decision | Asked":
+    """Return what is to be decided about a stratum, or the decision where there is nothing to compare."""
+    if state.plan.variant:
+        return _named(state, stratum, known)
+    budgets = budgets_of(stratum.profile)
+    if not stratum.devices:
+        return _keep(state, stratum, "no device of this profile was ever heard")
+    if budgets is None:
+        return _keep(state, stratum, f"the host does not know profile {stratum.profile!r}, so its budgets are missing")
+    return Asked(
+        stratum=stratum,
+        candidates=candidates(state.plan, stratum.profile, known.releases),
+        reports=known.reports,
+        budgets=budgets,
+        objective=parse_objective(state.plan.objective),
+        incumbent=_most_common(known, stratum, state.model, lambda s: s.active),
+        previous=_most_common(known, stratum, state.model, lambda s: s.previous),
+        policy=state.plan.policy,
+    )
+
+
+def _named(state: RolloutState, stratum: Stratum, known: Knowledge) -> Decision:
     plan = state.plan
     chosen = next((r for r in candidates(plan, stratum.profile, known.releases) if r.variant == plan.variant), None)
     if chosen is None or not stratum.devices:
@@ -146,24 +215,6 @@ def _named(state: RolloutState, stratum: Stratum, known: Knowledge, _budgets_of:
         winner_label=label(chosen),
         incumbent=incumbent.manifest if incumbent else None,
         incumbent_label=label(incumbent) if incumbent else None,
-    )
-
-
-def _selected(state: RolloutState, stratum: Stratum, known: Knowledge, budgets_of: BudgetsOf) -> Decision:
-    budgets = budgets_of(stratum.profile)
-    if not stratum.devices:
-        return _keep(state, stratum, "no device of this profile was ever heard")
-    if budgets is None:
-        return _keep(state, stratum, f"the host does not know profile {stratum.profile!r}, so its budgets are missing")
-    return select(
-        stratum=stratum,
-        candidates=candidates(state.plan, stratum.profile, known.releases),
-        reports=known.reports,
-        budgets=budgets,
-        objective=parse_objective(state.plan.objective),
-        incumbent=_most_common(known, stratum, state.model, lambda s: s.active),
-        previous=_most_common(known, stratum, state.model, lambda s: s.previous),
-        policy=state.plan.policy,
     )
 
 

@@ -2,7 +2,8 @@ import pytest
 
 
 @pytest.mark.parametrize(
-    "command", [("why", "digits"), ("rollout", "status"), ("rollout", "start", "digits", "--dry-run", "--yes")]
+    "command",
+    [("why", "digits"), ("replay",), ("rollout", "status"), ("rollout", "start", "digits", "--dry-run", "--yes")],
 )
 def test_looking_makes_no_database(site, edgepick, command):
     """A command that only reads says that nothing is there, and leaves the folder as it was."""
