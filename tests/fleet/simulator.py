@@ -37,6 +37,7 @@ from fakes.store import MemoryStore
 from fleet.synthetic import birth, fell_back, installed, measured, measurement, refusal
 
 FLEET = "sim"
+STUCK = (Phase.FETCHING, Phase.TRIAL, Phase.CONFIRMING)
 
 
 class PowerCut(BaseException):
@@ -134,7 +135,11 @@ class HostBroker:
 
 @dataclass
 class Script:
-    """How a device behaves with one variant: "good", "wrong" (golden), "crash" (after confirming) or "silent"."""
+    """How a device behaves with one variant.
+
+    "good", "wrong" (golden), "crash" (after confirming), "silent" (gone), or stuck while online: "ignores" it,
+    "fetching", "trial", "confirming".
+    """
 
     behaviour: str = "good"
     p50_ms: float = 10.0
@@ -230,6 +235,11 @@ class SimDevice:
             self.online = False  # and no last will: the broker has not noticed yet
         elif behaviour == "wrong":
             self._give_up(wanted, rollout)
+        elif behaviour in STUCK:
+            self.gave_up.add((wanted, rollout))
+            self._become(phase=Phase(behaviour), wanted=wanted, rollout=rollout)
+        elif behaviour == "ignores":
+            self.gave_up.add((wanted, rollout))
         else:
             self._activate(wanted, rollout)
             self.crash_in = 3 if behaviour == "crash" else None

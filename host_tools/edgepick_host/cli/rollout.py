@@ -88,6 +88,12 @@ def rollout() -> None:
     show_default=True,
     help="Against the float model.",
 )
+@click.option(
+    "--max-bytes",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="What needs more over a device's link is refused there.",
+)
 @click.option("--wait/--no-wait", default=True, help="Follow it to its end. [wait]")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Show what would happen; change nothing.")
@@ -206,6 +212,7 @@ def _unchecked_plan(flags: dict[str, Any]) -> Plan:
         measure_seconds=flags["measure_deadline"],
         objective=flags["objective"],
         policy=policy,
+        max_bytes=flags["max_bytes"],
     )
 
 

@@ -7,6 +7,13 @@ from edgepick_host.core.rollout_state import DeviceView, RolloutState, Stage
 from edgepick_host.core.waves import Lane, Member, MemberStatus
 from edgepick_wire.messages import IncidentCode, ModelState, Outcome, Phase, Refusal, RefusalCode, Report
 
+STANDINGS = {
+    Phase.FETCHING: "it was still fetching",
+    Phase.TRIAL: "its trial had not ended",
+    Phase.CONFIRMING: "it served, but had not confirmed",
+}
+"""Where a device was stuck, for the operator; without counters, which would have every chunk stored."""
+
 
 def seen(state: RolloutState, lane: Lane, member: Member, view: DeviceView) -> Member:
     """Return the member after its device was seen so."""
@@ -27,7 +34,9 @@ def _stated(state: RolloutState, lane: Lane, member: Member, said: ModelState) -
         return _lost(member, said.phase, said.refusal)
     if said.phase is Phase.CONFIRMED and said.active is not None and said.active == lane.winner:
         return _confirmed(member)
-    return changed(member, reached=True) if ours and member.touched else member
+    if not (ours and member.touched):
+        return member
+    return changed(member, reached=True, standing=STANDINGS.get(said.phase, said.phase.value))
 
 
 def told(state: RolloutState, lane: Lane, member: Member, reports: Iterable[Report]) -> Member:

@@ -258,7 +258,7 @@ def _expire(state: RolloutState, now: float) -> RolloutState:
         if member.status is not MemberStatus.OFFERED:
             return member
         if member.reached:
-            return failed(member, "silent: not confirmed before the deadline")
+            return failed(member, f"not confirmed before the deadline: {member.standing or 'nothing was heard of it'}")
         return changed(member, status=MemberStatus.UNREACHABLE)
 
     return dataclasses.replace(_each_member(state, silent, now), deadline=None)

@@ -35,6 +35,8 @@ class Plan:
         measure_seconds: Longest wait for measurements.
         objective: As a person writes it.
         policy: How strict the selection is.
+        max_bytes: Most bytes over the network that installing the winner may take on a device; one that would
+            need more refuses, and counts as failed. ``None`` for no limit.
     """
 
     version: str
@@ -49,6 +51,7 @@ class Plan:
     measure_seconds: float = 600.0
     objective: str = str(DEFAULT_OBJECTIVE)
     policy: Policy = field(default_factory=Policy)
+    max_bytes: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse a plan that reaches nobody, or in no order."""
@@ -61,6 +64,8 @@ class Plan:
             raise MalformedError("max_failures must be 0 to below 1, min_confirmed above 0 to 1")
         if self.wave_seconds <= 0 or self.measure_seconds < 0 or self.soak_seconds < 0:
             raise MalformedError("deadlines must be positive")
+        if self.max_bytes is not None and self.max_bytes < 0:
+            raise MalformedError("max_bytes must not be negative")
 
 
 class MemberStatus(StrEnum):
@@ -92,6 +97,7 @@ class Member:
         online: As last heard.
         reached: It was online at some time since the offer, so its silence means something.
         returned: It is back on ``previous`` (or has nothing to go back to).
+        standing: How far it said that it had come with the winner; empty if it never spoke of it.
         reason: Why it failed or declined.
     """
 
@@ -102,6 +108,7 @@ class Member:
     online: bool = False
     reached: bool = False
     returned: bool = False
+    standing: str = ""
     reason: str = ""
 
     @property

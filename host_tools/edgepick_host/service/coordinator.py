@@ -301,7 +301,7 @@ class Coordinator:
         for profile, manifest in wanted.profiles.items():
             devices = [d.device for d in known.of_profile(profile)]
             if not state.settled and self._desk.profile_active(profile, state.model) != manifest:
-                change = Assignment(model=state.model, active=manifest, rollout=state.id)
+                change = _assignment(state, manifest, state.plan.max_bytes)
                 self._desk.want_profile(profile, change, devices=devices, exceptions=wanted.devices)
         self._enforce_devices(state)
         if state.stage.terminal and not state.settled:
@@ -316,8 +316,12 @@ class Coordinator:
             for member in lane.members:
                 if member.device in wanted.devices:
                     manifest = wanted.devices[member.device]
-                    change = Assignment(model=state.model, active=manifest, rollout=state.id)
+                    change = _assignment(state, manifest, state.plan.max_bytes if manifest == lane.winner else None)
                     self._desk.want_device(member.device, lane.profile, change)
+
+
+def _assignment(state: RolloutState, manifest: str | None, max_bytes: int | None) -> Assignment:
+    return Assignment(model=state.model, active=manifest, rollout=state.id, max_bytes=max_bytes)
 
 
 def _harm_decision(state: RolloutState, lane: Lane) -> Decision:

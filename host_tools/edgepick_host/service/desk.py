@@ -7,6 +7,7 @@ Rules:
   something else, its new document (with a still higher sequence) is sent first.
 """
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
 from edgepick_host.core.assignments import actives, assignment_in, device_models, effective, profile_models
@@ -96,14 +97,13 @@ class Desk:
         self, device: str, document: Desired, change: Assignment, exceptions: Mapping[str, str | None]
     ) -> None:
         own, common = self._both(device, document.target)
-        target = Assignment(model=change.model, active=exceptions.get(device, change.active), rollout=change.rollout)
+        active = exceptions.get(device, change.active)
+        budget = change.max_bytes if active == change.active else None
+        target = Assignment(model=change.model, active=active, rollout=change.rollout, max_bytes=budget)
         holding = device_models(own, common, target)
         orders = {m.model: m.measure for m in document.models}
         if actives(holding) != actives(document.models):
-            models = tuple(
-                Assignment(model=m.model, active=m.active, measure=orders.get(m.model, m.measure), rollout=m.rollout)
-                for m in holding
-            )
+            models = tuple(dataclasses.replace(m, measure=orders.get(m.model, m.measure)) for m in holding)
             self._write(TargetKind.DEVICE, device, self._next(), models)
 
     def _next(self) -> int:
