@@ -1,10 +1,12 @@
 """The folder that ``edgepick compress`` writes: complete or not there.
 
 Everything is built in a folder beside the target and renamed into place. A folder that holds anything else than an
-earlier result is never touched, unless it is asked for; then it is moved aside, not deleted.
+earlier result is never touched, unless it is asked for; then it is moved aside, not deleted. What a killed run left
+beside the target goes when a later one ends well: a run holds a lock on its folder for as long as it lives.
 """
 
 import contextlib
+import fcntl
 import os
 import shutil
 import tempfile
@@ -19,7 +21,7 @@ from edgepick_wire.errors import WireError
 
 GOLDEN_FILE = "golden.npz"
 RECIPE_FILE = "recipe.json"
-
+_STAGED = ".{name}.edgepick-"
 
 Written = Callable[[Path], set[str]]
 """``(folder) -> names of what an earlier run wrote there``; empty for a folder that is none of ours."""
@@ -69,14 +71,40 @@ def staged(out: Path, *, force: bool, written: Written = written_variants) -> It
     check_target(out, force=force, written=written)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+        folder = Path(tempfile.mkdtemp(prefix=_STAGED.format(name=out.name), dir=out.parent))
     except OSError as error:
         raise InputFileError(f"{out}: cannot be written: {error.strerror}") from error
     try:
-        yield folder
-        _put_in_place(folder, out, written)
+        with _locked(folder):
+            yield folder
+            _put_in_place(folder, out, written)
+        _sweep(out)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[bool]:
+    """Provide whether the lock on a folder was to be had; it is held until the block, or this process, ends."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        held = True
+    except OSError:  # another run's, or a file system without locks: nothing is taken for abandoned there
+        held = False
+    try:
+        yield held
+    finally:
+        os.close(handle)
+
+
+def _sweep(out: Path) -> None:
+    """Delete what killed runs left beside ``out``."""
+    prefix = _STAGED.format(name=out.name)
+    for path in [path for path in out.parent.iterdir() if path.name.startswith(prefix)]:
+        with contextlib.suppress(OSError), _locked(path) as abandoned:
+            if abandoned:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _put_in_place(folder: Path, out: Path, written: Written) -> None:

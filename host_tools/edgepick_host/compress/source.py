@@ -19,6 +19,9 @@ MIN_TWIN_AGREEMENT = 0.99
 MAX_TWIN_ERROR_SHARE = 0.01
 """Two exports of one network differ by float rounding only; a share of the outputs' mean magnitude."""
 
+LARGEST_BYTES = 2**31 - 1
+"""FlatBuffers have offsets of 32 bits with a sign; protobuf refuses longer messages."""
+
 _SUFFIXES = {".tflite": ModelFormat.TFLITE, ".onnx": ModelFormat.ONNX}
 
 
@@ -51,14 +54,25 @@ def load_source(path: Path) -> SourceModel:
             f"{path}: unknown model type {path.suffix or '(no suffix)'!r}; supported are .tflite and .onnx",
             hint="Export the model to one of these (ONNX from most trainers, .tflite with litert-torch or onnx2tf).",
         )
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise InputFileError(f"{path}: cannot be read: {error.strerror}") from error
+    raw = _content(path)
     data = normalised(raw, model_format, path)
     facts = describe(data, model_format, path)
     _check_float(facts, path)
     return SourceModel(path=path, sha256=digest_of(raw), data=data, facts=facts)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        size = path.stat().st_size
+        if size <= LARGEST_BYTES:
+            return path.read_bytes()
+    except OSError as error:
+        raise InputFileError(f"{path}: cannot be read: {error.strerror}") from error
+    raise InputFileError(
+        f"{path}: has {size:,} bytes; a model of at most {LARGEST_BYTES:,} (2 GiB) is supported, which is as much as "
+        "both formats hold in one file",
+        hint="Compress a smaller network: derive a student with --task, or prune it before the export.",
+    )
 
 
 def normalised(raw: bytes, model_format: ModelFormat, path: Path = Path("model")) -> bytes:
