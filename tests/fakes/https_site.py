@@ -35,7 +35,10 @@ def write_certificate(folder: Path) -> tuple[Path, Path]:
 
 
 class HttpsSite:
-    """Serves ``files`` (digest -> content). ``fault`` names what goes wrong; ``asked`` are the ranges asked for."""
+    """Serves ``files`` (digest -> content). ``fault`` names what goes wrong; ``asked`` are the ranges asked for.
+
+    With the fault "dies" it sends half of a range, sets ``half_sent``, and breaks off when it is closed.
+    """
 
     def __init__(self, folder: Path, files: dict[str, bytes]) -> None:
         self.ca_file, key = write_certificate(folder)
@@ -43,6 +46,7 @@ class HttpsSite:
         self.fault = ""
         self.asked: list[str] = []
         self.connections = 0
+        self.half_sent = threading.Event()
         self.released = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
@@ -96,8 +100,11 @@ class _Handler(BaseHTTPRequestHandler):
         place = {"Content-Range": f"bytes {first}-{last}/{len(data)}"}
         if self.site.fault == "wrong bytes":
             part = part[: len(part) // 2] + bytes(len(part) - len(part) // 2)
-        if self.site.fault == "cut":
+        if self.site.fault in {"cut", "dies"}:
             self._answer(206, part[: len(part) // 2], length=len(part), **place)
+            if self.site.fault == "dies":
+                self.site.half_sent.set()
+                self.site.released.wait(30)
             self.close_connection = True
         else:
             self._answer(206, part, **place)

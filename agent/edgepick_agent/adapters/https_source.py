@@ -156,16 +156,19 @@ class HttpsSource:
 
     def _deliver(self, flight: _Range, response: http.client.HTTPResponse) -> None:
         batch: list[tuple[str, bytes]] = []
-        for digest, size in flight.asked.chunks:
-            data = response.read(size)
-            if flight.cancelled or len(data) != size:
-                raise _UselessError("the connection ended in the middle")
-            batch.append((digest, data))
-            if len(batch) == BATCH_CHUNKS:
+        try:
+            for digest, size in flight.asked.chunks:
+                data = response.read(size)
+                if flight.cancelled or len(data) != size:
+                    raise _UselessError("the connection ended in the middle")
+                batch.append((digest, data))
+                if len(batch) == BATCH_CHUNKS:
+                    self._sink(RangeDelivered(flight.asked.key, tuple(batch)))
+                    batch.clear()
+        finally:
+            # What came whole before the connection broke is not fetched twice.
+            if batch and not flight.cancelled:
                 self._sink(RangeDelivered(flight.asked.key, tuple(batch)))
-                batch.clear()
-        if batch:
-            self._sink(RangeDelivered(flight.asked.key, tuple(batch)))
 
     def _take(self, place: str) -> http.client.HTTPConnection | None:
         with self._lock:
