@@ -37,6 +37,7 @@ from edgepick_wire.envelope import unpack
 from edgepick_wire.errors import WireError
 from edgepick_wire.manifest import KNOWN_REQUIREMENTS, RuntimeName
 from edgepick_wire.messages import Birth, Presence, RuntimeAvailable
+from edgepick_wire.pairing import CAPABILITY
 from edgepick_wire.trust import RootDocument, first_root
 from edgepick_wire.version import __version__
 
@@ -436,7 +437,7 @@ def _birth(settings: AgentSettings) -> Birth:
         memory_bytes=machine.memory_bytes() or 0,
         disk_free_bytes=0,
         stand_in=settings.stand_in,
-        capabilities=tuple(sorted(KNOWN_REQUIREMENTS | adapter(PARTS["algorithms"])())),
+        capabilities=tuple(sorted(KNOWN_REQUIREMENTS | {CAPABILITY} | adapter(PARTS["algorithms"])())),
         labels=settings.labels,
     )
 

@@ -9,6 +9,7 @@ from edgepick_wire.enums import StrEnum
 from edgepick_wire.manifest import ModelFormat, RunLimits, RuntimeChoice
 from edgepick_wire.messages import RuntimeAvailable
 from edgepick_wire.metrics import Measurement, MeasurePlan
+from edgepick_wire.pairing import PairOrder
 
 FRONT, RETIRE = signal.SIGUSR1, signal.SIGUSR2
 """What the agent tells a serving runner: take your model's port; answer whoever is connected, and end."""
@@ -50,6 +51,22 @@ class ServeLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Beside:
+    """What runs on the device, to be measured beside the spec's model in quads.
+
+    Attributes:
+        device: Whose coin it is.
+        pair: How many quads, and under which key.
+    """
+
+    model_path: str
+    format: ModelFormat
+    runtimes: tuple[RuntimeChoice, ...]
+    device: str
+    pair: PairOrder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunnerSpec:
     """One model to run.
 
@@ -61,6 +78,7 @@ class RunnerSpec:
         golden: The self-test; in ``serve`` it gates readiness.
         plan: How to measure.
         passes: What else to find out in ``measure``.
+        beside: A second model to compare with in ``measure``, once everything else is done.
         serve_limits: What ``serve`` takes on.
         sensors: Names of sensor adapters to try, in order.
         power: The device's external meter, and its typical watts.
@@ -82,6 +100,7 @@ class RunnerSpec:
     golden: GoldenFile | None = None
     plan: MeasurePlan = MeasurePlan()
     passes: Passes = Passes()
+    beside: Beside | None = None
     limits: RunLimits = RunLimits()
     serve_limits: ServeLimits = ServeLimits()
     sensors: tuple[str, ...] = ()
@@ -121,6 +140,8 @@ def measure_deadline_seconds(spec: RunnerSpec) -> float:
     inference that takes its limit.
     """
     windows = 4 + sum((spec.passes.rate_per_s is not None, spec.passes.operators, spec.passes.trace))
+    if spec.beside is not None:
+        windows += 2  # the quads, and warming up what they compare with
     return spec.limits.start_seconds + windows * spec.plan.max_seconds + 2 * spec.limits.inference_seconds + 30
 
 

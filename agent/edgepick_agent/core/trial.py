@@ -7,12 +7,13 @@ so that one which takes the whole device down is not begun for ever.
 from dataclasses import replace
 
 from edgepick_agent.core import places
-from edgepick_agent.core.admission import label_of, refuse
+from edgepick_agent.core.admission import label_of, refuse, runnable
 from edgepick_agent.core.effects import StartRunner, StopRunner
 from edgepick_agent.core.endings import close_job, end_measurement, refuse_job, revert_job, run_key
 from edgepick_agent.core.events import RunnerNotStarted, RunnerSeen
 from edgepick_agent.core.outbox import report_incident
 from edgepick_agent.core.runner_spec import (
+    Beside,
     GoldenFile,
     RunnerMode,
     RunnerObservation,
@@ -86,9 +87,35 @@ def start_run(turn: Turn) -> None:
         return
     turn.keep(with_attempt(turn.agent.durable, what))
     plan = job.request.plan if job.request else TRIAL_PLAN
-    spec = replace(runner_spec(turn.context, job.content, job.manifest, job.runtimes), plan=plan)
+    alone = runner_spec(turn.context, job.content, job.manifest, job.runtimes)
+    spec = _with_incumbent(turn, job, replace(alone, plan=plan))
     turn.set_job(stage=Stage.RUN, deadline=turn.now + measure_deadline_seconds(spec) + SLACK_SECONDS)
     turn.do(StartRunner(run_key(job.manifest), spec, RunnerMode.MEASURE))
+
+
+def _with_incumbent(turn: Turn, job: Job, spec: RunnerSpec) -> RunnerSpec:
+    """Return the spec with what it is to be compared with, if that was asked for and is installed here."""
+    pair = job.request.pair if job.request else None
+    if pair is None:
+        return spec
+    content = job.content if pair.against == job.manifest else turn.agent.manifests.get(pair.against)
+    if content is None:
+        return spec
+    choices = runnable(content, turn.facts()) or content.runtimes
+    other = runner_spec(turn.context, content, pair.against, choices)
+    caps = (spec.limits.peak_rss_bytes, other.limits.peak_rss_bytes)
+    both = None if None in caps else sum(cap for cap in caps if cap is not None)
+    return replace(
+        spec,
+        limits=replace(spec.limits, peak_rss_bytes=both),
+        beside=Beside(
+            model_path=other.model_path,
+            format=other.format,
+            runtimes=other.runtimes,
+            device=turn.settings.device,
+            pair=pair,
+        ),
+    )
 
 
 def on_run_seen(turn: Turn, event: RunnerSeen) -> None:

@@ -2,12 +2,13 @@
 
 The order is the method: memory before the runtime, load, first inference, golden inputs, idle
 power, warm-up, timed runs, memory, the pass of a power sensor, the passes that a profile asks for,
-idle power again. Each is a phase of its own, so that none disturbs another.
+idle power again, and last what runs on the device beside it, where that is asked for. Each is a
+phase of its own, so that none disturbs another.
 """
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from edgepick_agent.core.samples import CLOSED_LOOP, FIXED_RATE, TRACED, pack_sa
 from edgepick_agent.core.summarise import drift, summarise
 from edgepick_agent.errors import RunError
 from edgepick_agent.runner import golden as golden_inputs
-from edgepick_agent.runner import operators, passes, process, timing
+from edgepick_agent.runner import operators, passes, process, quads, timing
 from edgepick_agent.runner.energy import Meter
 from edgepick_agent.runner.passes import Timeline
 from edgepick_agent.runner.result import write_beside
@@ -99,7 +100,26 @@ def measure(spec: RunnerSpec, hung: Callable[[], None]) -> RunnerResult:
         during=tuple(found.watch.during),
         phases=tuple(line.phases),
     )
-    return RunnerResult(measurement=_measurement(spec, start, found, meter), found=further)
+    return RunnerResult(
+        measurement=_with_pair(spec, start, line, hung, _measurement(spec, start, found, meter)), found=further
+    )
+
+
+def _with_pair(
+    spec: RunnerSpec, start: Start, line: Timeline, hung: Callable[[], None], alone: Measurement
+) -> Measurement:
+    """Return the measurement with the comparison that was asked for, or with why there is none."""
+    if spec.beside is None:
+        return alone
+    archive = golden_inputs.read_golden(Path(spec.golden.path)) if spec.golden else None
+    try:
+        with line.phase("quads"), timing.Watchdog(spec.limits.inference_seconds, hung) as dog:
+            opened = quads.open_beside(spec, spec.beside)
+            incumbent = quads.Side(session=opened.session, feeds=_feeds(opened, archive))
+            candidate = quads.Side(session=start.opened.session, feeds=start.feeds)
+            return replace(alone, paired=quads.run_quads(spec, spec.beside, incumbent, candidate, dog.beat))
+    except RunError as error:
+        return replace(alone, extra={**alone.extra, "unpaired": str(error)})
 
 
 def _hold_to(cpus: tuple[int, ...]) -> None:

@@ -99,7 +99,7 @@ def timed_runs(
     """
     samples = array("q")
     clock, run, count = time.perf_counter_ns, session.run, len(feeds)
-    with _no_garbage_collection():
+    with no_garbage_collection():
         start = clock()
         least, most, due = start + plan.min_seconds * SECOND_NS, start + plan.max_seconds * SECOND_NS, start + every_ns
         while True:
@@ -128,7 +128,8 @@ def runs_for(session: Session, feeds: "Feeds", seconds: float, beat: Callable[[]
 
 
 @contextmanager
-def _no_garbage_collection() -> Iterator[None]:
+def no_garbage_collection() -> Iterator[None]:
+    """Let the garbage collector rest."""
     gc.collect()
     gc.disable()
     try:

@@ -4,6 +4,7 @@ import pytest
 
 from edgepick_wire.messages import IncidentCode, MeasureRequest, Phase, RefusalCode
 from edgepick_wire.metrics import MeasurePlan
+from edgepick_wire.pairing import PairOrder
 from fakes.agent_bench import Bench
 from fakes.host_stand_in import bundle
 from fakes.runner_launcher import Script
@@ -142,3 +143,27 @@ def test_a_withdrawn_request_is_not_carried_out(bench):
 
     assert bench.measured == []
     assert [p for p in bench.launcher.started if p.mode == "measure" and p.running] == []
+
+
+def test_a_pair_is_measured_beside_what_runs(bench):
+    """An order with a pair gives the runner the installed variant's file too, and the device's name for the coin."""
+    pair = PairOrder(against=ONE.digest, key="r1")
+
+    bench.host.want(ONE, rollout="r1", measure=(request(pair=pair),))
+    bench.run(15)
+
+    beside = next(p.spec.beside for p in bench.launcher.started if p.spec.beside)
+    assert ONE.digest in beside.model_path
+    assert (beside.device, beside.pair) == (bench.settings.device, pair)
+    assert len(bench.measured) == 1
+
+
+@pytest.mark.parametrize(("against", "found"), [("b" * 64, None), (TWO.digest, TWO.digest)])
+def test_a_pair_needs_what_it_compares_with(bench, against, found):
+    """Against a variant that is not installed, the candidate is measured alone; against itself it is an A/A run."""
+    bench.host.want(ONE, rollout="r1", measure=(request(pair=PairOrder(against=against, key="r1")),))
+    bench.run(15)
+
+    besides = [p.spec.beside for p in bench.launcher.started if p.spec.beside]
+    assert [found in b.model_path for b in besides] == ([True] if found else [])
+    assert len(bench.measured) == 1
