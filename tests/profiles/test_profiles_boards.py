@@ -103,12 +103,15 @@ def test_coral_usb_inherits_the_pi():
     assert coral.rules != board.rules
 
 
-def test_jetson_nano_is_offered_no_int8():
-    """The Maxwell GPU has no int8 hardware, so the profile names none."""
-    profile = PROFILES["jetson-nano"]
+@pytest.mark.parametrize("name", ["jetson-nano", "jetson-tx2"])
+def test_jetsons_without_int8_hardware_are_offered_floats_only(name: str):
+    """Maxwell and Pascal have half precision and no int8: no recipe, named or composed, may bring integers."""
+    profile = PROFILES[name]
 
     assert set(profile.rules.number_types) == {NumberType.FLOAT32, NumberType.FLOAT16}
-    assert profile.recipes == ("float32", "float16")
+    assert profile.rules.formats == (ModelFormat.ONNX,)
+    assert set(profile.recipes) <= {"float32", "float16"}
+    assert not profile.rules.hybrid
 
 
 @every_orin

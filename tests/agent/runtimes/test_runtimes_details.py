@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgepick_agent.adapters import native_stderr, tflite_session
-from edgepick_agent.adapters.runtimes import onnxruntime as onnx_adapter
 from edgepick_agent.adapters.runtimes.litert import LiteRt
-from edgepick_agent.adapters.runtimes.onnxruntime import OnnxRuntime, provider_options
+from edgepick_agent.adapters.runtimes.onnxruntime import OnnxRuntime
 from edgepick_agent.adapters.runtimes.tflite_runtime import TfliteRuntime
 from edgepick_agent.adapters.runtimes.tflm import Tflm, smallest_arena
 from edgepick_agent.adapters.tflite_session import Engine, count_nodes
@@ -226,21 +225,6 @@ def test_onnxruntime_counts_the_nodes_of_its_graph(tmp_path):
     used = OnnxRuntime().load(file, CPU).used
 
     assert (used.accelerator, used.nodes, used.accelerated_nodes) == ("cpu", 1, 1)
-
-
-def test_tensorrt_keeps_its_engines_and_knows_int8_models(tmp_path, monkeypatch):
-    """Building an engine takes minutes, so it is cached where the agent says; int8 is on for QDQ models only."""
-    monkeypatch.setenv(onnx_adapter.ENGINE_CACHE, str(tmp_path))
-    plain, quantized = tmp_path / "plain.onnx", tmp_path / "qdq.onnx"
-    plain.write_bytes(b"Conv")
-    quantized.write_bytes(b"..QuantizeLinear..")
-
-    options = provider_options("TensorrtExecutionProvider", plain)
-
-    assert options["trt_engine_cache_path"] == str(tmp_path)
-    assert "trt_int8_enable" not in options
-    assert provider_options("TensorrtExecutionProvider", quantized)["trt_int8_enable"] == "True"
-    assert provider_options("CPUExecutionProvider", quantized) == {}
 
 
 def test_a_provider_that_does_not_start_is_not_believed(tmp_path, monkeypatch):

@@ -1,13 +1,14 @@
 """ONNX Runtime: .onnx models on the CPU, and on Jetson through CUDA or TensorRT."""
 
-import os
+import re
 import warnings
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgepick_agent.adapters import native_stderr
+from edgepick_agent.adapters import native_stderr, tensorrt
 from edgepick_agent.adapters.accelerators import first_that_works
 from edgepick_agent.adapters.feed_check import check_feeds
 from edgepick_agent.adapters.model_file import one_line, read_head, unloadable
@@ -22,11 +23,8 @@ if TYPE_CHECKING:
     from edgepick_agent.ports import Array
 
 HINT = "install it: pip install 'edgepick[onnx]'"
-ENGINE_CACHE = "EDGEPICK_ENGINE_CACHE"
-"""Environment variable: folder where TensorRT keeps built engines; building takes minutes."""
-
-CPU = "CPUExecutionProvider"
-PROVIDERS = {"cpu": CPU, "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+PROVIDERS = {"cpu": CPU, "cuda": CUDA, "tensorrt": tensorrt.PROVIDER}
 """Short name -> provider; a provider's own name is taken as it is."""
 
 DTYPES = {
@@ -38,6 +36,7 @@ DTYPES = {
 """ONNX type -> numpy name, where the two differ."""
 
 ERRORS_ONLY = 3
+UNKNOWN_OPTION = re.compile(r"[Uu]nknown provider option:? \W*(\w+)")
 
 
 class OnnxRuntime:
@@ -103,8 +102,28 @@ def _load_on(ort: Any, model: Path, choice: RuntimeChoice, accelerator: str, fal
 
 def _create(ort: Any, model: Path, choice: RuntimeChoice, provider: str) -> Any:
     options = session_options(ort, choice, provider)
-    providers = [(provider, provider_options(provider, model))]
-    providers += [] if provider == CPU else [(CPU, {})]
+    own = provider_options(provider, model)
+    opened = _open(ort, model, options, _providers(ort, choice, provider, own))
+    for _ in range(len(own) + 1):
+        if isinstance(opened, _Refused) and _is_eased(own, opened.why):
+            opened = _open(ort, model, options, _providers(ort, choice, provider, own))
+    if not isinstance(opened, _Refused):
+        return opened
+    if provider == CPU:
+        raise unloadable(model, RuntimeName.ONNXRUNTIME.value, opened.why) from opened.error
+    raise AcceleratorError(f"{provider} refused {model.name}: {opened.why}") from opened.error
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """No session was to be had."""
+
+    why: str
+    error: Exception
+
+
+def _open(ort: Any, model: Path, options: Any, providers: list[tuple[str, dict[str, str]]]) -> Any:
+    """Return the session, or why there is none."""
     with native_stderr.captured() as said, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -112,10 +131,28 @@ def _create(ort: Any, model: Path, choice: RuntimeChoice, provider: str) -> Any:
         # onnxruntime's own exceptions have no common root but Exception.
         except Exception as error:  # noqa: BLE001
             failure = error
-    why = one_line(f"{failure} {said.errors}")
-    if provider == CPU:
-        raise unloadable(model, RuntimeName.ONNXRUNTIME.value, why) from failure
-    raise AcceleratorError(f"{provider} refused {model.name}: {why}") from failure
+    return _Refused(one_line(f"{failure} {said.errors}"), failure)
+
+
+def _is_eased(own: dict[str, str], why: str) -> bool:
+    """Return whether less is asked of the provider now: without an option it does not know, without old engines."""
+    unknown = UNKNOWN_OPTION.search(why)
+    if unknown and own.pop(unknown[1], None):
+        return True
+    # An engine may be damaged by a power cut, or be another version's.
+    return tensorrt.forget_engines(own)
+
+
+def _providers(ort: Any, choice: RuntimeChoice, provider: str, own: dict[str, str]) -> list[tuple[str, dict[str, str]]]:
+    """Return the wanted provider, and who takes what it leaves: for TensorRT the GPU it runs on, then the CPU."""
+    found = [(provider, own)]
+    if (
+        provider == tensorrt.PROVIDER
+        and CUDA in ort.get_available_providers()
+        and {"cuda", CUDA} & {*choice.accelerators}
+    ):
+        found.append((CUDA, {}))
+    return found if provider == CPU else [*found, (CPU, {})]
 
 
 def session_options(ort: Any, choice: RuntimeChoice, provider: str) -> Any:
@@ -131,19 +168,8 @@ def session_options(ort: Any, choice: RuntimeChoice, provider: str) -> Any:
 
 
 def provider_options(provider: str, model: Path) -> dict[str, str]:
-    """Return the options of a provider: for TensorRT, a cache of built engines and int8 for QDQ models."""
-    if provider != PROVIDERS["tensorrt"]:
-        return {}
-    options = {"trt_int8_enable": "True"} if b"QuantizeLinear" in model.read_bytes() else {}
-    cache = os.environ.get(ENGINE_CACHE)
-    if cache:
-        options |= {
-            "trt_engine_cache_enable": "True",
-            "trt_engine_cache_path": cache,
-            "trt_timing_cache_enable": "True",
-            "trt_timing_cache_path": cache,
-        }
-    return options
+    """Return the options of a provider: for TensorRT, where its engines are kept, and what it may compute in."""
+    return tensorrt.tensorrt_options(model, str(module().__version__)) if provider == tensorrt.PROVIDER else {}
 
 
 def place(session: Any, provider: str, fallback: str | None) -> tuple[Placement, ...]:
