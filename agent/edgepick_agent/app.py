@@ -12,13 +12,11 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from edgepick_agent.core import places
 from edgepick_agent.core.control import CONTROL_SOCKET, AgentStatus, Command, ControlReply, ControlRequest
 from edgepick_agent.core.events import Event, Started
-from edgepick_agent.core.profile import Profile
-from edgepick_agent.core.profile_request import ProfileRequest
 from edgepick_agent.core.recovery import state_from_store
 from edgepick_agent.core.runner_spec import RuntimesMemo
 from edgepick_agent.core.settings import AgentSettings
@@ -40,6 +38,12 @@ from edgepick_wire.messages import Birth, Presence, RuntimeAvailable
 from edgepick_wire.pairing import CAPABILITY
 from edgepick_wire.trust import RootDocument, first_root
 from edgepick_wire.version import __version__
+
+if TYPE_CHECKING:
+    # Many records, which a running agent has no need of.
+    from edgepick_agent.adapters.sensors.external_meter import ExternalMeter
+    from edgepick_agent.core.profile import Profile
+    from edgepick_agent.core.profile_request import ProfileRequest
 
 RUNTIMES_MEMO = "runtimes.json"
 
@@ -109,13 +113,21 @@ def find_sensors(names: Sequence[str], sysfs_root: Path) -> tuple[tuple[PowerSen
     return tuple(found), "; ".join(filter(None, reasons)) or "no power sensor"
 
 
+def external_meter(descriptor: int, period_seconds: float) -> "ExternalMeter":
+    """Return the external meter whose relay writes into the pipe ``descriptor``."""
+    made: ExternalMeter = adapter("edgepick_agent.adapters.sensors.external_meter:ExternalMeter")(
+        descriptor, period_seconds
+    )
+    return made
+
+
 def launcher(python: str | None, work_dir: Path, clock: Clock) -> RunnerLauncher:
     """Return what starts runner processes with ``python`` (``None``: this interpreter)."""
     made: RunnerLauncher = adapter("edgepick_agent.adapters.runner_process:Launcher")(python, work_dir, clock)
     return made
 
 
-def benchmark(request: ProfileRequest, tell: Callable[[str], None] = lambda _text: None) -> Profile:
+def benchmark(request: "ProfileRequest", tell: Callable[[str], None] = lambda _text: None) -> "Profile":
     """Return the profile of any model file, taken in runner processes of its own; ``tell`` is told what goes on.
 
     Raises:

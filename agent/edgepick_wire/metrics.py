@@ -97,6 +97,7 @@ class EnergySummary:
         net_uj: The same less the idle power measured before and after.
         idle_uw: Idle power in microwatts.
         window_seconds: Length of the timed window.
+        inferences: How many ended in it.
         source: Sensor ("powercap-rapl:package-0", "hwmon-ina3221:VDD_IN", ...).
         scope: What the sensor covers ("package", "module", "rails", "battery").
         reason: Why nothing was measured ("no sensor", "energy_uj is readable by root only", ...).
@@ -107,6 +108,7 @@ class EnergySummary:
     net_uj: float | None = None
     idle_uw: float | None = None
     window_seconds: float | None = None
+    inferences: int | None = None
     source: str | None = None
     scope: str | None = None
     reason: str | None = None

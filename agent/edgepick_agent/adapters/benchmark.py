@@ -13,13 +13,14 @@ from edgepick_agent import errors
 from edgepick_agent.adapters.model_file import TFLITE_MAGIC, read_head
 from edgepick_agent.adapters.runner_process import Launcher, Process, write_atomically
 from edgepick_agent.core.combine import Run, combine, sweep_point
-from edgepick_agent.core.profile import Passes, PassesFound, Profile, SweepPoint, SweepSetting
+from edgepick_agent.core.passes import Passes
+from edgepick_agent.core.profile import PassesFound, Profile, SweepPoint, SweepSetting
 from edgepick_agent.core.profile_request import ProfileRequest
 from edgepick_agent.core.runner_spec import RunnerFailure, RunnerMode, RunnerResult, RunnerSpec
-from edgepick_agent.core.samples import CLOSED_LOOP, FIXED_RATE, TRACED, unpack_samples
+from edgepick_agent.core.samples import CLOSED_LOOP, FIXED_RATE, FOUND, TRACED, unpack_samples
 from edgepick_agent.core.trace import Traced, trace
 from edgepick_agent.ports import RunnerState
-from edgepick_wire.codec import plain
+from edgepick_wire.codec import decode_document, plain
 from edgepick_wire.manifest import ModelFormat, RuntimeChoice, RuntimeName
 
 LOOK_SECONDS = 0.02
@@ -107,6 +108,7 @@ def _spec(asked: ProfileRequest, kind: ModelFormat, passes: Passes) -> RunnerSpe
         limits=asked.limits,
         sensors=asked.sensors,
         power=asked.power,
+        broker=asked.broker,
         sysfs_root=asked.sysfs_root,
         stand_in=asked.stand_in,
     )
@@ -120,10 +122,10 @@ def _start(launcher: Launcher, asked: ProfileRequest, spec: RunnerSpec) -> _Star
     try:
         result = _await(process)
         samples, paced, traced = (unpack_samples(process.left(n) or b"") for n in (CLOSED_LOOP, FIXED_RATE, TRACED))
+        found = decode_document(PassesFound, process.left(FOUND) or b"{}")
     finally:
         process.stop(grace_seconds=0)
     assert result.measurement is not None
-    found = result.found or PassesFound()
     run = Run(measurement=result.measurement, found=found, samples_ns=samples, paced_ns=paced)
     return _Start(run=run, traced_ns=traced)
 

@@ -247,6 +247,17 @@ class _Client(paho.Client):
         return self._packet_handle()
 
 
+def plain_client(settings: BrokerSettings, client_id: str) -> paho.Client:
+    """Return a client of the device's broker with its login and TLS, and nothing else."""
+    client = paho.Client(
+        CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=True, protocol=MQTTProtocolVersion.MQTTv311
+    )
+    _log_in(client, settings)
+    if settings.tls:
+        client.tls_set_context(_tls_context(settings))
+    return client
+
+
 def in_words(error: BaseException | None, settings: BrokerSettings) -> str:
     """Return what went wrong while connecting, as a person would say it."""
     where = f"{settings.host}:{settings.port}"

@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import edgepick_agent
 import edgepick_wire
@@ -31,6 +32,9 @@ from edgepick_agent.ports import Clock, RunnerObservation, RunnerState
 from edgepick_wire import codec
 from edgepick_wire.errors import WireError
 from edgepick_wire.messages import RuntimeAvailable
+
+if TYPE_CHECKING:
+    from edgepick_agent.adapters.meter_process import Relay
 
 MODULE = "edgepick_agent.runner"
 MAX_LOG_BYTES = 256 * 1024
@@ -70,9 +74,26 @@ class Launcher:
         folder = self._work_dir / "runners" / f"{self._started}-{mode}-{spec.model}"
         folder.mkdir(parents=True)
         spec = dataclasses.replace(_complete(spec, mode, folder), tcp_fd=self._port(spec, mode))
+        meter = self._meter(spec) if mode is RunnerMode.MEASURE else None
+        spec = dataclasses.replace(spec, broker=None, meter_fd=meter.descriptor if meter else None)
         path = folder / "spec.json"
         write_atomically(path, codec.encode_document(spec))
-        return Process(self._spawn(mode, path, folder, spec.tcp_fd), spec, mode, folder, self._clock)
+        try:
+            popen = self._spawn(mode, path, folder, spec)
+        except OSError:
+            _end_meter(meter)
+            raise
+        if meter:
+            meter.hand_over()
+        return Process(popen, spec, mode, folder, self._clock, meter=meter)
+
+    def _meter(self, spec: RunnerSpec) -> "Relay | None":
+        if not (spec.power.command or spec.power.mqtt_topic):
+            return None
+        # Few devices have one, so that few pay for it.
+        from edgepick_agent.adapters.meter_process import start_meter
+
+        return start_meter(spec, runner_environment(self._work_dir))
 
     def _port(self, spec: RunnerSpec, mode: RunnerMode) -> int | None:
         """Return the socket that listens on a model's port; its runners take it in turn, and so lose no client."""
@@ -92,7 +113,7 @@ class Launcher:
         for model in tuple(self._ports):
             self.close_port(model)
 
-    def _spawn(self, mode: RunnerMode, path: Path, folder: Path, port: int | None) -> "subprocess.Popen[bytes]":
+    def _spawn(self, mode: RunnerMode, path: Path, folder: Path, spec: RunnerSpec) -> "subprocess.Popen[bytes]":
         cache = self._work_dir / "engine-cache"
         cache.mkdir(exist_ok=True)
         environment = {**runner_environment(self._work_dir), "EDGEPICK_ENGINE_CACHE": str(cache)}
@@ -104,7 +125,7 @@ class Launcher:
                 stderr=log,
                 cwd=folder,
                 env=environment,
-                pass_fds=() if port is None else (port,),
+                pass_fds=[fd for fd in (spec.tcp_fd, spec.meter_fd) if fd is not None],
                 start_new_session=True,
             )
 
@@ -169,9 +190,17 @@ class Process:
     """Keeps :class:`edgepick_agent.ports.RunnerProcess`."""
 
     def __init__(
-        self, popen: "subprocess.Popen[bytes]", spec: RunnerSpec, mode: RunnerMode, folder: Path, clock: Clock
+        self,
+        popen: "subprocess.Popen[bytes]",
+        spec: RunnerSpec,
+        mode: RunnerMode,
+        folder: Path,
+        clock: Clock,
+        *,
+        meter: "Relay | None" = None,
     ) -> None:
         self._popen = popen
+        self._meter = meter
         self._spec = spec
         self._mode = mode
         self._folder = folder
@@ -283,6 +312,7 @@ class Process:
         if self._popen.poll() is None:
             os.killpg(self._popen.pid, signal.SIGKILL)
         self._popen.wait()
+        _end_meter(self._meter)
         self.result()
         if self._probe:
             self._probe.close()
@@ -306,6 +336,11 @@ class Process:
         except OSError:
             return ""
         return next((line.strip()[:500] for line in reversed(lines) if line.strip()), "")
+
+
+def _end_meter(meter: "Relay | None") -> None:
+    if meter:
+        meter.stop()
 
 
 def _signal_name(number: int) -> str:

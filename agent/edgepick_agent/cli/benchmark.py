@@ -17,7 +17,8 @@ from edgepick_agent.cli.options import json_option, sysfs_option
 from edgepick_agent.cli.profile_report import report
 from edgepick_agent.cli.render import as_json_text, clip
 from edgepick_agent.config import load_settings
-from edgepick_agent.core.profile import Passes, SweepSetting
+from edgepick_agent.core.passes import Passes
+from edgepick_agent.core.profile import SweepSetting
 from edgepick_agent.core.profile_request import ProfileRequest
 from edgepick_agent.core.runner_spec import GoldenFile
 from edgepick_agent.core.settings import DEFAULT_CONFIG, AgentSettings, PowerSettings
@@ -115,6 +116,7 @@ def benchmark(
         golden=_golden_file(golden, min_agreement, max_error),
         sensors=settings.sensors if settings else (),
         power=power if watts is None else replace(power, watts=watts),
+        broker=settings.broker if settings and power.mqtt_topic else None,
         sysfs_root=str(sysfs_root),
         python=settings.runner.python if settings else None,
         stand_in=stand_in or bool(settings and settings.stand_in),

@@ -11,7 +11,7 @@ from edgepick_agent.cli import site
 from edgepick_agent.cli.options import config_option, json_option
 from edgepick_agent.cli.render import as_json_text
 from edgepick_agent.config import Loaded, read_config
-from edgepick_agent.core.board_state import FIRMWARE_FLAGS
+from edgepick_agent.core.conditions import FIRMWARE_FLAGS
 from edgepick_agent.core.findings import Finding, Level, worst
 from edgepick_agent.core.settings import AgentSettings
 from edgepick_agent.errors import AgentError

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from edgepick_agent import app
 from edgepick_agent.app import TOOLS, adapter
@@ -10,8 +10,6 @@ from edgepick_agent.core.admission import Trust, verified_manifest
 from edgepick_agent.core.boards import Board
 from edgepick_agent.core.control import AgentStatus, ControlReply, ControlRequest
 from edgepick_agent.core.findings import Finding
-from edgepick_agent.core.profile import Profile
-from edgepick_agent.core.profile_request import ProfileRequest
 from edgepick_agent.core.service import ServiceFacts, Step
 from edgepick_agent.core.settings import AgentSettings, BrokerSettings
 from edgepick_agent.errors import RefusedError, StorageError
@@ -20,6 +18,10 @@ from edgepick_wire.errors import SignatureError, WireError
 from edgepick_wire.manifest import Manifest, manifest_digest
 from edgepick_wire.messages import Refusal, RuntimeAvailable
 from edgepick_wire.trust import RootDocument, first_root
+
+if TYPE_CHECKING:
+    from edgepick_agent.core.profile import Profile
+    from edgepick_agent.core.profile_request import ProfileRequest
 
 
 def detect(sysfs_root: Path) -> Board:
@@ -103,6 +105,6 @@ def runtimes(settings: AgentSettings) -> Sequence[RuntimeAvailable]:
     return app.available_runtimes(settings)
 
 
-def benchmark(request: ProfileRequest, tell: Callable[[str], None]) -> Profile:
+def benchmark(request: "ProfileRequest", tell: Callable[[str], None]) -> "Profile":
     """Return the profile of a model file, taken in runner processes of its own."""
     return app.benchmark(request, tell)

@@ -187,6 +187,7 @@ def energy(found: Sequence[EnergySummary]) -> EnergySummary:
         net_uj=sum(nets) / len(nets) if len(nets) == len(found) else None,
         idle_uw=sum(idles) / len(idles) if len(idles) == len(found) else None,
         window_seconds=sum(_known(e.window_seconds for e in found)),
+        inferences=_total(e.inferences for e in found),
         reason=next((e.reason for e in found if e.reason), None),
     )
 

@@ -84,6 +84,7 @@ def estimated(use: CpuUse, watts: float, reason: str) -> EnergySummary:
     return EnergySummary(
         gross_uj=watts * 1e6 * min(use.cpu_seconds, use.seconds) / use.inferences,
         window_seconds=use.seconds,
+        inferences=use.inferences,
         source="cpu-time",
         scope="board",
         reason=f"{reason}; estimated from CPU time and {watts:g} W",
@@ -112,6 +113,7 @@ def summarise_energy(
         net_uj=net,
         idle_uw=idle_uw,
         window_seconds=load.seconds,
+        inferences=load.inferences,
         source=source,
         scope=scope,
         reason=reason,

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
-from edgepick_agent.core.profile import Passes, SweepSetting
+from edgepick_agent.core.passes import Passes
+from edgepick_agent.core.profile import SweepSetting
 from edgepick_agent.core.runner_spec import GoldenFile
-from edgepick_agent.core.settings import PowerSettings
+from edgepick_agent.core.settings import BrokerSettings, PowerSettings
 from edgepick_wire.manifest import RunLimits
 from edgepick_wire.metrics import MeasurePlan
 
@@ -20,6 +21,7 @@ class ProfileRequest:
         plan: How to measure; ``plan.threads`` is the number of threads.
         passes: What to find out beside the closed loop.
         restarts: Starts of the runner.
+        broker: Where the topic of a meter is.
         python: Interpreter of the runner; ``None`` for this one.
         sweep: Further settings to measure, each with as many restarts.
         trace: File that gets a trace for Perfetto.
@@ -35,6 +37,7 @@ class ProfileRequest:
     golden: GoldenFile | None = None
     sensors: tuple[str, ...] = ()
     power: PowerSettings = PowerSettings()
+    broker: BrokerSettings | None = None
     sysfs_root: str = "/"
     python: str | None = None
     stand_in: bool = False

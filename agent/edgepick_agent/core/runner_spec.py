@@ -3,8 +3,8 @@
 import signal
 from dataclasses import dataclass
 
-from edgepick_agent.core.profile import Passes, PassesFound
-from edgepick_agent.core.settings import PowerSettings
+from edgepick_agent.core.passes import Passes
+from edgepick_agent.core.settings import BrokerSettings, PowerSettings
 from edgepick_wire.enums import StrEnum
 from edgepick_wire.manifest import ModelFormat, RunLimits, RuntimeChoice
 from edgepick_wire.messages import RuntimeAvailable
@@ -82,6 +82,8 @@ class RunnerSpec:
         serve_limits: What ``serve`` takes on.
         sensors: Names of sensor adapters to try, in order.
         power: The device's external meter, and its typical watts.
+        broker: Where a meter's topic is; for the launcher only, which keeps it from the runner.
+        meter_fd: The inherited pipe that brings the external meter's values.
         sysfs_root: "/" on a board, a recorded tree in tests.
         stand_in: The machine is not the board that the profile names.
         result_path: Where ``measure`` writes its :class:`RunnerResult`.
@@ -105,6 +107,8 @@ class RunnerSpec:
     serve_limits: ServeLimits = ServeLimits()
     sensors: tuple[str, ...] = ()
     power: PowerSettings = PowerSettings()
+    broker: BrokerSettings | None = None
+    meter_fd: int | None = None
     sysfs_root: str = "/"
     stand_in: bool = False
     result_path: str | None = None
@@ -125,10 +129,9 @@ class RunnerFailure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunnerResult:
-    """What a ``measure`` run found: a measurement, with what its further passes found, or a failure."""
+    """What a ``measure`` run found: exactly one of the two; what further passes found is in files beside it."""
 
     measurement: Measurement | None = None
-    found: PassesFound | None = None
     failure: RunnerFailure | None = None
 
 

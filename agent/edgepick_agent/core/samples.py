@@ -8,6 +8,8 @@ CLOSED_LOOP = "closed-loop.i64"
 FIXED_RATE = "fixed-rate.i64"
 TRACED = "traced.i64"
 """Begin and duration in turn."""
+FOUND = "found.json"
+"""What the further passes found: a :class:`edgepick_agent.core.profile.PassesFound`."""
 
 
 def pack_samples(samples: Iterable[int]) -> bytes:

@@ -57,6 +57,7 @@ def runner_spec(context: Context, content: Manifest, manifest: str, runtimes: tu
         ),
         sensors=settings.sensors,
         power=settings.power,
+        broker=settings.broker if settings.power.mqtt_topic else None,
         sysfs_root=settings.sysfs_root,
         stand_in=settings.stand_in,
     )

@@ -34,8 +34,7 @@ class Meter:
     """The energy side of one measurement; without a usable sensor it only knows the reason."""
 
     def __init__(self, spec: RunnerSpec) -> None:
-        sensors, self._reason = app.find_sensors(spec.sensors, Path(spec.sysfs_root))
-        self._sensor: PowerSensor | None = sensors[0] if sensors else None
+        self._sensor, self._reason = _find(spec)
         self._max_seconds = spec.plan.max_seconds
         self._idle: list[EnergyWindow | None] = []
         self._load: EnergyWindow | None = None
@@ -113,6 +112,16 @@ class Meter:
         if self._watts is None or self._use is None:
             return not_measured(reason)
         return estimated(self._use, self._watts, reason)
+
+
+def _find(spec: RunnerSpec) -> tuple[PowerSensor | None, str]:
+    """Return the external meter if there is one, for somebody wanted it; else the first sensor that can be used."""
+    if spec.meter_fd is not None:
+        meter = app.external_meter(spec.meter_fd, spec.power.period_seconds)
+        reason = meter.why_not()
+        return (None, reason) if reason else (meter, "")
+    sensors, reason = app.find_sensors(spec.sensors, Path(spec.sysfs_root))
+    return (sensors[0] if sensors else None), reason
 
 
 def _sleep(seconds: float) -> int:

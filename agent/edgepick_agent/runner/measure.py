@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgepick_agent.core.board_state import verdict
+from edgepick_agent.core.conditions import verdict
 from edgepick_agent.core.profile import FixedRate, PassesFound
 from edgepick_agent.core.runner_spec import RunnerResult, RunnerSpec
-from edgepick_agent.core.samples import CLOSED_LOOP, FIXED_RATE, TRACED, pack_samples
+from edgepick_agent.core.samples import CLOSED_LOOP, FIXED_RATE, FOUND, TRACED, pack_samples
 from edgepick_agent.core.summarise import drift, summarise
 from edgepick_agent.errors import RunError
 from edgepick_agent.runner import golden as golden_inputs
@@ -26,6 +26,7 @@ from edgepick_agent.runner.result import write_beside
 from edgepick_agent.runner.session import Opened, open_model
 from edgepick_agent.runner.tensors import SEED, random_feed
 from edgepick_agent.runner.watch import GLANCE_NS, Watch
+from edgepick_wire import codec
 from edgepick_wire.metrics import GoldenResult, Measurement, MemorySummary
 
 if TYPE_CHECKING:
@@ -100,9 +101,9 @@ def measure(spec: RunnerSpec, hung: Callable[[], None]) -> RunnerResult:
         during=tuple(found.watch.during),
         phases=tuple(line.phases),
     )
-    return RunnerResult(
-        measurement=_with_pair(spec, start, line, hung, _measurement(spec, start, found, meter)), found=further
-    )
+    if spec.passes.samples:
+        write_beside(spec, FOUND, codec.encode_document(further))
+    return RunnerResult(measurement=_with_pair(spec, start, line, hung, _measurement(spec, start, found, meter)))
 
 
 def _with_pair(

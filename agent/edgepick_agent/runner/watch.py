@@ -4,7 +4,8 @@ import time
 from pathlib import Path
 
 from edgepick_agent import app
-from edgepick_agent.core.board_state import BoardReading, OwnUse, conditions
+from edgepick_agent.core.board_state import BoardReading
+from edgepick_agent.core.conditions import OwnUse, conditions
 from edgepick_agent.core.profile import BoardSample
 from edgepick_agent.core.runner_spec import RunnerSpec
 from edgepick_agent.runner import process

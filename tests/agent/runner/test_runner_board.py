@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from edgepick_agent import app
-from edgepick_agent.core.board_state import BoardReading, conditions, throttle_reasons, verdict
+from edgepick_agent.core.board_state import BoardReading
+from edgepick_agent.core.conditions import conditions, throttle_reasons, verdict
 from edgepick_wire.metrics import LatencySummary, MeasurePlan, Verdict
 from fakes import sensor_trees as trees
 

@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgepick_agent import app
-from edgepick_agent.core.board_state import BoardReading, OwnUse, conditions, verdict
-from edgepick_agent.core.profile import BoardSample, Passes
+from edgepick_agent.core.board_state import BoardReading
+from edgepick_agent.core.conditions import OwnUse, conditions, verdict
+from edgepick_agent.core.passes import Passes
+from edgepick_agent.core.profile import BoardSample
 from edgepick_agent.core.profile_request import ProfileRequest
 from edgepick_agent.core.summarise import drift
 from edgepick_agent.runner import process

@@ -9,7 +9,8 @@ import pytest
 from profile_schema import FILE, problems, schema
 
 from edgepick_agent import app
-from edgepick_agent.core.profile import Passes, SweepSetting
+from edgepick_agent.core.passes import Passes
+from edgepick_agent.core.profile import SweepSetting
 from edgepick_agent.core.profile_request import ProfileRequest
 from edgepick_agent.core.summarise import summarise
 from edgepick_agent.errors import RunError

@@ -75,6 +75,17 @@ def test_a_counter_that_wraps_goes_on_rising(tmp_path):
     assert sensor.read() - before == 1000
 
 
+def test_a_wrap_of_unknown_range_is_missing(tmp_path):
+    """If the range cannot be read, what flowed over a wrap is not known: missing, not less than nothing."""
+    tree = {name: text for name, text in trees.LAPTOP_RAPL.items() if not name.endswith("max_energy_range_uj")}
+    root = trees.plant(tmp_path, tree)
+    sensor = powercap_rapl.discover(root)[0]
+
+    (root / RAPL / "intel-rapl:0/energy_uj").write_text("150\n")
+
+    assert sensor.read() is None
+
+
 def test_a_failed_read_of_a_counter_loses_nothing(tmp_path):
     """A read that fails is None; the next good one holds everything since the last good one."""
     root = trees.plant(tmp_path, trees.LAPTOP_RAPL)

@@ -72,7 +72,7 @@ class _Counter:
 
     def __init__(self, folder: Path) -> None:
         self._attribute = sysfs.Attribute(folder / "energy_uj")
-        self._range = sysfs.integer(folder / "max_energy_range_uj") or 0
+        self._range = sysfs.integer(folder / "max_energy_range_uj")
         self._last: int | None = None
         self._total = 0
 
@@ -80,7 +80,14 @@ class _Counter:
         value = self._attribute.integer()
         if value is None:
             return None
-        if self._last is not None:
-            self._total += value - self._last if value >= self._last else value + self._range - self._last
+        if self._last is not None and not self._count(value - self._last):
+            return None
         self._last = value
         return self._total
+
+    def _count(self, step: int) -> bool:
+        """Add what was used since the last read; return whether that is known: a wrap needs the range."""
+        if step < 0:
+            step += self._range or 0
+        self._total += max(0, step)
+        return step >= 0
