@@ -6,7 +6,7 @@ implementation of it, so the host is not tested against its own idea of a device
 
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from edgepick_host.core.records import Release
 from edgepick_host.core.release import measure_request
@@ -23,6 +23,7 @@ from edgepick_wire.messages import (
     Ack,
     Assignment,
     Desired,
+    MeasureRequest,
     ModelState,
     Outcome,
     Phase,
@@ -34,7 +35,7 @@ from edgepick_wire.messages import (
 from edgepick_wire.metrics import MeasurePlan
 from edgepick_wire.topics import DeviceTopic
 from fakes.store import MemoryStore
-from fleet.synthetic import birth, fell_back, installed, measured, measurement, refusal
+from fleet.synthetic import birth, fell_back, installed, measured, measurement, quads_of, refusal
 
 FLEET = "sim"
 STUCK = (Phase.FETCHING, Phase.TRIAL, Phase.CONFIRMING)
@@ -163,6 +164,7 @@ class SimDevice:
     started: list[str] = field(default_factory=list)
     crash_in: int | None = None
     counter: int = 0
+    pairs: bool = False
 
     def boot(self) -> None:
         self.session += 1
@@ -175,7 +177,7 @@ class SimDevice:
             topics.device(FLEET, self.name, DeviceTopic.ACK),
             topics.host(FLEET),
         )
-        self._send(DeviceTopic.BIRTH, birth(self.name, self.profile, session=self.session))
+        self._send(DeviceTopic.BIRTH, birth(self.name, self.profile, session=self.session, pairs=self.pairs))
         self._send(DeviceTopic.PRESENCE, Presence(session=self.session, online=True))
         self._report_state()
         self.air.listen(patterns, self._hear)
@@ -219,7 +221,19 @@ class SimDevice:
             model="digits", version="", variant=order.manifest[:8], manifest=order.manifest, profiles=(),
             size_bytes=1, security_epoch=0, accuracy=None, accuracy_drop=None, rank=0, published_at=0.0,
         )  # fmt: skip
-        self._file(measured(self.name, release, result, number=self._next(), session=self.session))
+        report = measured(self.name, release, result, number=self._next(), session=self.session)
+        if order.pair is not None:
+            report = self._beside(report, order, script)
+        self._file(report)
+
+    def _beside(self, report: Report, order: MeasureRequest, script: Script) -> Report:
+        """Return the report with quads, if the device knows how and runs what it is to compare with."""
+        answer = replace(report.measurement, request=order.id)
+        if self.pairs and answer.measurement and order.pair.against == self.state.active:
+            ratio = script.p50_ms / self.scripts.get(self.state.active, Script()).p50_ms
+            run = quads_of(self.name, order.pair, ratio)
+            answer = replace(answer, measurement=replace(answer.measurement, paired=run))
+        return replace(report, measurement=answer)
 
     def _install(self, assignment: Assignment) -> None:
         wanted, rollout = assignment.active, assignment.rollout
@@ -346,7 +360,9 @@ class World:
         self.host: Coordinator | None = None
         self.hosts = 0
 
-    def add(self, count: int, profile: str = "pi", *, running: Release | None = None, **scripts: Script) -> None:
+    def add(
+        self, count: int, profile: str = "pi", *, running: Release | None = None, pairs: bool = False, **scripts: Script
+    ) -> None:
         for number in range(count):
             name = f"{profile}-{len(self.devices)}-{number}"
             device = SimDevice(
@@ -355,6 +371,7 @@ class World:
                 air=self.air,
                 scripts=dict(scripts),
                 running=running.manifest if running else None,
+                pairs=pairs,
             )
             device.boot()
             self.devices[name] = device

@@ -26,6 +26,7 @@ from edgepick_wire.metrics import (
     RuntimeUsed,
     Verdict,
 )
+from edgepick_wire.pairing import CAPABILITY, Order, PairedRun, PairOrder, Quad, quad_order
 
 MS = 1_000_000
 MIB = 1024 * 1024
@@ -159,7 +160,24 @@ def fell_back(device: str, manifest: str, *, number: int = 1) -> Report:
     )
 
 
-def birth(device: str, profile: str, *, session: int = 1) -> Birth:
+def quads_of(device: str, pair: PairOrder, ratio: float) -> PairedRun:
+    """Return quads in which the candidate takes ``ratio`` times what runs takes."""
+
+    def quad(index: int) -> Quad:
+        order = quad_order(pair.key, device, index)
+        a, b = 1e6, ratio * 1e6
+        return Quad(index=index, order=order, latency_ns=(a, b, b, a) if order is Order.ABBA else (b, a, a, b))
+
+    return PairedRun(
+        against=pair.against,
+        key=pair.key,
+        block_runs=pair.block_runs,
+        dropped_runs=pair.dropped_runs,
+        quads=tuple(quad(n) for n in range(pair.quads)),
+    )
+
+
+def birth(device: str, profile: str, *, session: int = 1, pairs: bool = False) -> Birth:
     return Birth(
         device=device,
         session=session,
@@ -172,4 +190,5 @@ def birth(device: str, profile: str, *, session: int = 1) -> Birth:
         memory_bytes=1,
         disk_free_bytes=1,
         stand_in=True,
+        capabilities=(CAPABILITY,) if pairs else (),
     )

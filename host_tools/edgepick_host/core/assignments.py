@@ -46,10 +46,15 @@ def _orders(model: str, *documents: Desired | None) -> tuple[MeasureRequest, ...
 def profile_models(
     common: Desired | None, change: Assignment, *, measure: Sequence[MeasureRequest] = ()
 ) -> tuple[Assignment, ...]:
-    """Return everything that a profile should do, with ``change`` to one variant and more orders to measure."""
+    """Return everything that a profile should do, with ``change`` to one variant and more orders to measure.
+
+    Orders to compare in pairs replace those of earlier rollouts, so that a document does not grow with every rollout.
+    """
     models = {m.model: m for m in (common.models if common else ())}
     before = models.get(change.model, Assignment(model=change.model))
-    orders = tuple({r.id: r for r in (*before.measure, *measure)}.values())
+    anew = any(r.pair for r in measure)
+    staying = (r for r in before.measure if not (anew and r.pair))
+    orders = tuple({r.id: r for r in (*staying, *measure)}.values())
     models[change.model] = replace(change, measure=orders)
     return tuple(sorted(models.values(), key=lambda m: m.model))
 

@@ -259,11 +259,12 @@ class Coordinator:
         for profile in reactions.profiles_of(state.plan, known.releases):
             wanted = reactions.to_measure(state.plan, state.model, profile, known)
             ordered = self._desk.orders(profile, state.model)
-            missing = [m for m in wanted if m not in ordered]
+            said = {request.id for request in self._desk.profile_assignment(profile, state.model).measure}
+            requests = [measure_request(m, MeasurePlan()) for m in wanted if m not in ordered]
+            requests += [order for order in reactions.pair_orders(state, profile, known) if order.id not in said]
             devices = [d.device for d in known.of_profile(profile)]
-            if missing and devices:
+            if requests and devices:
                 change = self._desk.profile_assignment(profile, state.model)
-                requests = [measure_request(m, MeasurePlan()) for m in missing]
                 exceptions = {d: self._desk.active(d, profile, state.model).active for d in devices}
                 self._desk.want_profile(profile, change, devices=devices, exceptions=exceptions, measure=requests)
 

@@ -21,7 +21,12 @@ from edgepick_host.core.select import decide, label
 from edgepick_host.core.strata import Results, Stratum, latest_results, stratify
 from edgepick_host.core.waves import Lane, Plan, Seat, seat
 from edgepick_profiles.schema import Budgets
-from edgepick_wire.messages import ModelState, Report
+from edgepick_wire.messages import MeasureRequest, ModelState, Report
+from edgepick_wire.pairing import CAPABILITY, PairOrder
+
+QUADS = 24
+"""Quads per device and challenger: more than twice what unanimous ones need among a hundred comparisons."""
+MAX_NAME = 64
 
 BudgetsOf = Callable[[str], Budgets | None]
 """Profile name -> its hard limits; ``None`` if the host does not know the profile."""
@@ -80,6 +85,37 @@ def to_measure(plan: Plan, model: str, profile: str, known: Knowledge) -> tuple[
     return tuple(dict.fromkeys((*wanted, *sorted(i for i in incumbents if i is not None))))
 
 
+def pair_orders(state: RolloutState, profile: str, known: Knowledge) -> tuple[MeasureRequest, ...]:
+    """Return the orders to measure what has to prove a gain beside what runs on the devices of ``profile``.
+
+    Each rollout throws coins of its own, so that its quads add to what earlier ones found.
+    """
+    incumbent = _most_common(known, Stratum(profile=profile, devices=_names(known, profile)), state.model, _active)
+    if incumbent is None or state.plan.variant or not any(_pairs(d) for d in known.of_profile(profile)):
+        return ()
+    return tuple(
+        MeasureRequest(
+            id=f"{r.manifest[:12]}-{incumbent.manifest[:8]}-{state.id}"[:MAX_NAME],
+            manifest=r.manifest,
+            pair=PairOrder(against=incumbent.manifest, key=state.id, quads=QUADS),
+        )
+        for r in candidates(state.plan, profile, known.releases)
+        if r.version == incumbent.version and r.manifest != incumbent.manifest
+    )
+
+
+def _names(known: Knowledge, profile: str) -> tuple[str, ...]:
+    return tuple(d.device for d in known.of_profile(profile))
+
+
+def _pairs(device: Device) -> bool:
+    return device.birth is not None and CAPABILITY in device.birth.capabilities
+
+
+def _active(state: ModelState) -> str | None:
+    return state.active
+
+
 def outstanding(state: RolloutState, known: Knowledge) -> tuple[str, ...]:
     """Return who still has to measure what, in words; empty when nothing is to be waited for.
 
@@ -87,17 +123,22 @@ def outstanding(state: RolloutState, known: Knowledge) -> tuple[str, ...]:
     profile itself is waited for, if it has any.
     """
     results = latest_results(known.reports)
+    answered = {(r.device, r.measurement.request) for r in known.reports if r.measurement is not None}
     lines = []
     for profile in profiles_of(state.plan, known.releases):
         manifests = to_measure(state.plan, state.model, profile, known)
+        pairs = pair_orders(state, profile, known)
         devices = known.of_profile(profile)
-        online = [d.device for d in devices if d.online]
+        online = [d for d in devices if d.online]
         if devices and not online and not _anyone(devices, manifests, results):
             lines.append(f"{profile}: none of {len(devices)} device(s) is online")
         for device in online:
-            missing = sum((device, m) not in results for m in manifests)
+            missing = sum((device.device, m) not in results for m in manifests)
             if missing:
-                lines.append(f"{device}: {missing} of {len(manifests)} variants not measured")
+                lines.append(f"{device.device}: {missing} of {len(manifests)} variants not measured")
+            unpaired = sum((device.device, order.id) not in answered for order in pairs) if _pairs(device) else 0
+            if unpaired and not missing:
+                lines.append(f"{device.device}: {unpaired} of {len(pairs)} variants not compared with what runs")
     return tuple(lines)
 
 
@@ -192,7 +233,7 @@ def _question(state: RolloutState, stratum: Stratum, known: Knowledge, budgets_o
         reports=known.reports,
         budgets=budgets,
         objective=parse_objective(state.plan.objective),
-        incumbent=_most_common(known, stratum, state.model, lambda s: s.active),
+        incumbent=_most_common(known, stratum, state.model, _active),
         previous=_most_common(known, stratum, state.model, lambda s: s.previous),
         policy=state.plan.policy,
     )
@@ -204,7 +245,7 @@ def _named(state: RolloutState, stratum: Stratum, known: Knowledge) -> Decision:
     if chosen is None or not stratum.devices:
         what = "no device of this profile was ever heard" if chosen else f"{plan.variant} is not for this profile"
         return _keep(state, stratum, what)
-    incumbent = _most_common(known, stratum, state.model, lambda s: s.active)
+    incumbent = _most_common(known, stratum, state.model, _active)
     return plain_decision(
         model=state.model,
         stratum=stratum,
