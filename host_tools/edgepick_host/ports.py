@@ -12,6 +12,7 @@ from edgepick_host.core.records import (
     ModelCount,
     ProfileCount,
     Release,
+    Token,
 )
 from edgepick_wire.envelope import DocumentType, Envelope
 from edgepick_wire.messages import Birth, Desired, Presence, Report, Reported, TargetKind
@@ -181,6 +182,22 @@ class Store(Protocol):
 
     def lease(self, name: str, holder: str, *, now: float, seconds: float) -> str:
         """Return who holds the lease ``name``: taken or extended by ``holder`` if it was free or its own."""
+        ...
+
+    def save_token(self, token: Token) -> bool:
+        """Keep a token; ``False`` if there is one of this name already."""
+        ...
+
+    def tokens(self) -> Sequence[Token]:
+        """Return every token, by name."""
+        ...
+
+    def remove_token(self, name: str) -> bool:
+        """Forget a token; ``False`` if there is none of this name."""
+        ...
+
+    def report_count(self) -> int:
+        """Return how many reports were taken in since the beginning."""
         ...
 
     def add_audit(self, entry: AuditEntry) -> None:

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgepick_host.adapters.store_sql import SqlStore
-from edgepick_host.core.records import AuditEntry, DeviceQuery, ProfileCount, Release
+from edgepick_host.core.records import AuditEntry, DeviceQuery, ProfileCount, Release, Role, Token
 from edgepick_wire.ids import digest_of
 from edgepick_wire.messages import (
     Assignment,
@@ -396,6 +396,26 @@ def test_the_audit_log_keeps_what_was_done(store):
         store.add_audit(entry)
 
     assert list(store.audit(newest=2)) == entries[1:]
+
+
+def test_tokens_are_kept_by_name(store):
+    """A name is given once, and can be given again when it was taken away."""
+    ann, other = (Token(name="ann", role=Role.OPERATOR, digest=d * 64, created_at=1.0) for d in "ab")
+
+    kept = [store.save_token(ann), store.save_token(other)]
+    found = list(store.tokens())
+    removed = [store.remove_token("ann"), store.remove_token("ann")]
+
+    assert (kept, found, removed) == ([True, False], [ann], [True, False])
+    assert store.save_token(other)
+
+
+def test_reports_are_counted(store):
+    """Each report counts once, however often it comes."""
+    for number in (0, 1, 1, 2):
+        store.add_report(report(number), 1.0)
+
+    assert store.report_count() == 3
 
 
 def test_a_batch_is_kept_whole_or_not_at_all(store):

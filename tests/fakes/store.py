@@ -15,6 +15,7 @@ from edgepick_host.core.records import (
     ModelCount,
     ProfileCount,
     Release,
+    Token,
     is_online,
     newer_presence,
 )
@@ -43,6 +44,7 @@ class MemoryStore:
     leases: dict[str, tuple[str, float]] = field(default_factory=dict)
     chunks: dict[str, set[str]] = field(default_factory=dict)
     audited: list[AuditEntry] = field(default_factory=list)
+    given: dict[str, Token] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def close(self) -> None:
@@ -177,6 +179,18 @@ class MemoryStore:
             return owner
         self.leases[name] = (holder, now + seconds)
         return holder
+
+    def save_token(self, token: Token) -> bool:
+        return self.given.setdefault(token.name, token) is token
+
+    def tokens(self) -> Sequence[Token]:
+        return [self.given[name] for name in sorted(self.given)]
+
+    def remove_token(self, name: str) -> bool:
+        return self.given.pop(name, None) is not None
+
+    def report_count(self) -> int:
+        return len(self.received)
 
     def add_audit(self, entry: AuditEntry) -> None:
         self.audited.append(entry)

@@ -4,6 +4,7 @@
 function returns a value; printing is the command line's business.
 """
 
+from edgepick_host.app.access import add_token, revoke_token, tokens
 from edgepick_host.app.composition import (
     broker_of,
     clock,
@@ -44,6 +45,7 @@ from edgepick_host.app.rollout_service import (
 from edgepick_host.app.trust import create_keys, publish_keys, read_root, revoke_key, rotate_keys, show_keys, sign_root
 
 __all__ = [
+    "add_token",
     "ask_rollout",
     "broker_of",
     "budgets_of",
@@ -74,6 +76,7 @@ __all__ = [
     "read_search",
     "replay_decisions",
     "revoke_key",
+    "revoke_token",
     "rollout",
     "rollouts",
     "roster",
@@ -85,6 +88,7 @@ __all__ = [
     "signer",
     "start_rollout",
     "store_of",
+    "tokens",
     "verify_bundle",
     "verify_signature",
 ]

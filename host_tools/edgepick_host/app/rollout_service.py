@@ -21,12 +21,14 @@ from edgepick_host.core.waves import Plan
 from edgepick_host.errors import BusyError, HostError, VerificationError
 from edgepick_host.ports import Broker, HostStore
 from edgepick_host.service import campaigns
+from edgepick_host.service.audit import audited_here
 from edgepick_host.service.coordinator import LOOK_SECONDS, Coordinator, free_lease, host_presence, take_lease
 from edgepick_host.service.reactions import BudgetsOf
 from edgepick_host.service.requests import find_rollout, lease_holder, load_rollouts
 from edgepick_profiles.errors import ProfileError
 from edgepick_profiles.load import load_profile
 from edgepick_profiles.schema import Budgets
+from edgepick_wire import codec
 from edgepick_wire.envelope import DocumentType
 
 
@@ -66,7 +68,8 @@ def start_rollout(settings: HostSettings, model: str, plan: Plan) -> RolloutStat
     Raises:
         StateError: Nothing of this kind was published, or another rollout of the model has not ended.
     """
-    with store_of(settings) as store:
+    detail = codec.encode_document(plan).decode()
+    with store_of(settings) as store, audited_here(store, clock(), "rollout.start", model, detail):
         checked = campaigns.checked_plan(store, model, plan)
         return campaigns.start(store, model, checked, rollout=new_rollout_id(), now=clock().now())
 
@@ -93,7 +96,7 @@ def ask_rollout(settings: HostSettings, name: str, kind: RequestKind) -> Rollout
     Raises:
         StateError: There is none, or it has ended.
     """
-    with store_of(settings) as store:
+    with store_of(settings) as store, audited_here(store, clock(), f"rollout.{kind}", name):
         return campaigns.ask(store, name, kind, request=secrets.token_hex(8))
 
 

@@ -1,27 +1,43 @@
 """``edgepick serve``: the host service."""
 
+import contextlib
 import json
 import signal
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 import click
 
 from edgepick_host import app
 from edgepick_host.cli import options
+from edgepick_host.core.settings import HostSettings
 
 
 @click.command()
 @options.host_options
 @options.profile_dirs
+@click.option("--http", metavar="HOST:PORT", help="Serve the API, the page and Prometheus metrics there.")
+@click.option("--tls-cert", type=click.Path(exists=True, dir_okay=False), help="Certificate for --http, PEM.")
+@click.option("--tls-key", type=click.Path(exists=True, dir_okay=False), help="Its private key, PEM.")
 @options.as_json
 @click.pass_context
-def serve(context: click.Context, /, *, profile_dirs: tuple[str, ...], as_json: bool, **places: str | None) -> None:
+def serve(
+    context: click.Context,
+    /,
+    *,
+    profile_dirs: tuple[str, ...],
+    http: str | None,
+    tls_cert: str | None,
+    tls_key: str | None,
+    as_json: bool,
+    **places: str | None,
+) -> None:
     """Collect reports, decide and roll out, until SIGTERM or Ctrl-C.
 
-    Only one host service runs for a fleet; a second one waits until the first has ended.
+    Only one host service of a fleet decides; a second one waits until the first has ended. Both answer --http.
     """
     settings = options.settings_of(context, profile_dirs=profile_dirs, **places)
     ended = threading.Event()
@@ -32,8 +48,33 @@ def serve(context: click.Context, /, *, profile_dirs: tuple[str, ...], as_json: 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
     say = _line_json if as_json else _line
-    app.serve(settings, say=say, stopped=ended.is_set)
+    with _page(settings, http, tls_cert, tls_key, say) if http else contextlib.nullcontext():
+        app.serve(settings, say=say, stopped=ended.is_set)
     say("ended")
+
+
+@contextlib.contextmanager
+def _page(
+    settings: HostSettings, http: str, cert_file: str | None, key_file: str | None, say: Callable[[str], None]
+) -> Iterator[None]:
+    from edgepick_host.web.api import Site, make_api
+    from edgepick_host.web.server import Address, parse_address, serving
+
+    host, port = parse_address(http)
+    address = Address(host=host, port=port, cert_file=cert_file, key_file=key_file)
+    with app.store_of(settings) as store:
+        site = Site(
+            fleet=settings.fleet,
+            store=store,
+            clock=app.clock(),
+            budgets_of=app.budgets_of(settings),
+            new_rollout_id=app.new_rollout_id,
+        )
+        with serving(make_api(site), address) as listening:
+            say(f"page and API at {listening.url}")
+            if not store.tokens():
+                say("nobody has a token yet: edgepick tokens add NAME --role operator")
+            yield
 
 
 def _line(text: str) -> None:

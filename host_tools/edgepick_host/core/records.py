@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from edgepick_wire.enums import StrEnum
 from edgepick_wire.messages import Birth, Presence, Reported
 
 
@@ -117,6 +118,30 @@ class AuditEntry:
     target: str
     outcome: str
     detail: str = ""
+
+
+class Role(StrEnum):
+    """What the holder of a token may do."""
+
+    VIEWER = "viewer"
+    """See everything, change nothing."""
+    OPERATOR = "operator"
+    """Start, pause, resume and abort rollouts, too."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Token:
+    """Access to the service's API; the secret itself is never kept.
+
+    Attributes:
+        name: Whose it is; stands in the audit log.
+        digest: SHA-256 of the secret, in hexadecimal.
+    """
+
+    name: str
+    role: Role
+    digest: str
+    created_at: float
 
 
 def is_online(birth: Birth | None, presence: Presence | None) -> bool:

@@ -25,6 +25,7 @@ from edgepick_host.core.records import (
     ModelCount,
     ProfileCount,
     Release,
+    Token,
     is_online,
     newer_presence,
 )
@@ -231,6 +232,30 @@ class SqlStore:
                 return str(found.holder)
             _put(connection, tables.lease, {"name": name}, {"holder": holder, "expires_at": now + seconds})
         return holder
+
+    def save_token(self, token: Token) -> bool:
+        """Keep a token; ``False`` if there is one of this name already."""
+        with self._write() as connection:
+            if _exists(connection, tables.token.c.name == token.name):
+                return False
+            row = {"name": token.name, "document": codec.encode_document(token)}
+            connection.execute(tables.token.insert().values(**row))
+        return True
+
+    def tokens(self) -> Sequence[Token]:
+        """Return every token, by name."""
+        query = sa.select(tables.token.c.document).order_by(tables.token.c.name)
+        return [codec.decode_document(Token, document) for document in self._column(query)]
+
+    def remove_token(self, name: str) -> bool:
+        """Forget a token; ``False`` if there is none of this name."""
+        with self._write() as connection:
+            return connection.execute(tables.token.delete().where(tables.token.c.name == name)).rowcount > 0
+
+    def report_count(self) -> int:
+        """Return how many reports were taken in since the beginning."""
+        with self._read() as connection:
+            return connection.scalar(sa.select(sa.func.max(tables.report.c.position))) or 0
 
     def add_audit(self, entry: AuditEntry) -> None:
         """Keep what somebody did, for ever."""

@@ -104,6 +104,12 @@ audit = sa.Table(
     sa.Column("actor", sa.Text, nullable=False),
     sa.Column("document", Bytes, nullable=False),
 )
+token = sa.Table(
+    "token",
+    TABLES,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("document", Bytes, nullable=False),
+)
 
 
 def device_columns(birth: bytes | None, presence: bytes | None) -> dict[str, object]:
@@ -129,14 +135,14 @@ def model_rows(reported: Reported) -> list[dict[str, object]]:
 
 
 def _searchable_devices(connection: Connection) -> None:
-    """Version 2: devices can be searched and counted without reading their documents; there is an audit log."""
+    """Version 2: devices can be searched and counted by columns; an audit log, tokens."""
     for column in (device.c.profile, device.c.online):
         default = " DEFAULT FALSE NOT NULL" if column is device.c.online else ""
         kind = column.type.compile(connection.dialect)
         connection.exec_driver_sql(f"ALTER TABLE device ADD COLUMN {column.name} {kind}{default}")
     for index in device.indexes:
         index.create(connection)
-    for table in (device_model, audit):
+    for table in (device_model, audit, token):
         table.create(connection)
     for row in connection.execute(sa.select(device)).all():
         columns = device_columns(row.birth, row.presence)

@@ -1,0 +1,40 @@
+// Elements from values: text is always text, never markup.
+
+export function h(name, attributes = {}, ...children) {
+  const svg = SVG.has(name);
+  const made = svg ? document.createElementNS("http://www.w3.org/2000/svg", name) : document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
+    else made.setAttribute(key, value === true ? "" : String(value));
+  }
+  made.append(...children.flat(9).filter((child) => child !== null && child !== undefined && child !== false));
+  return made;
+}
+
+const SVG = new Set(["svg", "line", "circle", "path", "text", "g", "title", "rect"]);
+
+export function table(caption, columns, rows) {
+  const numeric = (cell) => (typeof cell === "number" || /^-?[\d.,]+( [a-zµ%]+)?$/i.test(String(cell)) ? "number" : null);
+  return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": caption },
+    h("table", {},
+      h("thead", {}, h("tr", {}, columns.map((column) => h("th", { scope: "col" }, column)))),
+      h("tbody", {}, rows.map((row) => h("tr", {}, row.map((cell) =>
+        h("td", { class: cell instanceof Node ? null : numeric(cell) }, cell ?? "–")))))));
+}
+
+export const facts = (pairs) => h("dl", {}, pairs.filter((pair) => pair[1] !== null && pair[1] !== undefined && pair[1] !== "")
+  .map(([key, value]) => [h("dt", {}, key), h("dd", {}, value)]));
+
+export const link = (href, text) => h("a", { href }, text);
+
+export const count = (number) => Number(number).toLocaleString("en");
+
+export const time = (seconds) => (seconds ? new Date(seconds * 1000).toISOString().replace("T", " ").slice(0, 19) + " UTC" : "–");
+
+export function amount(value, unit) {
+  if (value === null || value === undefined) return "–";
+  if (unit === "ns") return value >= 1e6 ? `${(value / 1e6).toPrecision(3)} ms` : `${(value / 1e3).toPrecision(3)} µs`;
+  if (unit === "B") return value >= 2 ** 20 ? `${(value / 2 ** 20).toPrecision(3)} MiB` : `${(value / 1024).toPrecision(3)} KiB`;
+  return Number(value).toPrecision(3);
+}
