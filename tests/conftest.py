@@ -17,6 +17,8 @@ from hypothesis import HealthCheck, settings
 if TYPE_CHECKING:
     from fakes.postgresql import PostgreSql
 
+pytest_plugins = ["figures"]
+
 settings.register_profile("edgepick", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("edgepick")  # a busy machine is no failure
 

@@ -1,4 +1,4 @@
-"""A bad network as a fixture, and what passed through it at the end of the run."""
+"""A bad network as a fixture."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -9,8 +9,6 @@ import pytest
 
 from network.bad_network import Site
 from network.proxy import CALM, Weather
-
-FIGURES = pytest.StashKey[list[str]]()
 
 
 @pytest.fixture
@@ -24,17 +22,3 @@ def site_with(tmp_path: Path) -> Iterator[Callable[..., Site]]:
             return site
 
         yield make
-
-
-@pytest.fixture
-def tell(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Provide a function that has a line of figures printed at the end of the run."""
-    lines = request.config.stash.setdefault(FIGURES, [])
-    return lambda text: lines.append(f"{request.node.name}: {text}")
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    lines = config.stash.get(FIGURES, [])
-    if lines:
-        terminalreporter.section("bad network")
-        terminalreporter.write_line("\n".join(lines))

@@ -1,8 +1,8 @@
-"""``python killed_agent.py CONFIG N``: ``edgepick-agent run`` that is killed at its N-th storage operation.
+"""``python killed_agent.py CONFIG N RUNNERS``: ``edgepick-agent run`` that is killed at its N-th storage operation.
 
 SIGKILL to itself, in the middle of the process and of whatever its other threads do; an operation
 that writes in place is done by half before. N = 0: never. The number of operations is kept in
-``operations`` beside the configuration.
+``operations`` beside the configuration. With RUNNERS "scripted" nothing is inferred; all else is real.
 """
 
 import os
@@ -15,6 +15,8 @@ from typing import Any
 from edgepick_agent import app
 from edgepick_agent.__main__ import main
 from edgepick_agent.adapters.storage import FileStorage
+from edgepick_wire.messages import RuntimeAvailable
+from fakes.runner_launcher import ScriptedLauncher
 from fakes.storage import CHANGES
 
 
@@ -49,4 +51,7 @@ if __name__ == "__main__":
     KilledStorage.kill_at = int(sys.argv[2])
     KilledStorage.counter = Path(sys.argv[1]).parent / "operations"
     app.PARTS["storage"] = f"{__name__}:KilledStorage"
+    if sys.argv[3] == "scripted":
+        app.launcher = lambda *_: ScriptedLauncher()  # type: ignore[assignment]
+        app.available_runtimes = lambda _: (RuntimeAvailable(name="litert", version="2.1"),)
     main(["run", "--config", sys.argv[1]])

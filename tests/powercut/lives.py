@@ -2,26 +2,46 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
 from edgepick_agent.core import places
 from edgepick_agent.core.control import Command
+from edgepick_agent.core.effects import FetchRange
+from edgepick_agent.core.events import Event, RangeDelivered, RangeEnded
+from edgepick_agent.core.settings import FetchSettings
 from edgepick_agent.core.state import decode_state
 from edgepick_agent.errors import StorageError
+from edgepick_host.core import delta
 from edgepick_wire import envelope
 from edgepick_wire.envelope import DocumentType
-from edgepick_wire.manifest import manifest_digest
+from edgepick_wire.manifest import ALGORITHMS, ZSTD, manifest_digest
 from edgepick_wire.messages import Phase
-from fakes.agent_bench import Bench
-from fakes.host_stand_in import Bundle, bundle
+from fakes.agent_bench import SETTINGS, Bench
+from fakes.host_stand_in import Bundle, bundle, noise
 from fakes.storage import CuttingStorage, MemoryStorage
 from wire.wire_keys import check, root
 
+
+def made_of(version: str, model: bytes, base: bytes | None = None) -> Bundle:
+    """Return a variant that also travels compressed, and as a difference to ``base`` if that is given."""
+    forms = [(ZSTD, delta.zstd(model), None)]
+    if base is not None:
+        found = delta.difference(model, base, lambda _: (), below=len(model))
+        assert found is not None
+        forms.append((found.algorithm, found.data, base))
+    return bundle(version, model_bytes=model, encoded=forms)
+
+
+WEIGHTS = noise("weights", 4000) + bytes(4000)
+TUNED = bytes((byte + (i % 50 == 0)) % 256 for i, byte in enumerate(WEIGHTS))
+
 ONE, TWO, THREE = bundle("1"), bundle("2"), bundle("3")
 FOUR = bundle("4")
-VERSIONS = (ONE, TWO, THREE, FOUR)
+PACKED, CHANGED = made_of("5", WEIGHTS), made_of("6", TUNED, WEIGHTS)
+VERSIONS = (ONE, TWO, THREE, FOUR, PACKED, CHANGED)
+STICK = "/media/usb/digits.edgepick"
 LEFT_BEHIND = "0" * 64
 """A download that nobody wants any more."""
 
@@ -36,6 +56,8 @@ class Story:
         ends: What is active in the end.
         asks: What a technician asks for.
         prepare: Changes the disk before it begins.
+        encoded: The device decodes what travels compressed or as a difference.
+        site: It fetches by HTTPS first.
     """
 
     before: tuple[Bundle, ...]
@@ -43,6 +65,8 @@ class Story:
     ends: Bundle
     asks: Command | None = None
     prepare: Callable[[MemoryStorage], None] = lambda disk: None
+    encoded: bool = False
+    site: bool = False
 
 
 def unnumbered(disk: MemoryStorage) -> None:
@@ -65,7 +89,39 @@ STORIES = {
     "rollback by the host": Story((ONE, TWO), (ONE,), ONE),
     "garbage collection": Story((ONE, TWO), (THREE,), THREE, prepare=littered),
     "state migration": Story((ONE, TWO), (), TWO, prepare=unnumbered),
+    "install of a compressed form": Story((), (PACKED,), PACKED, encoded=True),
+    "upgrade by a difference": Story((PACKED,), (CHANGED,), CHANGED, encoded=True),
+    "upgrade from an HTTPS site": Story((ONE,), (TWO,), TWO, site=True),
+    "install from a stick": Story((ONE,), (), TWO, asks=Command.INSTALL),
 }
+
+
+class SiteInMemory:
+    """Keeps ``edgepick_agent.ports.RangeSource`` for a site that has every file and answers at once."""
+
+    def __init__(self, _settings: FetchSettings, sink: Callable[[Event], None]) -> None:
+        self._sink = sink
+
+    def begin(self, asked: FetchRange) -> None:
+        chunks = {digest: data for made in VERSIONS for digest, data in made.chunks.items()}
+        self._sink(RangeDelivered(asked.key, tuple((digest, chunks[digest]) for digest, _ in asked.chunks)))
+        self._sink(RangeEnded(asked.key, None))
+
+    def cancel(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def equipped(name: str, bench: Bench) -> Bench:
+    """Return the device with what the story needs on it."""
+    story = STORIES[name]
+    bench.algorithms = ALGORITHMS if story.encoded else frozenset()
+    bench.reader.files_at[STICK] = story.ends
+    if story.site:
+        fetch = replace(SETTINGS.fetch, sources=("https", "mqtt"), site_cache="https://site/{sha256}")
+        bench.settings = replace(SETTINGS, fetch=fetch)
+        bench.range_source = SiteInMemory
+    return bench
 
 
 def _want(bench: Bench, wanted: tuple[Bundle, ...], first: int = 1) -> None:
@@ -76,7 +132,7 @@ def _want(bench: Bench, wanted: tuple[Bundle, ...], first: int = 1) -> None:
 
 @cache
 def _before(name: str) -> MemoryStorage:
-    story, bench = STORIES[name], Bench(MemoryStorage())
+    story, bench = STORIES[name], equipped(name, Bench(MemoryStorage()))
     if story.before:
         bench.boot()
     for number, made in enumerate(story.before, 1):
@@ -93,20 +149,25 @@ def disk_before(name: str) -> MemoryStorage:
     return _before(name).cut()
 
 
-def tell(name: str, bench: Bench, seconds: float = 20) -> None:
+def let_happen(name: str, bench: Bench, seconds: float = 20) -> None:
     """Start the device, and let the story happen."""
     story = STORIES[name]
     bench.boot()
     if story.asks is not None:
         bench.run(3)
-        bench.ask_and_forget(story.asks)
+        bench.ask_and_forget(story.asks, path=_path(story))
     bench.run(seconds)
+
+
+def _path(story: Story) -> str | None:
+    return STICK if story.asks is Command.INSTALL else None
 
 
 def prepare(name: str, bench: Bench) -> Bench:
     """Put into the broker what the host wants in the end."""
     story = STORIES[name]
     everything = (*story.before, *story.wants)
+    equipped(name, bench)
     bench.broker.retained.clear()
     for made in everything:
         bench.host.publish(made)
@@ -144,13 +205,25 @@ def check_end(name: str, bench: Bench) -> None:
     """Check that exactly the wanted variant is active, serves alone and is signed, and no download is left over."""
     story = STORIES[name]
     if story.asks is not None and bench.model().active != story.ends.digest:
-        bench.ask(story.asks)  # the cut came before the question was heard
+        bench.ask(story.asks, path=_path(story))  # the cut came before the question was heard
         bench.run(15)
     assert bench.model().active == story.ends.digest
     assert bench.model().pinned if story.asks is not None else bench.model().phase is Phase.CONFIRMED
     assert bench.launcher.alive() == [story.ends.content.version]
     check_disk(name, bench.storage)
     assert bench.storage.names(places.DOWNLOADS) == []
+
+
+def check_way(name: str, bench: Bench) -> None:
+    """Check that the undisturbed story went the way that it is about."""
+    story = STORIES[name]
+    size = sum(len(data) for data in story.ends.files.values())
+    if story.encoded:
+        assert bench.outcomes[-1].bytes_fetched < size * 0.75
+    if story.site:
+        assert any("over HTTPS, 0 over MQTT" in line for line in bench.log)
+    if story.asks is Command.INSTALL:
+        assert bench.outcomes[-1].bytes_fetched == 0
 
 
 def check_cleared(bench: Bench) -> None:
@@ -172,9 +245,10 @@ def operations(name: str) -> tuple[tuple[str, str], ...]:
     """Return the changing operations of the undisturbed story, and check its end."""
     storage = CuttingStorage(disk_before(name))
     bench = prepare(name, Bench(storage))
-    tell(name, bench)
+    let_happen(name, bench)
     seen = tuple(storage.seen)
     check_end(name, bench)
+    check_way(name, bench)
     assert set(bench.storage.names(places.STORE)) == {slot.manifest for slot in _slots(bench)}
     return seen
 

@@ -1,4 +1,4 @@
-"""Real agents, real files, a real broker and real runners: SIGKILL at storage operations drawn at random."""
+"""Real agents, real files and a real broker: SIGKILL at storage operations drawn at random."""
 
 import os
 import shutil
@@ -20,12 +20,13 @@ from edgepick_wire.messages import Phase
 from fakes.agent_process import AgentProcess, HostClient, until
 from fakes.demo_bundle import real_bundle
 from fakes.host_stand_in import Bundle, HostStandIn
+from powercut import lives
 from wire.wire_keys import check, root
 
 SCRIPT = Path(__file__).with_name("killed_agent.py")
 TESTS = SCRIPT.parent.parent
-KILLS = int(os.environ.get("POWERCUT_KILLS", "4"))
-"""In the suite; ``POWERCUT_KILLS=20`` for the sample that the documentation speaks of."""
+KILLS = os.environ.get("POWERCUT_KILLS", "")
+"""Operations to draw for each upgrade, "all" for every one of them; a few by default."""
 
 
 class KilledAgent(AgentProcess):
@@ -33,10 +34,18 @@ class KilledAgent(AgentProcess):
 
     kill_at = 0
 
+    def __init__(self, folder: Path, port: int, runners: str) -> None:
+        super().__init__(folder, port)
+        self.port = port
+        self.runners = runners
+        if runners == "scripted":
+            quick = "confirm_seconds = 0.1\nhealth_interval_seconds = 0.05"
+            self.config.write_text(self.config.read_text().replace("confirm_seconds = 0.5", quick))
+
     def spawn(self) -> "subprocess.Popen[bytes]":
         with (self.folder / "agent.log").open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, str(SCRIPT), str(self.config), str(self.kill_at)],
+                [sys.executable, str(SCRIPT), str(self.config), str(self.kill_at), self.runners],
                 stdout=log,
                 stderr=log,
                 env={**os.environ, "PYTHONPATH": str(TESTS)},
@@ -73,38 +82,50 @@ def check_files(state_dir: Path, known: set[str]) -> None:
         assert digest_of(storage.read(places.bundle_file(current.manifest, entry.name)) or b"") == entry.sha256
 
 
-def test_killed_agents_converge(broker, host, tmp_path):
+def real() -> tuple[Bundle, Bundle]:
+    return real_bundle("1"), real_bundle("2")
+
+
+def difference() -> tuple[Bundle, Bundle]:
+    return lives.PACKED, lives.CHANGED
+
+
+@pytest.mark.parametrize("case", [(real, "real", 4), (difference, "scripted", 10)], ids=["real", "difference"])
+def test_killed_agents_converge(case, broker, host, tmp_path, tell):
     """Killed at drawn operations of an upgrade, it leaves a whole state, and once restarted ends the upgrade."""
-    one, two = real_bundle("1"), real_bundle("2")
+    versions, runners, kills = case
+    one, two = versions()
     stand_in = HostStandIn(host)
     stand_in.publish(one)
     stand_in.want(one, rollout="r1")
     before = tmp_path / "before"
     before.mkdir()
-    agent = KilledAgent(before, broker.port).start()
+    agent = KilledAgent(before, broker.port, runners).start()
     until(lambda: confirmed(agent, one), "the first variant is confirmed")
     agent.stop()
     stand_in.publish(two)
     stand_in.want(two, rollout="r2")
     host.flush()
 
-    total = upgrade(copied(before, tmp_path / "whole", broker.port), two)
-    drawn = sorted(Random(4).sample(range(1, total + 1), min(KILLS, total)))
+    total = upgrade(copied(agent, tmp_path / "whole"), two)
+    count = total if KILLS == "all" else int(KILLS or kills)
+    drawn = sorted(Random(4).sample(range(1, total + 1), min(count, total)))
     for kill_at in drawn:
-        agent = copied(before, tmp_path / f"k{kill_at}", broker.port)
-        agent.kill_at = kill_at
-        process = agent.spawn()
+        killed = copied(agent, tmp_path / f"k{kill_at}")
+        killed.kill_at = kill_at
+        process = killed.spawn()
         assert process.wait(60) == -9
-        check_files(agent.state, {one.digest, two.digest})
-        agent.kill_at = 0
-        upgrade(agent, two)
-        check_files(agent.state, {two.digest})
-    print(f"upgrade of a real process: {total} storage operations, SIGKILL at {drawn}")  # noqa: T201
+        check_files(killed.state, {one.digest, two.digest})
+        killed.kill_at = 0
+        upgrade(killed, two)
+        check_files(killed.state, {two.digest})
+    tell(f"upgrade, {runners} runners: {total} storage operations of a real process, SIGKILL at {drawn}")
 
 
-def copied(before: Path, folder: Path, port: int) -> KilledAgent:
-    shutil.copytree(before, folder, ignore=shutil.ignore_patterns("*.sock", "run"), copy_function=shutil.copy2)
-    return KilledAgent(folder, port)
+def copied(before: KilledAgent, folder: Path) -> KilledAgent:
+    ignored = shutil.ignore_patterns("*.sock", "run")
+    shutil.copytree(before.folder, folder, ignore=ignored, copy_function=shutil.copy2)
+    return KilledAgent(folder, before.port, before.runners)
 
 
 def upgrade(agent: KilledAgent, wanted: Bundle) -> int:
