@@ -14,7 +14,11 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
-import paho.mqtt.client as paho
+from edgepick_agent.adapters.deferred import deferred
+
+# For proxies, which paho reaches only through PySocks; with it come http.client and email, 1.3 MiB.
+with deferred("urllib.request"):
+    import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.exception import MalformedPacket
 from paho.mqtt.reasoncodes import ReasonCode
