@@ -124,13 +124,29 @@ def gather(release: Release, devices: Sequence[str], results: Results) -> Eviden
     """Return the evidence about ``release`` from ``devices``."""
     found = {d: r for d in sorted(devices) if (r := results.get((d, release.manifest)))}
     measured = {d: r.measurement for d, r in found.items() if r.measurement is not None}
+    unusable = {d: why for d, m in measured.items() if (why := _unusable(m))}
     return Evidence(
         release=release,
-        usable={d: m for d, m in measured.items() if m.verdict is not Verdict.INVALID},
-        unusable={d: "; ".join(m.reasons) or "invalid" for d, m in measured.items() if m.verdict is Verdict.INVALID},
+        usable={d: m for d, m in measured.items() if d not in unusable},
+        unusable=unusable,
         refused={d: r.refusal for d, r in found.items() if r.refusal is not None},
         silent=tuple(d for d in sorted(devices) if d not in found),
     )
+
+
+def _unusable(measurement: Measurement) -> str:
+    """Return why a measurement may not be used: its device says so, or it says what cannot be."""
+    if measurement.verdict is Verdict.INVALID:
+        return "; ".join(measurement.reasons) or "invalid"
+    latency, memory = measurement.latency, measurement.memory
+    times = [latency.p50_ns, latency.p90_ns, latency.p95_ns, latency.p99_ns]
+    known = [t for t in times if t is not None]
+    sizes = [memory.peak_rss_bytes, memory.arena_bytes]
+    wrong = min([*known, latency.min_ns]) <= 0 or latency.runs < 1
+    if wrong or any(size is not None and size <= 0 for size in sizes):
+        return "it reports what cannot be: a latency or a memory of 0 or less"
+    energy = energy_uj(measurement)
+    return "it reports a negative energy" if energy is not None and energy < 0 else ""
 
 
 def judge(

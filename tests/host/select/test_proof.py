@@ -259,3 +259,21 @@ def test_a_fleet_of_one_variant_against_itself_is_promoted_no_more_often_than_pr
         promoted += decide(reports, 20).verdict is Judgement.PROMOTE
 
     assert promoted / 300 <= 0.05 + 3 * (0.05 * 0.95 / 300) ** 0.5
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [{"p50_ms": -1.0}, {"p95_ms": -1.0}, {"rss": -5}, {"arena": 0}, {"energy_uj": -3.0}],
+    ids=lambda lie: next(iter(lie)),
+)
+def test_a_device_that_lies_is_not_believed_and_moves_nobody_else(lie):
+    """An impossible figure makes that device's measurement unusable, by name; the others decide as without it."""
+    honest = [*old(8), *new(8)]
+    liar = [measured("d08", NEW, measurement(**{"p50_ms": 10.0, **lie})), measured("d08", OLD, measurement())]
+
+    with_liar, without = decide([*honest, *liar], 9), decide(honest, 9)
+
+    assert with_liar.verdict is without.verdict is Judgement.PROMOTE
+    assert proof(with_liar).units == proof(without).units == 8
+    gate = next(g for g in with_liar.candidates[0].gates if g.name is GateName.MEASURED)
+    assert "d08: it reports" in gate.detail
