@@ -124,13 +124,10 @@ def _verdict(verdict: Verdict) -> str:
 
 
 def _print_edge_tpu(screen: Console, attempt: Attempt) -> None:
-    facts = attempt.edge_tpu
-    if facts is None:
-        return
-    screen.print(f"\n{facts.text}", soft_wrap=True, markup=False)
-    if facts.operators:
-        rows = [(line.name, str(line.count), line.status) for line in facts.operators]
-        screen.print(table(("operator", "count", f"edgetpu_compiler {facts.compiler}"), rows))
+    if attempt.edge_tpu is not None and attempt.edge_tpu.operators:
+        rows = [(line.name, str(line.count), line.status) for line in attempt.edge_tpu.operators]
+        screen.print()
+        screen.print(table(("operator", "count", f"edgetpu_compiler {attempt.edge_tpu.compiler}"), rows))
 
 
 def _print_quality(screen: Console, attempt: Attempt) -> None:

@@ -16,7 +16,13 @@ BAD_SQNR_DB = 10.0
 def advice(record: SearchRecord, attempt: Attempt | None = None) -> tuple[str, ...]:
     """Return sentences, the most useful first; about one attempt, or about the whole search."""
     attempts = record.attempts if attempt is None else (attempt,)
-    found = (*_unfinished(record), *_accuracy(record, attempts), *_budget(attempts), *_sets(record))
+    found = (
+        *_unfinished(record),
+        *_accuracy(record, attempts),
+        *_budget(attempts),
+        *_edge_tpu(attempts),
+        *_sets(record),
+    )
     return tuple(dict.fromkeys(found))
 
 
@@ -52,6 +58,18 @@ def _budget(attempts: tuple[Attempt, ...]) -> Iterator[str]:
         yield (
             "Some exceed a budget of their profile: make the network itself smaller "
             f"({AGAIN}--task task.py tries thinner and distilled networks), or give a profile of your own more."
+        )
+
+
+def _edge_tpu(attempts: tuple[Attempt, ...]) -> Iterator[str]:
+    facts = [attempt.edge_tpu for attempt in attempts if attempt.edge_tpu is not None]
+    left = sorted({line.name for each in facts for line in each.operators if not line.mapped})
+    if left:
+        yield f"The Edge TPU leaves {', '.join(left)} to the CPU: replace them in the network before the export."
+    if any(each.off_chip_bytes for each in facts):
+        yield (
+            "Parameters travel to the Edge TPU at every inference: a smaller network stays on the chip "
+            f"({AGAIN}--task task.py)."
         )
 
 

@@ -208,6 +208,8 @@ def test_explain_tells_both_attempts(files, tools, tmp_path):
     assert "619,008 bytes of parameters on the chip, 7,340,032 left" in compiled
     assert "no CPU runs a compiled one" in compiled
     assert f"offered as {NAME}-edgetpu" in plain
+    assert "The Edge TPU leaves MEAN to the CPU" in compiled
+    assert "Parameters travel to the Edge TPU" in compiled
 
 
 @pytest.mark.parametrize("there", [False, True])

@@ -1,0 +1,47 @@
+"""What the page about devices says, held against the rules that are applied."""
+
+from pathlib import Path
+
+import device_tables
+import pytest
+
+from edgepick_host.compress.edgetpu_variants import SUFFIX
+from edgepick_host.core.model_facts import ModelFacts, OperatorFacts
+from edgepick_host.core.verify import profile_objection
+from edgepick_profiles.load import load_all, load_profile
+from edgepick_wire.manifest import ModelFormat
+
+ROOT = Path(__file__).parents[2]
+PAGE = device_tables.PAGE.read_text()
+
+
+def test_every_table_is_what_the_rules_say():
+    """Tables on the page are the data that models are checked against; the module that makes them mends the page."""
+    assert device_tables.updated(PAGE) == PAGE, "run: python tests/docs/device_tables.py"
+
+
+def test_the_rejection_on_the_page_is_a_real_one():
+    """The example of a rule with its confidence is what the check says of such a model."""
+    operator = OperatorFacts(name="CONV_2D", version=6)
+    facts = ModelFacts(
+        format=ModelFormat.TFLITE, size_bytes=1, inputs=(), outputs=(), tensors=(), operators=(operator,)
+    )
+
+    objection = profile_objection(facts, load_profile("coral-dev-board"), None)
+
+    assert objection is not None
+    assert objection.reason in PAGE
+
+
+@pytest.mark.parametrize("name", sorted(load_all()))
+def test_every_profile_is_on_the_page(name):
+    """Nobody's device is left out."""
+    assert f"| `{name}` |" in PAGE
+
+
+def test_the_page_is_found():
+    """README and the pages about compression and profiles lead here, and the name of a compiled variant is right."""
+    assert all(
+        "devices.md" in (ROOT / name).read_text() for name in ("README.md", "docs/compress.md", "docs/profiles.md")
+    )
+    assert f"`<variant>{SUFFIX}`" in PAGE
