@@ -26,7 +26,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from cases import DEMO, Case, as_onnx, bench_data, demo_case, published_cases, resnet_case, user_case
-from figures import Figures, Report, Row, table, taken
+from fidelity import Figures, Report, Row, table, taken
 from rivals import aeq_defaults, nncf_defaults, ort_defaults
 
 from edgepick_host import app

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from cases import Case, as_onnx, bench_data, demo_case, resnet_case
-from figures import Figures, Report, Row, table, timed
+from fidelity import Figures, Report, Row, table, timed
 
 import edgepick_host.demo
 from edgepick_host.app.compression import compression_pass
