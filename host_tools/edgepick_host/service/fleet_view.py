@@ -1,6 +1,7 @@
 """What a person wants to see of a fleet, put together from the store; nothing here changes anything."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -9,7 +10,8 @@ from edgepick_host.core.objective import Metric
 from edgepick_host.core.pareto import pareto_front
 from edgepick_host.core.records import Device, DevicePage, DeviceQuery, ModelCount, ProfileCount, Release
 from edgepick_host.core.rollout_state import RolloutState, Stage
-from edgepick_host.core.waves import MemberStatus, count
+from edgepick_host.core.waves import MemberStatus
+from edgepick_host.core.waves import count as count_members
 from edgepick_host.errors import StateError
 from edgepick_host.ports import Store
 from edgepick_host.service.requests import lease_holder, load_rollouts
@@ -128,8 +130,8 @@ def rollout_line(state: RolloutState) -> RolloutLine:
         reason=state.reason,
         devices=len(members),
         reached=sum(member.touched for member in members),
-        confirmed=count(members, MemberStatus.CONFIRMED),
-        failed=count(members, MemberStatus.FAILED),
+        confirmed=count_members(members, MemberStatus.CONFIRMED),
+        failed=count_members(members, MemberStatus.FAILED),
     )
 
 
@@ -177,15 +179,12 @@ def fronts(store: Store, model: str) -> tuple[Front, ...]:
 def _front(record: DecisionRecord, releases: Iterable[Release], counts: Iterable[ModelCount]) -> Front:
     decision = record.decision
     sizes = {release.manifest: float(release.size_bytes) for release in releases}
-    running = {
-        count.active_label: count.devices
-        for count in counts
-        if count.model == decision.model and count.profile == decision.stratum.profile
-    }
+    running: Counter[str | None] = Counter()
+    for count in counts:
+        if (count.model, count.profile) == (decision.model, decision.stratum.profile):
+            running[count.active_label] += count.devices
     points = [
-        _point(
-            result, sizes.get(result.manifest), running.get(result.label, 0), wins=result.manifest == decision.winner
-        )
+        _point(result, sizes.get(result.manifest), running[result.label], wins=result.manifest == decision.winner)
         for result in decision.candidates
     ]
     return Front(

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from edgepick_host.errors import ConfigError
 
 STOP_SECONDS = 10.0
+BACKLOG = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +87,7 @@ def _bound(address: Address) -> socket.socket:
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         found.bind((address.host, address.port))
+        found.listen(BACKLOG)  # who comes before the thread accepts waits, and is not refused
     except OSError as error:
         found.close()
         raise ConfigError(
