@@ -28,6 +28,7 @@ from edgepick_wire.metrics import MeasurePlan
 
 PLAN = MeasurePlan()
 MOST_CPUS = 1024
+CPUS = re.compile(r"(\d{1,4})(?:-(\d{1,4}))?", re.ASCII)
 ANY_ERROR = 1e30
 """A mean absolute error that no model exceeds; JSON has no infinity."""
 
@@ -147,10 +148,11 @@ def _cpus(text: str | None) -> tuple[int, ...]:
     """Return the CPUs in "0,2-3" or "0+2", in order."""
     found: set[int] = set()
     for part in re.split(r"[,+]", text) if text else ():
-        first, _, last = part.partition("-")
-        if not (first.isdecimal() and (last or first).isdecimal()) or int(last or first) - int(first) > MOST_CPUS:
+        ends = CPUS.fullmatch(part)
+        first, last = (int(ends[1]), int(ends[2] or ends[1])) if ends else (1, 0)
+        if not first <= last <= MOST_CPUS:
             raise click.BadParameter(f"{text!r} is no list of CPUs; give one like 0,2-3")
-        found.update(range(int(first), int(last or first) + 1))
+        found.update(range(first, last + 1))
     return tuple(sorted(found))
 
 
