@@ -16,7 +16,7 @@ from edgepick_host.compress.arena import measure_arena
 from edgepick_host.compress.dataset import Array, Dataset, check_fits, load_dataset
 from edgepick_host.compress.export_c_files import CModel, CTensor, rendered
 from edgepick_host.compress.predictor import TflitePredictor
-from edgepick_host.compress.result_folder import check_target, staged
+from edgepick_host.compress.result_folder import check_target, staged, writing
 from edgepick_host.compress.source import describe
 from edgepick_host.core.model_facts import ModelFacts, TensorFacts
 from edgepick_host.core.operator_tables import TFLM_OPERATORS
@@ -106,7 +106,7 @@ def export_c(request: ExportRequest, found: VariantSet, *, say: Callable[[str], 
     content = _content(found.model, prefix, _ready(request, found, say))
     files = rendered(content)
     exported = _record(content, files)
-    with staged(request.out, force=request.force, written=written_export) as folder:
+    with staged(request.out, force=request.force, written=written_export) as folder, writing(request.out):
         for name, data in files.items():
             (folder / name).write_bytes(data)
         (folder / RECORD_FILE).write_bytes(encode_document(exported, indent=2) + b"\n")

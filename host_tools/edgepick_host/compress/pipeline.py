@@ -25,7 +25,7 @@ from edgepick_host.compress.picture import front_picture
 from edgepick_host.compress.predictor import median_latency_ns, open_predictor
 from edgepick_host.compress.quality import accuracy
 from edgepick_host.compress.request import CompressRequest, Say
-from edgepick_host.compress.result_folder import GOLDEN_FILE, RECIPE_FILE, check_target, staged
+from edgepick_host.compress.result_folder import GOLDEN_FILE, RECIPE_FILE, check_target, staged, writing
 from edgepick_host.compress.trial import Outcome, Trials, score_loss
 from edgepick_host.compress.work import Made, MakeJob, Material
 from edgepick_host.core.pareto import pareto_front
@@ -79,6 +79,7 @@ def compress(request: CompressRequest, *, means: Means, say: Say) -> VariantSet:
         InputFileError: A model or an archive is not what it should be; nothing was written.
         MissingExtraError: A package that compresses is not installed.
         UnreachableError: The cluster of ``request.executor`` does not answer.
+        CompressionError: The disk became full, or failed; nothing was written.
     """
     begun = time.monotonic()
     name = model_name(request)
@@ -91,7 +92,8 @@ def compress(request: CompressRequest, *, means: Means, say: Say) -> VariantSet:
             done = _search(name, bench, laboratory, means, say)
         finally:
             laboratory.close()
-        _write(folder, done, bench, laboratory.cache)
+        with writing(request.out):
+            _write(folder, done, bench, laboratory.cache)
     laboratory.cache.prune()
     return done.found
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from edgepick_host.core.search_record import PICTURE_FILE, SEARCH_FILE
 from edgepick_host.core.variants import VARIANTS_FILE, VariantSet
-from edgepick_host.errors import InputFileError
+from edgepick_host.errors import CompressionError, InputFileError
 from edgepick_wire.codec import decode_document
 from edgepick_wire.errors import WireError
 
@@ -66,6 +66,7 @@ def staged(out: Path, *, force: bool, written: Written = written_variants) -> It
 
     Raises:
         InputFileError: ``out`` may not be replaced, or nothing can be written there.
+        CompressionError: The disk became full, or failed.
     """
     out = out.absolute()
     check_target(out, force=force, written=written)
@@ -77,10 +78,26 @@ def staged(out: Path, *, force: bool, written: Written = written_variants) -> It
     try:
         with _locked(folder):
             yield folder
-            _put_in_place(folder, out, written)
+            with writing(out):
+                _put_in_place(folder, out, written)
         _sweep(out)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def writing(out: Path) -> Iterator[None]:
+    """Provide a block in which what the disk refuses is said of ``out``.
+
+    Raises:
+        CompressionError: The disk is full, or fails; what was at ``out`` is as it was.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise CompressionError(
+            f"{out}: cannot be written: {error.strerror}", hint="Make room there, or give another --out."
+        ) from error
 
 
 @contextlib.contextmanager

@@ -254,6 +254,21 @@ def test_a_run_killed_while_it_writes_leaves_whole_results_only(edgepick, files,
     assert not [path for path in home.iterdir() if path.name.startswith(".")]
 
 
+def test_a_full_disk_is_said_to_be_that(files, result, tmp_path):
+    """When the disk takes no more, the message names the folder and the reason, and the earlier result is whole."""
+    out = tmp_path / "results" / "out"
+    shutil.copytree(result, out)
+    full = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))"
+
+    done = process(files, out, before=full)
+
+    assert done.code == 1
+    assert f"error: {out}: cannot be written: File too large" in done.said
+    assert "hint: Make room there" in done.said
+    assert is_whole(out)
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
+
+
 def test_a_folder_that_another_run_still_fills_is_left_alone(edgepick, tmp_path):
     """Two runs to one place at once: neither takes the other's unfinished folder for abandoned."""
     out = tmp_path / "out"
