@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from edgepick_agent.adapters.bundle_file import BundleFile
 from edgepick_agent.core.packets import READ_BYTES, PacketBuffer
 from edgepick_agent.errors import RefusedError
+from edgepick_host.errors import VerificationError
+from edgepick_host.service.bundles import verify_bundle
 from fuzz.driver import mutated, names, target
 
 every_target = pytest.mark.parametrize("name", names())
@@ -16,7 +18,9 @@ every_target = pytest.mark.parametrize("name", names())
 
 def test_there_is_a_target_for_every_parser():
     """Nothing that comes from outside is read by a parser without a target."""
-    assert set(names()) == {"bundle", "chunks", "config", "delta", "envelope", "manifest", "messages", "packets"}
+    wire = {"chunks", "delta", "envelope", "manifest", "messages", "packets", "site"}
+
+    assert set(names()) == wire | {"bundle", "config", "control", "stick", "tensors"}
 
 
 @every_target
@@ -58,17 +62,32 @@ def test_a_length_that_is_only_claimed_takes_no_memory():
     assert len(buffer.room()) <= READ_BYTES
 
 
-def test_a_sparse_member_of_a_bundle_is_refused(tmp_path):
-    """A member that would give out gigabytes of zeros from one block is not a regular file."""
-    archive = bytearray(target("bundle").SEEDS[2])
-    start = archive.index(b"files/model.tflite")
-    head = archive[start : start + 512]
+def sparse(archive: bytes, name: bytes) -> bytes:
+    """Return a tar archive in which one member claims gigabytes of zeros that take no room in it."""
+    data = bytearray(archive)
+    start = data.index(name)
+    head = data[start : start + 512]
     head[156:157], head[386:398], head[398:410] = b"S", b"0" * 11 + b"\0", b"0" * 11 + b"\0"
     head[483:495] = b"7" * 11 + b"\0"
     head[148:156] = b" " * 8
     head[148:156] = b"%06o\0 " % sum(head)
+    return bytes(data[:start] + head + data[start + 512 :])
+
+
+def test_a_sparse_member_of_a_bundle_is_refused(tmp_path):
+    """A member that would give out gigabytes of zeros from one block is not a regular file."""
     path = tmp_path / "sparse.edgepick"
-    path.write_bytes(archive[:start] + head + archive[start + 512 :])
+    path.write_bytes(sparse(target("bundle").SEEDS[2], b"files/model.tflite"))
 
     with pytest.raises(RefusedError, match="not a regular file"):
         [list(pieces) for _, _, pieces in BundleFile().files(str(path))]
+
+
+def test_a_sparse_member_keeps_nobody_busy_on_the_host(tmp_path):
+    """Around a signed manifest, too, it is refused by its size, before anything of it is read."""
+    stick = target("stick")
+    path = tmp_path / "sparse.edgepick"
+    path.write_bytes(sparse(stick.SEEDS[2], b"files/model.tflite"))
+
+    with pytest.raises(VerificationError, match="has 8589934591 bytes, the manifest says 600"):
+        verify_bundle(path, stick.ROOT, stick.check)

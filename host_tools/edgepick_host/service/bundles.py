@@ -9,7 +9,7 @@ import io
 import os
 import tarfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -166,8 +166,20 @@ def _check_fleet(path: Path, manifest: Manifest, trusted: RootDocument) -> None:
         raise VerificationError(f"{path}: for fleet {manifest.fleet!r}; this host's is {trusted.fleet!r}")
 
 
+def _check_size(path: Path, archive: tarfile.TarFile, entry: FileEntry) -> None:
+    """Refuse what would give out more than it should, a sparse member above all: its zeros cost nobody anything."""
+    with suppress(KeyError):
+        member = archive.getmember(FILES_PREFIX + entry.name)
+        if member.size != entry.size or member.issparse():
+            raise VerificationError(
+                f"{path}: {entry.name} has {member.size} bytes, the manifest says {entry.size}",
+                hint="The bundle is damaged; build or copy it again.",
+            )
+
+
 def _check_file(path: Path, archive: tarfile.TarFile, entry: FileEntry) -> None:
     found = hashlib.sha256()
+    _check_size(path, archive, entry)
     with _stream(archive, FILES_PREFIX + entry.name) as content:
         while block := content.read(BLOCK_BYTES):
             found.update(block)

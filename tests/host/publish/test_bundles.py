@@ -80,7 +80,7 @@ def other_signature(content: bytes) -> bytes:
     "damage",
     [
         ("files/model.tflite", flipped, 4, "model.tflite has SHA-256"),
-        ("files/model.tflite", lambda c: c[:-1], 4, "model.tflite has SHA-256"),
+        ("files/model.tflite", lambda c: c[:-1], 4, "bytes, the manifest says"),
         ("manifest.signed", lambda c: c.replace(b"float32", b"float33"), 4, "needed signatures"),
         ("manifest.signed", other_signature, 4, "needed signatures"),
         ("manifest.signed", lambda _c: None, 2, "manifest.signed is missing"),
