@@ -9,6 +9,8 @@ from edgepick_host.core.proof import Scope
 from edgepick_host.core.replay import Outcome, replay
 from edgepick_host.core.rollout_state import Stage
 from edgepick_host.core.waves import Plan
+from edgepick_host.service.campaigns import preview
+from edgepick_profiles.schema import Budgets
 from fleet.simulator import Script, World
 from fleet.synthetic import release
 
@@ -70,4 +72,28 @@ def test_orders_to_compare_do_not_pile_up():
 
     orders = [o for d in fleet.store.all_desired() for m in d.models for o in m.measure if o.pair]
 
-    assert {o.pair.key for o in orders} == {"r-2"}
+    assert sorted(o.pair.key for o in orders) == ["aa", "r-2"]
+
+
+def test_an_a_a_run_tells_what_can_be_found():
+    """After a rollout that proved nothing, its record and the next preview say what the fleet could prove."""
+    fleet, _ = rolled_out(2, ratio=1.0, pairs=True)
+
+    seen = preview(fleet.store, "digits", PLAN, rollout="r-2", now=0.0, budgets_of=lambda _profile: Budgets())
+
+    assert "A/A on 2 device(s): noise 0.00%" in seen.outlooks[0]
+    assert seen.outlooks[0].split(": ", 1)[1] in last(fleet).reasons
+
+
+def test_before_any_a_a_run_the_preview_says_that_nothing_is_known():
+    """Without an A/A run no detectable gain is made up."""
+    fleet = World(seed=3)
+    fleet.add(3, running=NOW)
+    fleet.publish(NOW, BETTER)
+    fleet.host_up()
+    for _ in range(3):
+        fleet.turn()
+
+    seen = preview(fleet.store, "digits", PLAN, rollout="r-1", now=0.0, budgets_of=lambda _profile: Budgets())
+
+    assert any("no A/A run has told the noise yet" in line for line in seen.outlooks)

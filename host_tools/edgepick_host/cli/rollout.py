@@ -53,7 +53,12 @@ def rollout() -> None:
 @click.option("--variant", metavar="NAME", help="Roll this one out, without selection.")
 @click.option("--canary", type=click.IntRange(min=1), default=1, show_default=True, help="Devices per stratum first.")
 @click.option("--waves", default="25%,50%,100%", show_default=True, help="Share of each stratum after each wave.")
-@click.option("--objective", default=str(DEFAULT_OBJECTIVE), show_default=True, help="What is best.")
+@click.option(
+    "--objective",
+    default=str(DEFAULT_OBJECTIVE),
+    show_default=True,
+    help="What is best; 'subject to accuracy >= 0.97 and p95 <= 20 ms' adds limits.",
+)
 @click.option(
     "--deadline",
     callback=_duration,
@@ -79,6 +84,14 @@ def rollout() -> None:
 @click.option("--min-devices", type=click.IntRange(min=1), default=1, show_default=True, help="That measured.")
 @click.option(
     "--min-gain", callback=_share, metavar="SHARE", default="0%", show_default=True, help="Over the same version."
+)
+@click.option(
+    "--alpha",
+    callback=_share,
+    metavar="SHARE",
+    default="5%",
+    show_default=True,
+    help="Chance of any false gain, over all strata and variants.",
 )
 @click.option(
     "--max-accuracy-drop",
@@ -198,7 +211,10 @@ def _plan(flags: dict[str, Any]) -> Plan:
 def _unchecked_plan(flags: dict[str, Any]) -> Plan:
     parse_objective(flags["objective"])
     policy = Policy(
-        min_devices=flags["min_devices"], max_accuracy_drop=flags["max_accuracy_drop"], min_gain=flags["min_gain"]
+        min_devices=flags["min_devices"],
+        max_accuracy_drop=flags["max_accuracy_drop"],
+        min_gain=flags["min_gain"],
+        alpha=flags["alpha"],
     )
     return Plan(
         version=flags["version"],
@@ -321,3 +337,5 @@ def _print_preview(preview: Preview, *, as_json: bool) -> None:
         for x in preview.lanes
     ]
     render.print_table(("devices", "verdict now", "variant", "number", "why"), rows)
+    for line in preview.outlooks:
+        click.echo(line)

@@ -1,6 +1,7 @@
 """``edgepick why``: why a variant was chosen, with every figure and gate."""
 
 from collections.abc import Sequence
+from fractions import Fraction
 
 import click
 
@@ -9,6 +10,7 @@ from edgepick_host.cli import options, render
 from edgepick_host.core.decision import CandidateResult, Decision, DecisionRecord, sentence
 from edgepick_host.core.gates import Gate, GateVerdict
 from edgepick_host.core.objective import Metric
+from edgepick_host.core.proof import Proof, Scope
 from edgepick_host.errors import StateError
 
 BYTES = "bytes"
@@ -121,6 +123,26 @@ def _amount(value: float | None, gate: Gate) -> str:
     return render.size_text(int(value)) if gate.unit == BYTES else f"{value:.4g} {gate.unit}".strip()
 
 
+PROOF_COLUMNS = ("variant", "about", "evidence", "needed", "harm", "needed", "units", "ratio", "dropped", "verdict")
+
+
+def _proof_row(proof: Proof, label: str) -> tuple[str, ...]:
+    bounds = [render.NOTHING if b is None else f"{b:.3f}" for b in (proof.low, proof.high)]
+    about = f"{proof.scope}{'' if proof.paired or proof.scope is Scope.FACT else ', unpaired'}"
+    return (
+        label,
+        about,
+        f"{proof.e_promote:.3g}",
+        f"{float(1 / Fraction(proof.rate)):.3g}",
+        f"{proof.e_harm:.3g}",
+        f"{float(1 / Fraction(proof.rate_harm)):.3g}",
+        f"{proof.wins} of {proof.units}",
+        " to ".join(bounds),
+        "; ".join(f"{n} {why}" for why, n in proof.dropped.items()) or render.NOTHING,
+        proof.verdict.value,
+    )
+
+
 def _print_details(record: DecisionRecord) -> None:
     decision = record.decision
     labels = {c.manifest: c.label for c in decision.candidates}
@@ -131,6 +153,11 @@ def _print_details(record: DecisionRecord) -> None:
     if effects:
         click.echo()
         render.print_table(("variant", "metric", f"against {decision.incumbent_label}", "devices"), effects)
+    if decision.proofs:
+        click.echo()
+        render.print_table(
+            PROOF_COLUMNS, [_proof_row(p, labels.get(p.candidate, render.NOTHING)) for p in decision.proofs]
+        )
     policy = decision.policy
     click.echo()
     render.print_facts(
@@ -143,6 +170,7 @@ def _print_details(record: DecisionRecord) -> None:
                 "policy",
                 f"at least {policy.min_devices} device(s), accuracy drop at most {policy.max_accuracy_drop:.2%}",
             ),
+            ("error rates", f"any false gain {policy.alpha:.2%}, a false alarm of harm {policy.alpha_harm:.2%}"),
             ("inputs", decision.inputs),
             ("decided by", f"edgepick {decision.code_version}"),
         ]

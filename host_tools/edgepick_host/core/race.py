@@ -102,15 +102,17 @@ class Race:
     def proof(self, challenger: Release) -> Proof:
         """Return what is shown about a challenger, in the primary metric."""
         found, rules = self.comparison(challenger, self.objective.primary), self.rules(challenger)
-        return prove(found, scope_of(found, len(self.stratum.devices), self._even()), self.stratum.devices, rules)
+        return prove(found, scope_of(found, len(self.stratum.devices), self.even_rate), self.stratum.devices, rules)
 
     def p_value(self, challenger: Release) -> Fraction:
         """Return the p-value of "this challenger does not gain", valid at every look."""
         found = self.comparison(challenger, self.objective.primary)
-        scope = scope_of(found, len(self.stratum.devices), self._even())
+        scope = scope_of(found, len(self.stratum.devices), self.even_rate)
         return p_value(found, scope, self.stratum.devices, self.policy.min_gain)
 
-    def _even(self) -> Fraction:
+    @property
+    def even_rate(self) -> Fraction:
+        """Each comparison's part of the error rate, if all get the same."""
         return even_share(share(self.policy.alpha), self.question.family)
 
 

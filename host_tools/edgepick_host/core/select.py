@@ -18,6 +18,7 @@ from edgepick_host.core.experiment.trial import Verdict
 from edgepick_host.core.figures import metric_value
 from edgepick_host.core.gates import Evidence, Gate, GateVerdict, Policy, failed, passed
 from edgepick_host.core.objective import Metric, Objective, rank
+from edgepick_host.core.outlook import outlook
 from edgepick_host.core.proof import Proof, Scope
 from edgepick_host.core.race import Race, gather_race
 from edgepick_host.core.records import Release
@@ -396,6 +397,11 @@ def _notes(race: Race, results: Sequence[CandidateResult], proofs: Mapping[str, 
         notes.append(f"the energy budget was not checked: {_why_no_energy(race)}")
     if any(p.scope is not Scope.FACT and p.units and not p.paired for p in proofs.values()):
         notes.append("not every device compared in quads: a drift that all devices share is not ruled out")
+    found = outlook(race)
+    if found is not None and found.noise is not None and found.noise.suspicious:
+        notes.append("an A/A run found a variant unlike itself: something on these devices disturbs comparisons")
+    if found is not None and not any(p.verdict is Verdict.PROMOTE for p in proofs.values()):
+        notes.append(found.text)
     out = [
         f"left out {r.label}: {r.reason}" for r in results if r.excluded in (ExclusionCode.GATE, ExclusionCode.MISSING)
     ]

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from edgepick_host.core import rollout as core
+from edgepick_host.core.decision import Decision
 from edgepick_host.core.records import Release
 from edgepick_host.core.rollout_state import RequestKind, RolloutState
 from edgepick_host.core.waves import Lane, Plan
@@ -24,6 +25,7 @@ class Preview:
         variants: The candidates, "version variant".
         waiting_for: Who would still have to measure what.
         lanes: What would be decided now, and who would be in which wave.
+        outlooks: What each stratum could prove, given the noise that an A/A run has told.
     """
 
     model: str
@@ -31,6 +33,29 @@ class Preview:
     variants: tuple[str, ...]
     waiting_for: tuple[str, ...]
     lanes: tuple[Lane, ...]
+    outlooks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """An experiment as it stands.
+
+    Attributes:
+        waiting_for: Who still has to measure what.
+        decisions: What would be decided now, per stratum; nothing of it is kept.
+    """
+
+    waiting_for: tuple[str, ...]
+    decisions: tuple[Decision, ...]
+
+
+def standing(store: Store, state: RolloutState, budgets_of: BudgetsOf) -> Standing:
+    """Return how a rollout's experiment stands, by what the store knows now."""
+    known = knowledge(store, state.model)
+    return Standing(
+        waiting_for=reactions.outstanding(state, known),
+        decisions=tuple(ruling.decision for ruling in reactions.rule(state, known, budgets_of)),
+    )
 
 
 def knowledge(store: Store, model: str) -> Knowledge:
@@ -90,6 +115,7 @@ def preview(store: Store, model: str, plan: Plan, *, rollout: str, now: float, b
         variants=tuple(f"{r.version} {r.variant}" for r in releases if plan.variant in (None, r.variant)),
         waiting_for=() if plan.variant else reactions.outstanding(state, known),
         lanes=tuple(r.lane for r in rulings),
+        outlooks=reactions.outlooks(state, known, budgets_of),
     )
 
 

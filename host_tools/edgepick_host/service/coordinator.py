@@ -261,7 +261,8 @@ class Coordinator:
             ordered = self._desk.orders(profile, state.model)
             said = {request.id for request in self._desk.profile_assignment(profile, state.model).measure}
             requests = [measure_request(m, MeasurePlan()) for m in wanted if m not in ordered]
-            requests += [order for order in reactions.pair_orders(state, profile, known) if order.id not in said]
+            pairs = reactions.pair_orders(state, profile, known)
+            requests += pairs if any(order.id not in said for order in pairs) else ()
             devices = [d.device for d in known.of_profile(profile)]
             if requests and devices:
                 change = self._desk.profile_assignment(profile, state.model)

@@ -14,6 +14,7 @@ from edgepick_host.core.experiment.evidence import share
 from edgepick_host.core.experiment.family import holm
 from edgepick_host.core.gates import Policy
 from edgepick_host.core.objective import Objective, parse_objective
+from edgepick_host.core.outlook import QUADS, outlook
 from edgepick_host.core.race import Race, count_family, gather_race
 from edgepick_host.core.records import Device, Release
 from edgepick_host.core.rollout_state import DeviceView, RolloutState
@@ -24,8 +25,8 @@ from edgepick_profiles.schema import Budgets
 from edgepick_wire.messages import MeasureRequest, ModelState, Report
 from edgepick_wire.pairing import CAPABILITY, PairOrder
 
-QUADS = 24
-"""Quads per device and challenger: more than twice what unanimous ones need among a hundred comparisons."""
+AA_QUADS = 12
+"""Quads of the one A/A run of what runs: enough for a noise figure, half the time of a comparison."""
 MAX_NAME = 64
 
 BudgetsOf = Callable[[str], Budgets | None]
@@ -88,20 +89,24 @@ def to_measure(plan: Plan, model: str, profile: str, known: Knowledge) -> tuple[
 def pair_orders(state: RolloutState, profile: str, known: Knowledge) -> tuple[MeasureRequest, ...]:
     """Return the orders to measure what has to prove a gain beside what runs on the devices of ``profile``.
 
-    Each rollout throws coins of its own, so that its quads add to what earlier ones found.
+    Each rollout throws coins of its own, so that its quads add to what earlier ones found. What runs is compared with
+    itself, too, once: that tells the noise.
     """
     incumbent = _most_common(known, Stratum(profile=profile, devices=_names(known, profile)), state.model, _active)
     if incumbent is None or state.plan.variant or not any(_pairs(d) for d in known.of_profile(profile)):
         return ()
-    return tuple(
-        MeasureRequest(
-            id=f"{r.manifest[:12]}-{incumbent.manifest[:8]}-{state.id}"[:MAX_NAME],
-            manifest=r.manifest,
-            pair=PairOrder(against=incumbent.manifest, key=state.id, quads=QUADS),
-        )
+    challengers = [
+        r
         for r in candidates(state.plan, profile, known.releases)
         if r.version == incumbent.version and r.manifest != incumbent.manifest
-    )
+    ]
+    orders = [_pair_order(r.manifest, incumbent.manifest, key=state.id, quads=QUADS) for r in challengers]
+    return (_pair_order(incumbent.manifest, incumbent.manifest, key="aa", quads=AA_QUADS), *orders) if orders else ()
+
+
+def _pair_order(manifest: str, against: str, *, key: str, quads: int) -> MeasureRequest:
+    pair = PairOrder(against=against, key=key, quads=quads)
+    return MeasureRequest(id=f"{manifest[:12]}-{against[:8]}-{key}"[:MAX_NAME], manifest=manifest, pair=pair)
 
 
 def _names(known: Knowledge, profile: str) -> tuple[str, ...]:
@@ -167,6 +172,15 @@ def rule(state: RolloutState, known: Knowledge, budgets_of: BudgetsOf) -> tuple[
         _ruling(state, _answer(asked, family, rates), known, lead=lead)
         for asked, (_, lead) in zip(questions, places, strict=True)
     )
+
+
+def outlooks(state: RolloutState, known: Knowledge, budgets_of: BudgetsOf) -> tuple[str, ...]:
+    """Return what each stratum could prove, in words, before anyone waits for it."""
+    places = [place for p in profiles_of(state.plan, known.releases) for place in _places(state, p, known)]
+    questions = [_question(state, stratum, known, budgets_of) for stratum, _ in places]
+    family = max(1, sum(_comparisons(asked) for asked in questions))
+    races = [gather_race(**asked, family=family) for asked in questions if not isinstance(asked, Decision)]
+    return tuple(f"{race.stratum.label}: {found.text}" for race in races if (found := outlook(race)) is not None)
 
 
 def _places(state: RolloutState, profile: str, known: Knowledge) -> list[tuple[Stratum, bool]]:
