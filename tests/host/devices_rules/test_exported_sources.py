@@ -21,7 +21,7 @@ from edgepick_host.compress.source import describe
 from edgepick_host.compress.tflm_child import open_interpreter
 from edgepick_host.core.operator_tables import TFLM_OPERATORS, resolver_method
 from edgepick_host.core.verify import tflm_tolerance
-from edgepick_host.errors import HostError, InputFileError
+from edgepick_host.errors import CompressionError, HostError, InputFileError
 from edgepick_profiles.load import load_profile
 from edgepick_wire.manifest import ModelFormat
 
