@@ -8,10 +8,12 @@ import click
 
 from edgepick_agent.cli.options import json_option
 from edgepick_agent.cli.render import NOT_ESTIMABLE, as_json_text, clip, duration, energy, size, table
+from edgepick_agent.core.intervals import Estimate
+from edgepick_agent.core.profile import Profile
 from edgepick_agent.errors import ConfigError
 from edgepick_wire import codec
 from edgepick_wire.errors import WireError
-from edgepick_wire.metrics import Measurement, Verdict
+from edgepick_wire.metrics import Verdict
 
 NOISE_SIGMAS = 2.0
 """Means closer than so many standard errors of their difference are called equal (Welch, 1947)."""
@@ -35,9 +37,9 @@ def compare(*, first: Path, second: Path, as_json: bool) -> None:
         click.echo(f"doubt: {doubt}")
 
 
-def _read(path: Path) -> Measurement:
+def _read(path: Path) -> Profile:
     try:
-        return codec.decode_document(Measurement, path.read_bytes())
+        return codec.decode_document(Profile, path.read_bytes())
     except (OSError, WireError) as error:
         hint = "Write one with: edgepick-agent benchmark MODEL --json > FILE"
         raise ConfigError(f"{path}: not a measurement: {error}", hint=hint) from error
@@ -47,7 +49,7 @@ Row = tuple[str, float | None, float | None, Callable[[float | None], str]]
 """A figure of both measurements, and how it is written."""
 
 
-def _rows(a: Measurement, b: Measurement) -> Iterator[Row]:
+def _rows(a: Profile, b: Profile) -> Iterator[Row]:
     yield "load", a.load_ns, b.load_ns, duration
     yield "first inference", a.first_inference_ns, b.first_inference_ns, duration
     yield "mean", a.latency.mean_ns, b.latency.mean_ns, duration
@@ -72,7 +74,7 @@ def _percent(ratio: float | None) -> str:
     return "-" if ratio is None else f"{ratio - 1:+.1%}"
 
 
-def _doubts(a: Measurement, b: Measurement) -> Iterator[str]:
+def _doubts(a: Profile, b: Profile) -> Iterator[str]:
     """Yield why the figures may mean less than they seem to."""
     for name, each in (("first", a), ("second", b)):
         if each.verdict is not Verdict.VALID:
@@ -83,7 +85,23 @@ def _doubts(a: Measurement, b: Measurement) -> Iterator[str]:
         yield f"{a.plan.threads} and {b.plan.threads} threads"
     if (a.runtime.name, a.runtime.accelerator) != (b.runtime.name, b.runtime.accelerator):
         yield f"{a.runtime.name} on {a.runtime.accelerator} against {b.runtime.name} on {b.runtime.accelerator}"
+    if any(each.energy.estimated for each in (a, b)):
+        yield "energy was estimated from CPU time, not measured: nothing follows from it"
+    yield from _within_noise(a, b)
+
+
+def _within_noise(a: Profile, b: Profile) -> Iterator[str]:
+    """Yield why the means may be equal: by their intervals over starts, or without these by their runs alone."""
+    first, second = (each.intervals.get("mean_ns", Estimate()) for each in (a, b))
+    if None not in (first.low, first.high, second.low, second.high):
+        apart = _exceeds(first.low, second.high) or _exceeds(second.low, first.high)
+        yield from () if apart else ("the 95 % intervals of the mean latencies over starts overlap",)
+        return
     error = math.hypot(*(each.latency.stdev_ns / math.sqrt(each.latency.runs) for each in (a, b)))
     if abs(a.latency.mean_ns - b.latency.mean_ns) <= NOISE_SIGMAS * error:
         yield "the mean latencies are equal to within their noise"
-    yield "one run each: two starts of the same model differ too, by some per cent"
+    yield "no intervals over starts: two starts of the same model differ too, by some per cent (--restarts 20)"
+
+
+def _exceeds(low: float | None, high: float | None) -> bool:
+    return low is not None and high is not None and low > high

@@ -150,3 +150,23 @@ def test_a_trace_that_cannot_be_written_is_one_message(command, tmp_path):
     assert result.exit_code == 1
     assert "t.json: no such file or directory" in result.output
     assert "Traceback" not in result.output
+
+
+def with_mean(found, low, value, high):
+    mean = Estimate(value=value, low=low, high=high)
+    latency = dataclasses.replace(found.latency, mean_ns=value)
+    return dataclasses.replace(found, latency=latency, intervals={**found.intervals, "mean_ns": mean})
+
+
+@pytest.mark.parametrize(("low", "overlap"), [(104_000, True), (121_000, False)])
+def test_profiles_are_compared_by_their_intervals(command, tmp_path, asked, low, overlap):
+    """Two profiles over starts are doubtful where the intervals of their means overlap, and estimates always are."""
+    files = [tmp_path / "a.json", tmp_path / "b.json"]
+    files[0].write_bytes(codec.encode_document(with_mean(asked[0], 90_000, 100_000, 110_000)))
+    files[1].write_bytes(codec.encode_document(with_mean(asked[0], low, low + 10_000, low + 20_000)))
+
+    result = command("compare", *files)
+
+    assert ("intervals of the mean latencies over starts overlap" in result.output) is overlap
+    assert "--restarts" not in result.output
+    assert "energy was estimated" in result.output
