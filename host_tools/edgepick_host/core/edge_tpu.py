@@ -12,13 +12,20 @@ MAPPED = "Mapped to Edge TPU"
 CUSTOM_OPERATOR = "edgetpu-custom-op"
 """What the compiler puts in the place of the operators that it mapped; only an Edge TPU runs it."""
 
+SHOWN_LINES = 10
+MOST_LINES = 500
+"""Of a table; every kind of operator with every status is far fewer."""
+
+MOST_CHARACTERS = 200
+"""Of a cell or a reason."""
+
 _UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
-_NUMBER = r"(\d+(?:\.\d+)?)\s*([KMG]i)?B\b"
+_NUMBER = r"(\d{1,15}(?:\.\d{1,15})?)\s*([KMG]i)?B\b"
 _VERSION = re.compile(r"^Edge TPU Compiler version (\S+)", re.MULTILINE)
 _ON_CHIP = re.compile(rf"^On-chip memory used for caching model parameters:\s*{_NUMBER}", re.MULTILINE)
 _REMAINING = re.compile(rf"^On-chip memory remaining for caching model parameters:\s*{_NUMBER}", re.MULTILINE)
 _OFF_CHIP = re.compile(rf"^Off-chip memory used for streaming uncached model parameters:\s*{_NUMBER}", re.MULTILINE)
-_SUBGRAPHS = re.compile(r"^Number of Edge TPU subgraphs:\s*(\d+)", re.MULTILINE)
+_SUBGRAPHS = re.compile(r"^Number of Edge TPU subgraphs:\s*(\d{1,9})\b", re.MULTILINE)
 _HEADER = re.compile(r"^Operator\s+Count\s+Status\s*$")
 _ROW = re.compile(r"^(\S+)\s+(\d{1,9})\s+(\S.*?)\s*$")
 _FAILURES = (
@@ -101,9 +108,14 @@ class EdgeTpuFacts:
             else ["compiled for the Edge TPU"]
         )
         said += [f"{self.mapped} of {self.total} operators on the Edge TPU"] if self.operators else []
-        said += [f"{line.name} ({line.count}) on the CPU: {line.status}" for line in self.operators if not line.mapped]
-        said += list(self._memory())
-        return "; ".join(said)
+        return "; ".join([*said, *self._left_out(), *self._memory()])
+
+    def _left_out(self) -> Iterator[str]:
+        left = [line for line in self.operators if not line.mapped]
+        for line in left[:SHOWN_LINES]:
+            yield f"{line.name} ({line.count}) on the CPU: {line.status}"
+        if len(left) > SHOWN_LINES:
+            yield f"{sum(line.count for line in left[SHOWN_LINES:])} more on the CPU"
 
     def _memory(self) -> Iterator[str]:
         if self.on_chip_bytes is not None:
@@ -118,7 +130,7 @@ def read_log(log: str) -> EdgeTpuFacts:
     version = _VERSION.search(log)
     subgraphs = _SUBGRAPHS.search(log)
     return EdgeTpuFacts(
-        compiler=version[1] if version else "",
+        compiler=version[1][:MOST_CHARACTERS] if version else "",
         operators=_table(log),
         on_chip_bytes=_bytes(_ON_CHIP, log),
         on_chip_left_bytes=_bytes(_REMAINING, log),
@@ -129,7 +141,7 @@ def read_log(log: str) -> EdgeTpuFacts:
 
 def failure_in(log: str) -> str:
     """Return the most telling line of a log of a compilation that failed; empty if it has none."""
-    return next((found[1] for pattern in _FAILURES if (found := pattern.search(log))), "")
+    return next((found[1][:MOST_CHARACTERS] for pattern in _FAILURES if (found := pattern.search(log))), "")
 
 
 def _table(log: str) -> tuple[OperatorStatus, ...]:
@@ -141,10 +153,11 @@ def _table(log: str) -> tuple[OperatorStatus, ...]:
     for line in lines:
         row = _ROW.match(line)
         if row:
-            rows.append(OperatorStatus(name=row[1], count=int(row[2]), status=row[3]))
+            name, status = row[1][:MOST_CHARACTERS], row[3][:MOST_CHARACTERS]
+            rows.append(OperatorStatus(name=name, count=int(row[2]), status=status))
         elif line.strip():
             break
-    return tuple(rows)
+    return tuple(rows[:MOST_LINES])
 
 
 def _bytes(pattern: re.Pattern[str], log: str) -> int | None:

@@ -2,7 +2,7 @@
 
 import string
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edgepick_host.core.edge_tpu import MAPPED, EdgeTpuFacts, OperatorStatus, failure_in, read_log
@@ -118,10 +118,25 @@ def test_what_a_log_does_not_say_stays_unknown():
     assert facts.on_chip_bytes is None
 
 
+def test_a_log_without_end_is_told_in_short():
+    """However long and wide a table is, what is said of it fits where it is kept: a manifest, a note."""
+    rows = "".join(f"{'O' * 9000}{i}  1  {'why' * 9000}\n" for i in range(2000))
+
+    facts = read_log(f"Operator  Count  Status\n{rows}")
+
+    assert len(facts.text) < 8192
+    assert facts.total == 500
+    assert "490 more on the CPU" in facts.text
+
+
 @given(st.text() | st.text(alphabet=string.printable))
+@example("9" * 400 + ".0MiB")
+@example("9" * 5000)
 def test_no_text_is_too_odd_for_the_reader(text):
     """Whatever a program of that name prints is read without an error, and can be said."""
-    facts = read_log(f"Operator  Count  Status\n{text}\nOn-chip memory used for caching model parameters: {text}")
+    facts = read_log(
+        f"Number of Edge TPU subgraphs: {text}\nOperator  Count  Status\n{text}\nOn-chip memory used for caching model parameters: {text}"
+    )
 
     assert 0 <= facts.mapped <= facts.total
     assert isinstance(facts.text + facts.short + failure_in(text), str)
