@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, cast
 
 from fastapi import FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
@@ -36,6 +36,9 @@ MOST_DEVICES = 500
 MOST_ENTRIES = 1000
 GLANCE_SECONDS = 1.0
 """The fleet's counts are made at most so often, however many pages look."""
+
+EXPERIMENT_SECONDS = 5.0
+"""Every report of a model is read for it."""
 
 HEADERS = {
     # The page brings everything with it, and nothing that it shows can run.
@@ -121,19 +124,20 @@ class Me:
     version: str
 
 
-class _Remembered:
-    """A value that is made again after some time."""
+class _Recent:
+    """Values that are made again after some time, by their names."""
 
-    def __init__(self, make: Callable[[], T], seconds: float) -> None:
-        self._make, self._seconds = make, seconds
-        self._made_at = -seconds
-        self._value: Any = None
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._made: dict[str, tuple[float, Any]] = {}
 
-    def __call__(self) -> Any:
-        if time.monotonic() - self._made_at >= self._seconds:
-            self._value = self._make()
-            self._made_at = time.monotonic()
-        return self._value
+    def __call__(self, name: str, make: Callable[[], T]) -> T:
+        """Return a value of this name, at most so many seconds old."""
+        made_at, value = self._made.get(name, (-self._seconds, None))
+        if value is None or time.monotonic() - made_at >= self._seconds:
+            value = make()
+            self._made = {name: (time.monotonic(), value)}
+        return cast("T", value)
 
 
 def make_api(site: Site) -> FastAPI:
@@ -141,7 +145,11 @@ def make_api(site: Site) -> FastAPI:
     app = FastAPI(
         title="edgepick", version=__version__, docs_url=None, redoc_url=None, openapi_url="/api/v1/openapi.json"
     )
-    glance = _Remembered(lambda: fleet_view.glance(site.store, site.fleet, now=site.clock.now()), GLANCE_SECONDS)
+    recent = _Recent(GLANCE_SECONDS)
+
+    def glance() -> fleet_view.Glance:
+        return recent("fleet", lambda: fleet_view.glance(site.store, site.fleet, now=site.clock.now()))
+
     registry = new_registry(glance)
     _add_manners(app, Requests(registry))
     gate = Gate(site.store)
@@ -265,6 +273,14 @@ def _add_results(app: FastAPI, site: Site, gate: Gate) -> None:
     def rollout(name: str) -> Response:
         """Return everything about a rollout."""
         return _json(_found(lambda: find_rollout(site.store, name)))
+
+    standing = _Recent(EXPERIMENT_SECONDS)
+
+    @app.get("/api/v1/rollouts/{name}/experiment", tags=["rollouts"], dependencies=viewer)
+    def experiment(name: str) -> Response:
+        """Return how its experiment stands: who has yet to measure, and what would be decided now."""
+        state = _found(lambda: find_rollout(site.store, name))
+        return _json(standing(state.id, lambda: campaigns.standing(site.store, state, site.budgets_of)))
 
 
 def _add_actions(app: FastAPI, site: Site, gate: Gate) -> None:

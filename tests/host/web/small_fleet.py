@@ -6,8 +6,10 @@ from edgepick_host.core import decision as decisions
 from edgepick_host.core import rollout as core
 from edgepick_host.core.access import token_digest
 from edgepick_host.core.decision import CandidateResult, Effect, Figure, Judgement
+from edgepick_host.core.experiment.trial import Verdict
 from edgepick_host.core.gates import Policy
 from edgepick_host.core.objective import Metric
+from edgepick_host.core.proof import Proof, Scope
 from edgepick_host.core.records import Release, Role, Token
 from edgepick_host.core.rollout_state import HistoryLine, Stage
 from edgepick_host.core.strata import Stratum
@@ -124,8 +126,26 @@ def decision() -> decisions.Decision:
         )
         for manifest, label in ((INT8, "1 int8"), (FLOAT, "1 float32"))
     ]
+    proof = Proof(
+        candidate=INT8,
+        metric=Metric.LATENCY,
+        scope=Scope.FLEET,
+        gain=0.0,
+        paired=True,
+        units=12,
+        wins=12,
+        losses=0,
+        e_promote=315.0,
+        e_harm=0.1,
+        rate="1/20",
+        rate_harm="1/100",
+        low=0.55,
+        high=0.65,
+        needed=7,
+        verdict=Verdict.PROMOTE,
+    )
     effect = Effect(candidate=INT8, metric=Metric.LATENCY, ratio=0.6, devices=1)
-    return replace(plain, candidates=tuple(candidates), effects=(effect,))
+    return replace(plain, candidates=tuple(candidates), effects=(effect,), proofs=(proof,))
 
 
 def rollout(names: list[str], decided: str) -> core.RolloutState:

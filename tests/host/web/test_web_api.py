@@ -1,15 +1,20 @@
 """What the API answers, to whom, and what it keeps of it."""
 
+import json
+import re
 import socket
+from pathlib import Path
 
 import pytest
 
+from edgepick_host import web
 from edgepick_host.core.records import Role, Token
 from edgepick_host.errors import ConfigError
 from edgepick_host.web.server import Address, parse_address, serving
 from host.web.conftest import DEVICES
 from host.web.small_fleet import INT8, OPERATOR, ROLLOUT, VIEWER
 
+METRIC = re.compile(r"edgepick_\w+")
 VIEWS = [
     "/api/v1/me",
     "/api/v1/fleet",
@@ -73,6 +78,18 @@ def test_the_front_marks_what_nothing_beats(service):
     assert points["1 int8"]["verdict"] == "wins"
     assert {label: p["on_front"] for label, p in points.items()} == {"1 int8": True, "1 float32": True}
     assert {label: p["active"] for label, p in points.items()} == {"1 int8": 3, "1 float32": 4}
+
+
+def test_an_experiment_is_seen_while_it_runs(service):
+    """Who has yet to measure, and what would be decided now, without deciding it."""
+    before = service.store.decisions()
+
+    code, seen = service.ask(f"/api/v1/rollouts/{ROLLOUT}/experiment", token=VIEWER)
+
+    assert code == 200
+    assert len(seen["waiting_for"]) > 0
+    assert [made["verdict"] for made in seen["decisions"]] == ["inconclusive"]
+    assert service.store.decisions() == before
 
 
 def test_an_operator_pauses_a_rollout(service):
@@ -164,6 +181,19 @@ def test_prometheus_finds_the_fleet(service):
     assert f'edgepick_rollout_devices{{model="digits",rollout="{ROLLOUT}",stage="wave",state="confirmed"}} 1.0' in text
     assert f"edgepick_reports_total {DEVICES}.0" in text
     assert 'edgepick_http_requests_total{method="GET",route="/api/v1/fleet",status="200"} 1.0' in text
+
+
+def test_the_dashboard_asks_for_what_there_is(service):
+    """Each metric that the Grafana dashboard draws is among those that the service tells."""
+    dashboard = json.loads((Path(web.__file__).parent / "grafana/fleet.json").read_text())
+    service.ask("/api/v1/me", token=VIEWER)
+    _, text = service.ask("/metrics")
+
+    drawn = {name for panel in dashboard["panels"] for t in panel["targets"] for name in METRIC.findall(t["expr"])}
+
+    told = {line.split("{")[0].split(" ")[0] for line in text.splitlines() if not line.startswith("#")}
+    assert len(drawn) > 5
+    assert sorted(drawn - told) == []
 
 
 def test_health_says_whether_the_database_answers(service):

@@ -112,6 +112,18 @@ def test_nothing_leaves_the_machine(browser, service):
     assert len(asked) > len(VIEWS)
 
 
+def test_a_decision_shows_its_evidence(visit, service):
+    """The e-value against what it has to reach, and what the data leave open."""
+    page = visit()
+    show(page, service, "decisions")
+    page.get_by_role("table").get_by_role("link").first.click()
+
+    page.get_by_text("e-value 315 of 20.0 for a gain").wait_for()
+
+    assert page.get_by_text("the change lies between -45.0 % and -35.0 %").count() == 1
+    assert page.get_by_role("listitem").filter(has_text="int8 is 40 % faster").count() == 1
+
+
 def test_what_devices_say_is_text(visit, service):
     """A device that reports markup gets it shown, not run."""
     page = visit()

@@ -1,4 +1,4 @@
-// Two pictures: a front (latency against error, size as area) and an effect with its interval.
+// Two pictures: a front (latency against error, size as area), and evidence on its way to a decision.
 
 import { amount, h } from "./dom.js";
 
@@ -14,6 +14,7 @@ export function front(points) {
     class: point.on_front ? "front" : "rest", cx: x(point.latency_ns), cy: y(point.error),
     r: 4 + 12 * Math.sqrt((point.size_bytes ?? 1) / largest),
   }, h("title", {}, `${point.label}: ${amount(point.latency_ns, "ns")}, error ${amount(point.error)}, ${amount(point.size_bytes, "B")}`)));
+  const names = known.filter((point) => point.on_front).map((point) => h("text", { x: x(point.latency_ns) + 22, y: y(point.error) + 4 }, point.label));
   const summary = known.filter((point) => point.on_front).map((point) => point.label).join(", ");
   return h("svg", { class: "chart", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `Latency against error. On the front: ${summary}` },
     h("line", { class: "axis", x1: LEFT, x2: WIDTH - RIGHT, y1: HEIGHT - BOTTOM, y2: HEIGHT - BOTTOM }),
@@ -22,26 +23,31 @@ export function front(points) {
     y.ticks.map((value) => h("text", { x: LEFT - 8, y: y(value) + 4, "text-anchor": "end" }, amount(value))),
     h("text", { x: WIDTH - RIGHT, y: HEIGHT - 6, "text-anchor": "end" }, "latency, median; area: size"),
     h("text", { x: LEFT + 6, y: TOP + 12 }, "error"),
-    dots);
+    dots, names);
 }
 
 function scale(values, from, to) {
   const low = Math.min(...values), high = Math.max(...values);
-  const pad = (high - low || Math.abs(high) || 1) * 0.12;
+  const pad = (high - low || Math.abs(high) || 1) * 0.25;
   const [a, b] = [low - pad, high + pad];
   const place = (value) => from + ((value - a) / (b - a)) * (to - from);
   place.ticks = high > low ? [low, (low + high) / 2, high] : [low];
   return place;
 }
 
-export function evidence(steps, threshold) {
-  // The logarithm of the e-value after each unit, against the threshold at which it decides.
-  const values = [0, ...steps, Math.log10(threshold)];
-  const x = scale([0, Math.max(steps.length, 1)], LEFT, WIDTH - RIGHT), y = scale(values, HEIGHT - BOTTOM, TOP);
-  const path = [0, ...steps].map((value, index) => `${index ? "L" : "M"}${x(index)} ${y(value)}`).join("");
-  return h("svg", { class: "chart", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `e-value after ${steps.length} units: ${(10 ** (steps.at(-1) ?? 0)).toPrecision(3)}; it decides at ${threshold}` },
-    h("line", { class: "limit", x1: LEFT, x2: WIDTH - RIGHT, y1: y(Math.log10(threshold)), y2: y(Math.log10(threshold)) }),
-    h("text", { x: LEFT + 6, y: y(Math.log10(threshold)) - 6 }, `decides at ${threshold}`),
-    h("path", { d: path, fill: "none", stroke: "currentColor", "stroke-width": 2 }),
-    h("text", { x: WIDTH - RIGHT, y: HEIGHT - 6, "text-anchor": "end" }, "units"));
+export function evidence(proof) {
+  // How far the evidence is on its way to what it has to reach, on a logarithmic scale, and what the data leave open.
+  const needed = 1 / fraction(proof.rate), share = (value) => Math.max(0, Math.min(1, Math.log(Math.max(value, 1)) / Math.log(needed)));
+  const bar = (value, kind) => { const part = h("span", { class: kind }); part.style.width = `${100 * share(value)}%`; return h("div", { class: "bar", "aria-hidden": "true" }, part); };
+  const percent = (ratio) => (ratio === null || ratio === undefined ? "anything" : `${((ratio - 1) * 100).toFixed(1)} %`);
+  return [
+    bar(proof.e_promote, "good"),
+    h("p", {}, `e-value ${proof.e_promote.toPrecision(3)} of ${needed.toPrecision(3)} for a gain; ${proof.wins} wins and ${proof.losses} losses in ${proof.units} units; `,
+      proof.scope === "fact" ? "a fact about the variant" : `the change lies between ${percent(proof.low)} and ${percent(proof.high)}`),
+  ];
+}
+
+function fraction(text) {
+  const [above, below = "1"] = String(text).split("/");
+  return Number(above) / Number(below);
 }

@@ -14,13 +14,18 @@ export function h(name, attributes = {}, ...children) {
 
 const SVG = new Set(["svg", "line", "circle", "path", "text", "g", "title", "rect"]);
 
+const NUMBER = /^-?[\d.,]+( [a-zµ%]+)?$/i;
+
 export function table(caption, columns, rows) {
-  const numeric = (cell) => (typeof cell === "number" || /^-?[\d.,]+( [a-zµ%]+)?$/i.test(String(cell)) ? "number" : null);
+  const texts = (index) => rows.map((row) => row[index]).filter((cell) => cell !== null && cell !== undefined && cell !== "–");
+  const kinds = columns.map((_, index) => {
+    const cells = texts(index);
+    return cells.length && cells.every((cell) => NUMBER.test(cell instanceof Node ? cell.textContent : String(cell))) ? "number" : null;
+  });
   return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": caption },
     h("table", {},
-      h("thead", {}, h("tr", {}, columns.map((column) => h("th", { scope: "col" }, column)))),
-      h("tbody", {}, rows.map((row) => h("tr", {}, row.map((cell) =>
-        h("td", { class: cell instanceof Node ? null : numeric(cell) }, cell ?? "–")))))));
+      h("thead", {}, h("tr", {}, columns.map((column, index) => h("th", { scope: "col", class: kinds[index] }, column)))),
+      h("tbody", {}, rows.map((row) => h("tr", {}, row.map((cell, index) => h("td", { class: kinds[index] }, cell ?? "–")))))));
 }
 
 export const facts = (pairs) => h("dl", {}, pairs.filter((pair) => pair[1] !== null && pair[1] !== undefined && pair[1] !== "")

@@ -1,6 +1,6 @@
 // What each address shows. A view takes (get, route) and returns elements; it changes nothing.
 
-import { front } from "./chart.js";
+import { evidence, front } from "./chart.js";
 import { amount, count, facts, h, link, table, time } from "./dom.js";
 
 const STAGES = ["measuring", "deciding", "canary", "wave", "done"];
@@ -102,6 +102,7 @@ export async function rollout(get, route, act) {
     h("ol", { class: "steps", "aria-label": "Stages" }, steps.map((step) =>
       h("li", { "aria-current": step === state.stage ? "step" : null }, step === "wave" && state.stage === "wave" ? `wave ${state.wave} of ${state.waves}` : step))),
     ended ? null : h("p", {}, state.stage === "paused" ? ask("resume", "Resume", "main") : ask("pause", "Pause"), " ", ask("abort", "Abort and return every device", "danger")),
+    state.stage === "measuring" ? experiment(await get(`/rollouts/${encodeURIComponent(route.name)}/experiment`)) : null,
     state.lanes.map((lane) => [
       h("h2", {}, lane.label),
       h("p", {}, word(lane.verdict), ` ${lane.winner_label ?? ""} `, lane.decision ? link(`#/decisions/${lane.decision}`, "why") : null),
@@ -137,6 +138,7 @@ export async function decision(get, route) {
     h("h2", {}, `Against what runs: ${made.incumbent_label ?? "nothing"}`),
     table("Effects", ["variant", "metric", "change", "devices"], (made.effects ?? []).map((each) => [
       labels.get(each.candidate), each.metric, `${((each.ratio - 1) * 100).toFixed(1)} %`, count(each.devices)])),
+    proofs(made),
     h("details", {}, h("summary", {}, "The record"), h("pre", {}, JSON.stringify(record, null, 2))),
   ];
 }
@@ -159,6 +161,21 @@ export async function model(get, route) {
 export async function audit(get) {
   return [h("h1", {}, "Audit"), table("Audit", ["at", "who", "role", "what", "to", "outcome"], (await get("/audit")).map((each) => [
     time(each.at), each.actor, each.role, each.action, each.target, each.outcome]))];
+}
+
+function proofs(made) {
+  const labels = new Map(made.candidates.map((each) => [each.manifest, each.label]));
+  const shown = made.proofs ?? [];
+  return shown.length ? [h("h3", {}, "Evidence"), shown.map((proof) => [
+    h("p", {}, `${labels.get(proof.candidate) ?? proof.candidate}, ${proof.metric}`), evidence(proof)])] : null;
+}
+
+function experiment(seen) {
+  return [
+    h("h2", {}, "The experiment so far"),
+    h("p", { class: "quiet" }, seen.waiting_for.length ? `Waiting for ${seen.waiting_for.slice(0, 5).join("; ")}` : "Every device that can be asked has answered."),
+    seen.decisions.map((made) => [h("p", {}, h("strong", {}, made.stratum.profile), ` would be: ${made.verdict} ${made.winner_label ?? ""}. ${made.reasons[0] ?? ""}`), proofs(made)]),
+  ];
 }
 
 const sum = (rows, key) => rows.reduce((total, row) => total + row[key], 0);
@@ -196,7 +213,7 @@ function waves(members) {
     table("Waves", ["wave", "devices", "confirmed", "failed", "offered", "waiting"], numbers.map((number) => {
       const states = tally(members.filter((member) => member.wave === number));
       const total = Object.values(states).reduce((a, b) => a + b);
-      return [number ? String(number) : "canary", count(total), count(states.confirmed), count(states.failed), count(states.offered), count(states.waiting)];
+      return [number ? `wave ${number}` : "canary", count(total), count(states.confirmed), count(states.failed), count(states.offered), count(states.waiting)];
     })),
     failed.length ? table("Devices with something to say", ["device", "status", "because"], failed.map((member) => [
       link(`#/devices/${member.device}`, member.device), word(member.status), member.reason])) : null,
