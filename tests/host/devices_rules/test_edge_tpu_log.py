@@ -134,9 +134,8 @@ def test_a_log_without_end_is_told_in_short():
 @example("9" * 5000)
 def test_no_text_is_too_odd_for_the_reader(text):
     """Whatever a program of that name prints is read without an error, and can be said."""
-    facts = read_log(
-        f"Number of Edge TPU subgraphs: {text}\nOperator  Count  Status\n{text}\nOn-chip memory used for caching model parameters: {text}"
-    )
+    memory, table = "On-chip memory used for caching model parameters", "Operator  Count  Status"
+    facts = read_log(f"Number of Edge TPU subgraphs: {text}\n{memory}: {text}\n{table}\n{text}")
 
     assert 0 <= facts.mapped <= facts.total
     assert isinstance(facts.text + facts.short + failure_in(text), str)
