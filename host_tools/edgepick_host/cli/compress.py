@@ -192,7 +192,8 @@ def compress(
     """Compress a float model for kinds of devices: search what fits each, and keep what is good enough.
 
     MODEL is a .tflite or .onnx file with float32 weights and a batch of 1; give the same network in both formats to
-    serve profiles of either. Exits with 1 if some profile is left without any variant.
+    serve profiles of either. Where edgetpu_compiler is on PATH, Edge TPUs get compiled files. Exits with 1 if some
+    profile is left without any variant.
     """
     if not models and task is None:
         raise click.UsageError("give a .tflite or .onnx MODEL, or a task file with --task")
