@@ -139,6 +139,10 @@ class BundleReader(Protocol):
         """Return the signed manifest, not yet verified."""
         ...
 
+    def roots(self, path: str) -> tuple[bytes, ...]:
+        """Return the versions of the fleet's root document that it carries, oldest first, none verified."""
+        ...
+
     def files(self, path: str) -> Iterator[tuple[str, int, Iterator[bytes]]]:
         """Yield name, size and content in pieces of each file."""
         ...

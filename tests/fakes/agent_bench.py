@@ -70,11 +70,15 @@ class BundlesInMemory:
 
     def __init__(self) -> None:
         self.files_at: dict[str, Any] = {}
+        self.roots_at: dict[str, tuple[bytes, ...]] = {}
 
     def manifest(self, path: str) -> bytes:
         if path not in self.files_at:
             raise RefusedError(Refusal(code=RefusalCode.MALFORMED, detail=f"{path}: no such file", hint=""))
         return bytes(self.files_at[path].raw)
+
+    def roots(self, path: str) -> tuple[bytes, ...]:
+        return self.roots_at.get(path, ())
 
     def files(self, path: str) -> Any:
         for name, data in self.files_at[path].files.items():

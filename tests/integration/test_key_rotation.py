@@ -84,6 +84,29 @@ def test_a_revoked_key_brings_nothing_new_and_the_service_signs_again(host, born
     assert revoked.stem.rpartition("-")[2] not in signers
 
 
+def built(host, variants, path):
+    done = host("bundle", "build", variants, "--variant", VARIANT, "--version", "stick", "--out", path)
+    assert done.code == 0, done.err
+    return path
+
+
+@pytest.mark.parametrize("online", [False, True], ids=["never heard of it", "followed by network"])
+def test_a_stick_brings_the_keys_that_it_is_signed_with(host, born, newer_variants, tmp_path, online):
+    """After every key was replaced a bundle is installed on a device that was away, and on one that was not."""
+    if not online:
+        born.stop()
+    rotate(host, "release", "root", "release")
+    if online:
+        assert host.ask("keys", "publish").code == 0
+        until(lambda: followed(born) == 4, "the chain is followed")
+
+    installed = born("install", built(host, newer_variants, tmp_path / "new.edgepick"), "--yes")
+
+    assert installed.code == 0, installed.err
+    assert "digits stick" in installed.out
+    assert followed(born) == 4
+
+
 def test_a_running_service_goes_on_with_a_new_campaign_key(host, born, newer_variants):
     """Rotated under it, the key is taken up by itself: the device follows, and accepts the rollout that it signs."""
     with host.service():

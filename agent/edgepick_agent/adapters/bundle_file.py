@@ -4,6 +4,7 @@ Only members with an expected name are read, only as far as the manifest says, a
 written under a name from the archive.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,14 +13,15 @@ from typing import TYPE_CHECKING
 from edgepick_agent.core.admission import refuse
 from edgepick_agent.errors import RefusedError
 from edgepick_wire import limits
-from edgepick_wire.bundle import FILES_PREFIX, MANIFEST_MEMBER
+from edgepick_wire.bundle import FILES_PREFIX, MANIFEST_MEMBER, ROOT_VERSION_MEMBER, ROOT_VERSIONS_MAX
 from edgepick_wire.messages import RefusalCode
 
 if TYPE_CHECKING:
     import tarfile  # at run time only when a bundle is read: it brings three compression libraries along
 
 READ_BYTES = 256 * 1024
-MEMBERS_MAX = limits.MAX_ITEMS + 2
+MEMBERS_MAX = limits.MAX_ITEMS + 2 + ROOT_VERSIONS_MAX
+ROOT_VERSION = re.compile(ROOT_VERSION_MEMBER.format(version="[1-9][0-9]{0,8}").replace(".", "\\."))
 HINT = "Write the bundle again with `edgepick bundle`, and copy it once more."
 
 
@@ -37,6 +39,23 @@ class BundleFile:
                 if member.name == MANIFEST_MEMBER and member.size <= limits.MAX_PAYLOAD_BYTES:
                     return b"".join(_content(archive, member, path))
         raise _malformed(path, f"no {MANIFEST_MEMBER} in it")
+
+    def roots(self, path: str) -> tuple[bytes, ...]:
+        """Return the versions of the root document that it carries, in the archive's order, none verified.
+
+        Raises:
+            RefusedError: Not a bundle, or one is too large.
+        """
+        found: list[bytes] = []
+        with _opened(path) as archive:
+            for member in _members(archive, path):
+                if ROOT_VERSION.fullmatch(member.name):
+                    if member.size > limits.MAX_PAYLOAD_BYTES or len(found) == ROOT_VERSIONS_MAX:
+                        raise _malformed(path, f"too large a {member.name}, or too many of them")
+                    found.append(b"".join(_content(archive, member, path)))
+                elif member.name.startswith(FILES_PREFIX):
+                    break  # what comes before the files is all there is
+        return tuple(found)
 
     def files(self, path: str) -> Iterator[tuple[str, int, Iterator[bytes]]]:
         """Yield name, size and content in pieces of each file, in the archive's order.

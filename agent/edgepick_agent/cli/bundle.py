@@ -29,7 +29,7 @@ UNDER_WAY = frozenset({Phase.EMPTY, Phase.FETCHING, Phase.TRIAL, Phase.CONFIRMIN
 def install(*, file: Path, config_file: Path, yes: bool, as_json: bool) -> None:
     """Install a bundle FILE; it is verified, tried and confirmed just as one from the network."""
     settings = settings_for_commands(config_file)
-    manifest, digest = site.read_bundle(file, Path(settings.root_document))
+    manifest, digest = site.read_bundle(file, settings)
     before = site.status(settings)
     click.echo(pairs(plan_of(manifest, digest, before)), err=as_json)
     if already(before, digest):

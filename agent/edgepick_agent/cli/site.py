@@ -1,17 +1,22 @@
 """What the technician's commands ask of this machine, by the names in ``app.TOOLS``; typed here."""
 
+import contextlib
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from edgepick_agent import app
-from edgepick_agent.app import TOOLS, adapter
+from edgepick_agent.app import PARTS, TOOLS, adapter
 from edgepick_agent.core.admission import Trust, verified_manifest
+from edgepick_agent.core.assignments import verified_root
 from edgepick_agent.core.boards import Board
 from edgepick_agent.core.control import AgentStatus, ControlReply, ControlRequest
 from edgepick_agent.core.findings import Finding
+from edgepick_agent.core.places import STATE
 from edgepick_agent.core.service import ServiceFacts, Step
 from edgepick_agent.core.settings import AgentSettings, BrokerSettings
+from edgepick_agent.core.state import decode_state
 from edgepick_agent.errors import RefusedError, StorageError
 from edgepick_wire import envelope
 from edgepick_wire.errors import SignatureError, WireError
@@ -75,19 +80,36 @@ def carry_out(steps: Iterable[Step]) -> None:
     adapter(TOOLS["carry-out"])(steps)
 
 
-def read_bundle(path: Path, root_document: Path) -> tuple[Manifest, str]:
+def read_bundle(path: Path, settings: AgentSettings) -> tuple[Manifest, str]:
     """Return the verified manifest of a bundle file, and its digest; the files in it are not yet checked.
+
+    It is judged by the newest root document that this device knows, and those that come with the bundle.
 
     Raises:
         RefusedError: Not a bundle, or not signed by a release key of the root document.
+        StorageError: The state directory cannot be read.
     """
-    trust = Trust(root=read_root(root_document), check=adapter(TOOLS["verify"]))
-    raw: bytes = adapter(TOOLS["bundle-file"])().manifest(str(path))
+    reader = adapter(TOOLS["bundle-file"])()
+    raw: bytes = reader.manifest(str(path))
+    trust = Trust(root=_newest_root(settings), check=adapter(TOOLS["verify"]))
+    for document in reader.roots(str(path)):
+        following = verified_root(document, trust)
+        trust = replace(trust, root=following) if isinstance(following, RootDocument) else trust
     digest = manifest_digest(envelope.unpack(raw).payload)
     manifest = verified_manifest(raw, digest, trust)
     if isinstance(manifest, Refusal):
         raise RefusedError(manifest)
     return manifest, digest
+
+
+def _newest_root(settings: AgentSettings) -> RootDocument:
+    born = read_root(Path(settings.root_document))
+    raw: bytes | None = adapter(PARTS["storage"])(Path(settings.state_dir)).read(STATE)
+    with contextlib.suppress(WireError):  # a damaged state is the agent's to mend
+        followed = decode_state(raw).root if raw is not None else None
+        if followed is not None and followed.fleet == born.fleet and followed.version > born.version:
+            return followed
+    return born
 
 
 def status(settings: AgentSettings) -> AgentStatus:

@@ -165,12 +165,13 @@ class BundleStored:
 
 @dataclass(frozen=True, slots=True)
 class BundleOpened:
-    """A bundle file was opened for ``ask``: its signed manifest, or why not."""
+    """A bundle file was opened for ``ask``: its signed manifest and the root documents with it, or why not."""
 
     ask: int
     path: str
     raw: bytes | None
     refusal: Refusal | None = None
+    roots: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,6 +130,14 @@ def _on_root(turn: Turn, payload: bytes) -> None:
         _refuse_document(turn, payload, root)
 
 
+def follow_chain(turn: Turn, documents: tuple[bytes, ...]) -> None:
+    """Follow the root documents that came with a bundle file, as far as each leads to the next."""
+    for payload in documents:
+        root = assignments.verified_root(payload, turn.trust)
+        if isinstance(root, RootDocument):
+            _follow_root(turn, root)
+
+
 def _await_chain(turn: Turn, ahead: Ahead) -> None:
     before = turn.agent.ahead
     if before is None or before.version < ahead.version:

@@ -10,6 +10,7 @@ from edgepick_agent.core.effects import OpenBundle, Reply
 from edgepick_agent.core.endings import close_job
 from edgepick_agent.core.events import BundleOpened, ControlAsked
 from edgepick_agent.core.exhaustive import assert_never
+from edgepick_agent.core.intake import follow_chain
 from edgepick_agent.core.places import model_socket
 from edgepick_agent.core.settings import AgentSettings
 from edgepick_agent.core.standing import desired_of, model_states
@@ -91,6 +92,7 @@ def _install(turn: Turn, ask: int, request: ControlRequest) -> None:
 
 def on_bundle_opened(turn: Turn, event: BundleOpened) -> None:
     """Install the bundle in place of whatever is under way, once its manifest is verified."""
+    follow_chain(turn, event.roots)
     found = event.refusal if event.raw is None else _verified(turn, event.raw)
     if found is None or isinstance(found, Refusal):
         turn.do(Reply(event.ask, ControlReply(ok=False, refusal=found)))

@@ -305,7 +305,7 @@ class AgentLoop:
         found = self._parts.bundles.opened(effect.path)
         if isinstance(found, Refusal):
             return e.BundleOpened(effect.ask, effect.path, None, found)
-        return e.BundleOpened(effect.ask, effect.path, found)
+        return e.BundleOpened(effect.ask, effect.path, found[0], roots=found[1])
 
     def _start_runner(self, effect: fx.StartRunner) -> None:
         failed = self._parts.runners.start(effect.key, effect.spec, effect.mode)

@@ -223,10 +223,10 @@ class Bundles:
             self._storage.write_at(part, offset, piece)
             offset += len(piece)
 
-    def opened(self, path: str) -> bytes | Refusal:
-        """Return the signed manifest of a bundle file, or why it is not one."""
+    def opened(self, path: str) -> tuple[bytes, tuple[bytes, ...]] | Refusal:
+        """Return the signed manifest of a bundle file and the root documents in it, or why it is not one."""
         try:
-            return self._reader.manifest(path)
+            return self._reader.manifest(path), self._reader.roots(path)
         except RefusedError as error:
             return error.refusal
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgepick_host.app.composition import broker_of, clock, load, signer, store_of, verify_signature
-from edgepick_host.app.trust import read_root, succession_of
+from edgepick_host.app.trust import read_chain, read_root, succession_of
 from edgepick_host.core.delta import Tensor
 from edgepick_host.core.settings import DEFAULT_DATABASE, HostSettings
 from edgepick_host.core.trust import check_signers, document_signer
@@ -135,12 +135,12 @@ def build_bundle(
         InputFileError: A file, variant or key is missing or malformed.
         VerificationError: A model file is not the one that ``variants.json`` names.
     """
-    document, root = read_root(settings)
+    document, _ = read_root(settings)
     release = signer(settings.signers.release)
     check_signers(document, fleet=settings.fleet, release=release.public_key, campaign=None)
     (prepared,) = prepare_folder(settings, folder, selection).releases
     sign = document_signer({DocumentType.MANIFEST: lambda: release})
-    return bundles.write_bundle(prepared, out, sign=sign, root=root)
+    return bundles.write_bundle(prepared, out, sign=sign, roots=read_chain(settings))
 
 
 def inspect_bundle(path: Path) -> bundles.BundleContent:

@@ -8,7 +8,7 @@ import hashlib
 import io
 import os
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,13 @@ from edgepick_host.errors import InputFileError, StateError, VerificationError
 from edgepick_host.ports import SignDocument
 from edgepick_host.service.prepare import PreparedRelease
 from edgepick_wire import envelope, limits
-from edgepick_wire.bundle import FILES_PREFIX, MANIFEST_MEMBER, ROOT_MEMBER
+from edgepick_wire.bundle import (
+    FILES_PREFIX,
+    MANIFEST_MEMBER,
+    ROOT_MEMBER,
+    ROOT_VERSION_MEMBER,
+    ROOT_VERSIONS_MAX,
+)
 from edgepick_wire.envelope import DocumentType, VerifySignature
 from edgepick_wire.errors import SignatureError, WireError
 from edgepick_wire.manifest import FileEntry, Manifest, manifest_digest, parse_manifest
@@ -46,8 +52,12 @@ class BundleContent:
     size_bytes: int
 
 
-def write_bundle(release: PreparedRelease, out: Path, *, sign: SignDocument, root: bytes | None) -> BundleContent:
+def write_bundle(
+    release: PreparedRelease, out: Path, *, sign: SignDocument, roots: Mapping[int, bytes]
+) -> BundleContent:
     """Return what the file at ``out`` now holds; it appeared whole, replacing any before.
+
+    ``roots`` are the versions of the fleet's root document that are known, by number.
 
     Raises:
         StateError: It cannot be written.
@@ -55,7 +65,7 @@ def write_bundle(release: PreparedRelease, out: Path, *, sign: SignDocument, roo
     part = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
         with part.open("wb") as file:
-            _write_archive(file, release, envelope.pack(sign(DocumentType.MANIFEST, release.payload)), root)
+            _write_archive(file, release, envelope.pack(sign(DocumentType.MANIFEST, release.payload)), roots)
             file.flush()
             os.fsync(file.fileno())
         part.replace(out)
@@ -106,15 +116,24 @@ def verify_bundle(path: Path, root: bytes, check: VerifySignature) -> BundleCont
     return read_bundle(path)
 
 
-def _write_archive(file: IO[bytes], release: PreparedRelease, manifest: bytes, root: bytes | None) -> None:
+def _write_archive(file: IO[bytes], release: PreparedRelease, manifest: bytes, roots: Mapping[int, bytes]) -> None:
     with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         archive.addfile(_member(MANIFEST_MEMBER, len(manifest)), io.BytesIO(manifest))
-        if root is not None:
-            archive.addfile(_member(ROOT_MEMBER, len(root)), io.BytesIO(root))
+        for name, root in _root_members(roots):
+            archive.addfile(_member(name, len(root)), io.BytesIO(root))
         for source in release.files:
             entry = source.chunked.entry
             with source.path.open("rb") as content:
                 archive.addfile(_member(FILES_PREFIX + entry.name, entry.size), content)
+
+
+def _root_members(roots: Mapping[int, bytes]) -> Iterator[tuple[str, bytes]]:
+    """Yield the newest root document, and the versions that lead to it from the first."""
+    if roots:
+        yield ROOT_MEMBER, roots[max(roots)]
+    for version in sorted(roots)[-ROOT_VERSIONS_MAX:]:
+        if version > 1:
+            yield ROOT_VERSION_MEMBER.format(version=version), roots[version]
 
 
 def _member(name: str, size: int) -> tarfile.TarInfo:

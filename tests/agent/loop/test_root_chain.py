@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from edgepick_agent.core.control import Command, ControlReply
 from edgepick_agent.core.state import decode_state
 from edgepick_wire import envelope, topics
-from edgepick_wire.messages import Assignment, IncidentCode, Outcome, Phase
+from edgepick_wire.messages import Assignment, IncidentCode, Outcome, Phase, RefusalCode
 from edgepick_wire.trust import RootDocument
 from fakes.agent_bench import Bench
 from fakes.host_stand_in import CAMPAIGN, RELEASE, STRANGER, bundle
@@ -281,3 +282,51 @@ def test_a_confirmed_epoch_is_never_left_downwards(bench):
     assert raised == withdrawing.digest == bench.model().active
     assert refusal is not None
     assert refusal.code == "lower-epoch"
+
+
+STICK = "/media/usb/digits.edgepick"
+
+
+def from_a_stick(roots: list[bytes]) -> tuple[Bench, ControlReply]:
+    """Return a device without a network to which a bundle came that the newest release key signed."""
+    bench = Bench()
+    bench.reader.files_at[STICK] = bundle("2", key=0)
+    bench.reader.roots_at[STICK] = tuple(roots)
+    bench.boot(online=False).run(5)
+    return bench, bench.ask(Command.INSTALL, path=STICK)
+
+
+def test_a_bundle_brings_the_keys_that_signed_it():
+    """A device that was away for three rotations follows them from the stick, and keeps what it has followed."""
+    bench, reply = from_a_stick(chain())
+
+    assert reply.ok, reply
+    assert trusted(bench).version == 4
+    assert bench.launcher.alive() == ["2"]
+
+
+@pytest.mark.parametrize("present", [[], [1, 2], [0, 2], [2, 1, 0]], ids=["none", "no first", "a gap", "backwards"])
+def test_a_bundle_whose_chain_does_not_lead_to_its_key_is_refused(present):
+    """Only versions that follow one another from the device's own count; what they do not vouch for is refused."""
+    documents = chain()
+
+    bench, reply = from_a_stick([documents[i] for i in present])
+
+    assert not reply.ok
+    assert reply.refusal is not None
+    assert reply.refusal.code is RefusalCode.BAD_SIGNATURE
+    assert (trusted(bench) or root()).version == (2 if 0 in present else 1)
+
+
+def test_a_strangers_root_document_on_a_stick_is_passed_over():
+    """A next version that the present root keys did not sign changes nothing, and does not stop a good bundle."""
+    forged = envelope.pack(signed_root(replace(root(2), release=role(STRANGER)), STRANGER))
+    bench = Bench()
+    bench.reader.files_at[STICK] = TWO
+    bench.reader.roots_at[STICK] = (forged,)
+    bench.boot(online=False).run(5)
+
+    reply = bench.ask(Command.INSTALL, path=STICK)
+
+    assert reply.ok
+    assert trusted(bench) is None
