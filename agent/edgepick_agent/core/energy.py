@@ -13,6 +13,8 @@ from edgepick_wire.metrics import EnergySummary
 PERIODS_PER_WINDOW = 200
 IDLE_PERIODS = 50
 LEAST_IDLE_SECONDS = 0.5
+SAME_SHARE = 1e-6
+"""Idle powers that differ by less are the same, but for rounding."""
 CLOCK_SLACK = 1e-3
 """A pass that was asked to last exactly the window may end up shorter by rounding."""
 
@@ -126,6 +128,6 @@ def _idle_power(load: EnergyWindow, idle: Sequence[EnergyWindow]) -> tuple[float
     powers = [window.power_uw for window in idle]
     mean = sum(powers) / len(powers)
     spread = max(powers) - min(powers)
-    if spread > abs(load.power_uw - mean):
+    if spread > max(abs(load.power_uw - mean), SAME_SHARE * mean):
         return mean, f"no net figure: idle power changed by {spread / 1e6:.3g} W between before and after"
     return mean, None
