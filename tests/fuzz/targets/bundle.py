@@ -32,6 +32,7 @@ SEEDS = [
     _tar(tarfile.USTAR_FORMAT, *MEMBERS),
     _tar(tarfile.PAX_FORMAT, LONG, *MEMBERS),
     _tar(tarfile.GNU_FORMAT, LONG, *MEMBERS),
+    _tar(tarfile.USTAR_FORMAT, MEMBERS[0], ("root-2.signed", b"two"), ("root-3.signed", b"three"), MEMBERS[1]),
 ]
 
 
@@ -48,6 +49,8 @@ def one(data: bytes) -> None:
 def _read(path: str, size: int) -> None:
     with suppress(RefusedError):
         assert len(BundleFile().manifest(path)) <= limits.MAX_PAYLOAD_BYTES
+    with suppress(RefusedError):
+        assert sum(map(len, BundleFile().roots(path))) <= size
     total = 0
     try:
         for _, _, pieces in BundleFile().files(path):
