@@ -9,7 +9,8 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from conformance.conftest import TOY
+from conformance.conftest import TOY, Kit
+from edgepick_host.cli.main import run
 from edgepick_host.conformance.catalogue import CASES
 from fakes import toy_agent as toy
 from integration.whole_system import alive, until
@@ -154,7 +155,7 @@ def test_ending_the_kit_ends_its_agents(kit, tmp_path):
         (("--only", "no-such-case", "--", *TOY), 2, "no case is called no-such-case"),
         (("--", "./no-such-agent"), 2, "./no-such-agent: cannot be started"),
         (("--xfails", "no-such-file", "--", *TOY), 2, "no-such-file"),
-        (("--broker", "mqtts://127.0.0.1", "--", *TOY), 2, "expected auto or mqtt://host[:port]"),
+        (("--broker", "mqtts://127.0.0.1", "--", *TOY), 2, "expected auto, embedded or mqtt://host[:port]"),
         (("--broker", "mqtt://127.0.0.1:1", "--only", "installs", "--", *TOY), 3, "no broker at 127.0.0.1:1"),
         ((), 2, "Missing argument"),
     ],
@@ -164,6 +165,26 @@ def test_a_wrong_command_line_is_explained(kit, tmp_path, words, code, told):
     done = kit(*words, cwd=tmp_path)
 
     assert (done.returncode, told in done.stderr, "Traceback" in done.stderr) == (code, True, False), done.stderr
+
+
+def test_without_mosquitto_the_kit_says_what_to_do(monkeypatch, capsys, tmp_path):
+    """Nothing is run on a broker that would fail cases for reasons of its own, unless somebody asks for that."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("edgepick_host.demo.broker.SYSTEM_FOLDERS", "")
+
+    code = run(["conformance", "run", "--", *TOY])
+
+    said = capsys.readouterr().err
+    assert code == 3
+    assert "needs mosquitto, which is not installed" in said
+    assert "--broker embedded" in said
+
+
+def test_the_embedded_broker_serves_whoever_asks_for_it():
+    """A single case passes on it."""
+    code, cases = Kit("embedded").verdicts("--only", "installs", "--", *TOY, timeout="15")
+
+    assert (code, cases["installs"]["verdict"]) == (0, "passed")
 
 
 def test_the_catalogue_is_complete():

@@ -18,10 +18,11 @@ from edgepick_host.conformance.catalogue import CASES
 from edgepick_host.conformance.interface import BrokerAddress
 from edgepick_host.conformance.run import Options, read_xfails, run_cases
 from edgepick_host.conformance.verdict import CaseResult, RunResult, Verdict
-from edgepick_host.demo.broker import running_broker
-from edgepick_host.errors import InputFileError
+from edgepick_host.demo.broker import BrokerKind, mosquitto_program, running_broker
+from edgepick_host.errors import InputFileError, UnreachableError
 
 AUTO = "auto"
+EMBEDDED = "embedded"
 SCHEME = "mqtt://"
 DEFAULT_PORT = 1883
 COLUMNS = ("case", "verdict", "seconds", "what is attacked", "expected", "observed")
@@ -68,7 +69,11 @@ def list_cases(*, as_json: bool) -> None:
 @conformance.command(help=HELP)
 @click.option("--only", metavar="CASE", multiple=True, help="Run this case; may be given several times.")
 @click.option(
-    "--broker", metavar="auto|URL", default=AUTO, show_default=True, help="auto starts one; else mqtt://host[:port]."
+    "--broker",
+    metavar="auto|embedded|URL",
+    default=AUTO,
+    show_default=True,
+    help="auto starts mosquitto, embedded our own, which some cases overstrain; or mqtt://host[:port].",
 )
 @click.option("--timeout", "seconds", type=click.FloatRange(min=0.1), default=15.0, show_default=True, metavar="S",
               help="Longest wait for any one thing in a case.")  # fmt: skip
@@ -142,11 +147,29 @@ def _folder(keep: Path | None) -> Iterator[Path]:
 @contextmanager
 def _broker(given: str, folder: Path) -> Iterator[tuple[str, BrokerAddress]]:
     """Provide a broker's name and address: one of our own, or the one at a URL."""
-    if given == AUTO:
-        with running_broker(folder) as started:
+    if given in (AUTO, EMBEDDED):
+        with running_broker(folder, kind=_kind(given)) as started:
             yield str(started), BrokerAddress(host="127.0.0.1", port=started.port)
         return
     yield given, parse_address(given)
+
+
+def _kind(given: str) -> BrokerKind:
+    """Return which broker to start: mosquitto unless the embedded one was asked for in so many words.
+
+    Raises:
+        UnreachableError: mosquitto is not installed.
+    """
+    if given == EMBEDDED:
+        return BrokerKind.AMQTT
+    if mosquitto_program() is None:
+        raise UnreachableError(
+            "the kit needs mosquitto, which is not installed here",
+            hint="sudo apt install mosquitto; or name a broker that anybody may use: --broker mqtt://host:1883. "
+            "`--broker embedded` takes our own, which leaves some of many short connections without an answer: "
+            "cases may fail for that reason alone.",
+        )
+    return BrokerKind.MOSQUITTO
 
 
 def parse_address(url: str) -> BrokerAddress:
@@ -158,7 +181,7 @@ def parse_address(url: str) -> BrokerAddress:
     host, _, port = url.removeprefix(SCHEME).partition(":")
     if not url.startswith(SCHEME) or not host or "@" in host or not (port or str(DEFAULT_PORT)).isdigit():
         hint = "The kit needs a broker of its own, without password and TLS: --broker auto starts one."
-        raise InputFileError(f"--broker {url}: expected auto or mqtt://host[:port]", hint=hint)
+        raise InputFileError(f"--broker {url}: expected auto, embedded or mqtt://host[:port]", hint=hint)
     return BrokerAddress(host=host, port=int(port or DEFAULT_PORT))
 
 
