@@ -5,7 +5,7 @@ that the decision can be derived again from the log.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from edgepick_host.core.experiment.evidence import share
@@ -15,7 +15,7 @@ from edgepick_host.core.gates import Evidence, Gate, Policy, gather, judge
 from edgepick_host.core.objective import Metric, Objective
 from edgepick_host.core.proof import Comparison, Proof, Runs, compare, p_value, prove, scope_of
 from edgepick_host.core.records import Release
-from edgepick_host.core.strata import Stratum, latest_results
+from edgepick_host.core.strata import Results, Stratum, latest_results
 from edgepick_profiles.schema import Budgets
 from edgepick_wire import codec
 from edgepick_wire.ids import digest_of
@@ -34,7 +34,7 @@ class Question:
         budgets: Hard limits of the profile, as they were.
         family: Number of comparisons that share the error rate: same-version challengers in all strata.
         rates: Manifest -> its part of the error rate, as a fraction, where it is not the even one.
-        reports: The reports that were known, "device/id".
+        reports: Device -> ids of its reports that were known.
     """
 
     candidates: tuple[str, ...]
@@ -42,7 +42,7 @@ class Question:
     budgets: Budgets
     family: int
     rates: Mapping[str, str]
-    reports: tuple[str, ...]
+    reports: Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +52,8 @@ class Race:
     Attributes:
         evidence: Manifest -> what the devices say, for the candidates, the incumbent and what ran before.
         runs: What was measured in quads.
+        results: The latest result of each device and manifest.
         question: As it is kept.
-        inputs: Digest of all of it.
     """
 
     stratum: Stratum
@@ -65,8 +65,18 @@ class Race:
     policy: Policy
     evidence: Mapping[str, Evidence]
     runs: Runs
+    results: Results
     question: Question
-    inputs: str
+
+    @property
+    def inputs(self) -> str:
+        """Digest of all of it; costs more than everything else here."""
+        return digest_of(codec.encode_document(_Inputs.of(self)))
+
+    def with_rates(self, rates: Mapping[str, Fraction]) -> "Race":
+        """Return the race with other parts of the error rate."""
+        told = {name: str(rate) for name, rate in sorted(rates.items())}
+        return replace(self, question=replace(self.question, rates=told))
 
     def gates(self, release: Release) -> tuple[Gate, ...]:
         """Return every gate, judged for one variant."""
@@ -143,19 +153,7 @@ def gather_race(
         budgets=budgets,
         family=family or max(1, count_family(ordered, incumbent)),
         rates={name: str(rate) for name, rate in sorted((rates or {}).items())},
-        reports=tuple(sorted(f"{r.device}/{r.id}" for r in mine)),
-    )
-    runs = paired_runs(mine)
-    inputs = _Inputs(
-        stratum=stratum,
-        candidates=ordered,
-        used=tuple(_Used(device=d, result=r) for (d, _), r in sorted(results.items())),
-        runs=tuple(_Runs(key="/".join(key), runs=tuple(found)) for key, found in sorted(runs.items())),
-        question=question,
-        objective=objective,
-        incumbent=incumbent,
-        previous=previous,
-        policy=policy,
+        reports=_ids(mine),
     )
     return Race(
         stratum=stratum,
@@ -166,10 +164,17 @@ def gather_race(
         previous=previous,
         policy=policy,
         evidence={m: gather(r, stratum.devices, results) for m, r in known.items()},
-        runs=runs,
+        runs=paired_runs(mine),
+        results=results,
         question=question,
-        inputs=digest_of(codec.encode_document(inputs)),
     )
+
+
+def _ids(reports: Sequence[Report]) -> dict[str, tuple[str, ...]]:
+    found: dict[str, list[str]] = {}
+    for report in reports:
+        found.setdefault(report.device, []).append(report.id)
+    return {device: tuple(sorted(ids)) for device, ids in sorted(found.items())}
 
 
 def count_family(candidates: Sequence[Release], incumbent: Release | None) -> int:
@@ -231,3 +236,17 @@ class _Inputs:
     incumbent: Release | None
     previous: Release | None
     policy: Policy
+
+    @classmethod
+    def of(cls, race: Race) -> "_Inputs":
+        return cls(
+            stratum=race.stratum,
+            candidates=race.candidates,
+            used=tuple(_Used(device=d, result=r) for (d, _), r in sorted(race.results.items())),
+            runs=tuple(_Runs(key="/".join(key), runs=tuple(found)) for key, found in sorted(race.runs.items())),
+            question=race.question,
+            objective=race.objective,
+            incumbent=race.incumbent,
+            previous=race.previous,
+            policy=race.policy,
+        )

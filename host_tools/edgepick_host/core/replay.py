@@ -28,6 +28,9 @@ from edgepick_wire.enums import StrEnum
 from edgepick_wire.messages import Report
 from edgepick_wire.version import __version__
 
+Log = Mapping[tuple[str, str], Report]
+"""``(device, id)`` -> report."""
+
 
 class Outcome(StrEnum):
     """What came of deriving a decision again."""
@@ -62,11 +65,11 @@ class Replayed:
 def replay(documents: Iterable[bytes], releases: Iterable[Release], log: Iterable[Report]) -> tuple[Replayed, ...]:
     """Return every record, derived again from the log and compared byte for byte."""
     known = {r.manifest: r for r in releases}
-    reports = {f"{r.device}/{r.id}": r for r in log}
+    reports = {(r.device, r.id): r for r in log}
     return tuple(_replayed(document, known, reports) for document in documents)
 
 
-def _replayed(document: bytes, releases: Mapping[str, Release], reports: Mapping[str, Report]) -> Replayed:
+def _replayed(document: bytes, releases: Mapping[str, Release], reports: Log) -> Replayed:
     record = parse_record(document)
     outcome, detail = Outcome.SAME, ""
     try:
@@ -99,7 +102,7 @@ def _version(decision: Decision) -> str:
     return f"; it was made by edgepick {decision.code_version}, this is {__version__}"
 
 
-def _derived(decision: Decision, releases: Mapping[str, Release], reports: Mapping[str, Report]) -> Decision:
+def _derived(decision: Decision, releases: Mapping[str, Release], reports: Log) -> Decision:
     question = decision.question
     if question is None:
         return _plain(decision)
@@ -123,11 +126,12 @@ def _release(manifest: str, releases: Mapping[str, Release]) -> Release:
     return releases[manifest]
 
 
-def _evidence(question: Question, reports: Mapping[str, Report]) -> Sequence[Report]:
-    gone = [name for name in question.reports if name not in reports]
+def _evidence(question: Question, reports: Log) -> Sequence[Report]:
+    names = [(device, name) for device, ids in question.reports.items() for name in ids]
+    gone = [name for name in names if name not in reports]
     if gone:
-        raise LookupError(f"{len(gone)} of {len(question.reports)} reports are not in the log, such as {gone[0]}")
-    return [reports[name] for name in question.reports]
+        raise LookupError(f"{len(gone)} of {len(names)} reports are not in the log, such as {'/'.join(gone[0])}")
+    return [reports[name] for name in names]
 
 
 def _plain(decision: Decision) -> Decision:

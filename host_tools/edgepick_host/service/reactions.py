@@ -164,22 +164,23 @@ def rule(state: RolloutState, known: Knowledge, budgets_of: BudgetsOf) -> tuple[
 
     All of them share one error rate: with more strata or more variants, each comparison has to show more.
     """
+    asked = _asked(state, known, budgets_of)
+    rates = _rates(state.plan.policy, [race for race, _ in asked if isinstance(race, Race)])
+    return tuple(_ruling(state, _answer(race, rates), known, lead=lead) for race, lead in asked)
+
+
+def _asked(state: RolloutState, known: Knowledge, budgets_of: BudgetsOf) -> "list[tuple[Decision | Race, bool]]":
+    """Return what is known of each stratum, or its decision where there is nothing to compare; and whether it leads."""
     places = [place for p in profiles_of(state.plan, known.releases) for place in _places(state, p, known)]
     questions = [_question(state, stratum, known, budgets_of) for stratum, _ in places]
-    rates = _rates(state.plan.policy, [gather_race(**asked) for asked in questions if not isinstance(asked, Decision)])
     family = max(1, sum(_comparisons(asked) for asked in questions))
-    return tuple(
-        _ruling(state, _answer(asked, family, rates), known, lead=lead)
-        for asked, (_, lead) in zip(questions, places, strict=True)
-    )
+    races = [q if isinstance(q, Decision) else gather_race(**q, family=family) for q in questions]
+    return [(race, lead) for race, (_, lead) in zip(races, places, strict=True)]
 
 
 def outlooks(state: RolloutState, known: Knowledge, budgets_of: BudgetsOf) -> tuple[str, ...]:
     """Return what each stratum could prove, in words, before anyone waits for it."""
-    places = [place for p in profiles_of(state.plan, known.releases) for place in _places(state, p, known)]
-    questions = [_question(state, stratum, known, budgets_of) for stratum, _ in places]
-    family = max(1, sum(_comparisons(asked) for asked in questions))
-    races = [gather_race(**asked, family=family) for asked in questions if not isinstance(asked, Decision)]
+    races = [race for race, _ in _asked(state, known, budgets_of) if isinstance(race, Race)]
     return tuple(f"{race.stratum.label}: {found.text}" for race in races if (found := outlook(race)) is not None)
 
 
@@ -224,12 +225,11 @@ def _comparisons(asked: "Decision | Asked") -> int:
     return 0 if isinstance(asked, Decision) else count_family(asked["candidates"], asked["incumbent"])
 
 
-def _answer(asked: "Decision | Asked", family: int, rates: Mapping[Name, Fraction]) -> Decision:
-    if isinstance(asked, Decision):
-        return asked
-    devices = asked["stratum"].devices
-    mine = {manifest: rate for (members, manifest), rate in rates.items() if members == devices}
-    return decide(gather_race(**asked, family=family, rates=mine))
+def _answer(race: "Decision | Race", rates: Mapping[Name, Fraction]) -> Decision:
+    if isinstance(race, Decision):
+        return race
+    mine = {m: rate for (devices, m), rate in rates.items() if devices == race.stratum.devices}
+    return decide(race.with_rates(mine))
 
 
 def _question(state: RolloutState, stratum: Stratum, known: Knowledge, budgets_of: BudgetsOf) -> "Decision | Asked":

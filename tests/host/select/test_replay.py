@@ -15,6 +15,7 @@ from edgepick_host.core.select import select
 from edgepick_host.core.strata import Stratum
 from edgepick_profiles.schema import Budgets
 from edgepick_wire import codec
+from edgepick_wire.limits import MAX_ITEMS
 from edgepick_wire.messages import Report
 from fleet.synthetic import measured, measurement, release
 
@@ -140,3 +141,21 @@ def test_removing_or_altering_any_record_breaks_the_chain(count, data):
     assert (
         first_break([*documents[:place], documents[place].replace(b'"r"', b'"s"'), *documents[place + 1 :]]) is not None
     )
+
+
+def test_a_record_of_many_reports_can_be_read_again():
+    """With more reports than a list on the wire may hold, the record is still read, and still comes out the same."""
+    many = dataclasses.replace(PI, devices=tuple(f"d{n:04}" for n in range(2100)))
+    known = [measured(d, r, measurement(10.0 if r is OLD else 8.0)) for d in many.devices for r in (OLD, NEW)]
+    decision = select(
+        stratum=many,
+        candidates=(OLD, NEW),
+        reports=known,
+        budgets=Budgets(),
+        objective=DEFAULT_OBJECTIVE,
+        incumbent=OLD,
+        policy=Policy(),
+    )
+
+    assert len(known) > MAX_ITEMS
+    assert again([record(decision, rollout="r", decided_at=1.0, previous=None)], known) == [Outcome.SAME]
