@@ -102,13 +102,15 @@ def board(sysfs_root: Path) -> Board:
 def find_sensors(names: Sequence[str], sysfs_root: Path) -> tuple[tuple[PowerSensor, ...], str]:
     """Return the usable power sensors in order of preference, and if there is none, why.
 
-    No names means every kind of sensor.
+    No names means every kind of sensor; one that sees the whole then comes before one that adds up rails.
     """
     wanted = tuple(names) or tuple(SENSORS)
     unknown = [name for name in wanted if name not in SENSORS]
     if unknown:
         return (), f"no sensor is called {', '.join(unknown)}; there are {', '.join(SENSORS)}"
     found: list[PowerSensor] = [s for name in wanted for s in adapter(SENSORS[name])(sysfs_root)]
+    if not names:
+        found.sort(key=lambda sensor: sensor.scope == "rails")
     reasons = [] if found else [adapter(SENSOR_REASONS[name])(sysfs_root) for name in wanted]
     return tuple(found), "; ".join(filter(None, reasons)) or "no power sensor"
 

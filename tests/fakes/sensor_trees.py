@@ -1,4 +1,4 @@
-"""Sysfs trees of real boards, as literal descriptions: what the kernel there shows, and no more.
+"""Stand-ins for the sysfs trees of boards, laid out as documented: what the kernel there shows, and no more.
 
 A tree is ``{path below the root: content}``. Sources of the layouts: Documentation/hwmon/ina3221.rst,
 jetson_stats' captures, drivers/hwmon/ina2xx.c, Documentation/power/powercap/powercap.rst,
@@ -59,6 +59,56 @@ JETSON_AGX_ORIN: Tree = {
     **_rail(_AGX1, 3, "NC", 0, 0),
 }
 """No input rail: 3.8 + 0.76 + 3.0 + 0.5 = 8.06 W over two chips."""
+
+_TX2_0, _TX2_1 = (f"sys/bus/i2c/drivers/ina3221x/0-004{n}/iio:device{n}" for n in (0, 1))
+
+
+def _iio_rail(folder: str, channel: int, label: str, milliwatt: int) -> dict[str, str]:
+    return {f"{folder}/rail_name_{channel}": f"{label}\n", f"{folder}/in_power{channel}_input": f"{milliwatt}\n"}
+
+
+JETSON_TX2_JP4: Tree = {
+    **_iio_rail(_TX2_0, 0, "VDD_SYS_GPU", 152),
+    **_iio_rail(_TX2_0, 1, "VDD_SYS_SOC", 457),
+    **_iio_rail(_TX2_0, 2, "VDD_4V0_WIFI", 19),
+    **_iio_rail(_TX2_1, 0, "VDD_IN", 2979),
+    **_iio_rail(_TX2_1, 1, "VDD_SYS_CPU", 382),
+    **_iio_rail(_TX2_1, 2, "VDD_SYS_DDR", 594),
+}
+"""Module input 2.979 W, on the second chip."""
+
+_XAVIER0, _XAVIER1 = f"{I2C}/1-0040/hwmon/hwmon2", f"{I2C}/1-0041/hwmon/hwmon3"
+JETSON_AGX_XAVIER: Tree = {
+    f"{_XAVIER0}/name": "ina3221\n",
+    **_rail(_XAVIER0, 1, "GPU", 19080, 16),
+    **_rail(_XAVIER0, 2, "CPU", 19080, 48),
+    **_rail(_XAVIER0, 3, "SOC", 19080, 80),
+    f"{_XAVIER1}/name": "ina3221\n",
+    **_rail(_XAVIER1, 1, "CV", 19080, 0),
+    **_rail(_XAVIER1, 2, "VDDRQ", 19080, 16),
+    **_rail(_XAVIER1, 3, "SYS5V", 19080, 120),
+}
+"""Six rails and no input: 19.08 V x 280 mA = 5.3424 W."""
+
+_THOR = "sys/class/hwmon/hwmon1"
+JETSON_AGX_THOR: Tree = {
+    f"{_THOR}/name": "ina238\n",
+    f"{_THOR}/power1_input": "31250000\n",
+    f"{I2C}/2-0040/hwmon/hwmon5/name": "ina3221\n",
+    **_rail(f"{I2C}/2-0040/hwmon/hwmon5", 1, "VDD_GPU", 12000, 500),
+    **_rail(f"{I2C}/2-0040/hwmon/hwmon5", 2, "VDD_CPU_SOC_MSS", 12000, 700),
+    **_rail(f"{I2C}/2-0040/hwmon/hwmon5", 3, "VIN_SYS_5V0", 5000, 900),
+}
+"""The carrier's input 31.25 W; the rails inside of it, 18.9 W, are not the whole."""
+
+_INA260 = "sys/class/hwmon/hwmon3"
+GATEWAY_WITH_INA260: Tree = {
+    f"{_INA260}/name": "ina260\n",
+    f"{_INA260}/in1_input": "12010\n",
+    f"{_INA260}/curr1_input": "251\n",
+    f"{_INA260}/power1_input": "3010000\n",
+}
+"""12010 mV x 251 mA = 3.01451 W."""
 
 _INA219 = "sys/class/hwmon/hwmon2"
 PI_WITH_INA219: Tree = {

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgepick_agent.adapters import native_stderr
 from edgepick_agent.adapters.runtimes import litert
-from edgepick_agent.adapters.tflite_session import NATIVE_ERRORS, TfliteSession, load
+from edgepick_agent.adapters.tflite_session import BUILT_IN, NATIVE_ERRORS, TfliteSession, load
 from edgepick_agent.core.profile import OperatorTable, OperatorTime
 from edgepick_agent.errors import RunError
 from edgepick_wire.manifest import RuntimeChoice, RuntimeName
@@ -42,7 +42,8 @@ def profile(model: Path, used: RuntimeUsed, feeds: Sequence[Mapping[str, "Array"
         return OperatorTable(method=METHOD, reason=f"the reader of model files is missing: {error}")
     parsed = schema.ModelT.InitFromPackedBuf(bytearray(model.read_bytes()), 0)
     values = _values(model, feeds[0])
-    choice = RuntimeChoice(name=RuntimeName.LITERT, accelerators=("cpu",), threads=used.threads)
+    wanted = ("cpu",) if used.accelerator in BUILT_IN else (used.accelerator, "cpu")
+    choice = RuntimeChoice(name=RuntimeName.LITERT, accelerators=wanted, threads=used.threads)
     with tempfile.TemporaryDirectory(prefix="edgepick-") as folder:
         cutter = _Cutter(schema, flatbuffers, parsed, Path(folder) / "operator.tflite")
         found = tuple(_timed(cutter, index, values, choice) for index in range(len(parsed.subgraphs[0].operators)))

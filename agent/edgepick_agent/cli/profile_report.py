@@ -54,6 +54,7 @@ def _times(found: Measurement, profile: Profile | None) -> Iterator[tuple[str, s
     yield "first inference", duration(found.first_inference_ns) + _ends(intervals.get("first_inference_ns"))
     if profile and profile.restarts:
         yield "starts", f"{len(profile.restarts)}; in brackets: 95 % confidence intervals over starts"
+        yield "effective runs", f"{profile.effective_runs or 0:.0f} of {found.latency.runs}"
     yield from _latency(found.latency, intervals)
     yield "throughput", f"{found.throughput_per_s:.4g} inferences/s"
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from edgepick_agent.core.intervals import Estimate, mean_interval, quantile_interval
+from edgepick_agent.core.intervals import Estimate, effective_runs, mean_interval, quantile_interval
 from edgepick_agent.core.profile import (
     FixedRate,
     PassesFound,
@@ -69,6 +69,7 @@ def combine(runs: Sequence[Run], *, cpus: tuple[int, ...] = ()) -> Profile:
     return Profile(
         **fields,
         intervals=_intervals(runs),
+        effective_runs=effective_runs([run.samples_ns for run in runs]) if len(runs) > 1 else None,
         restarts=tuple(map(_restart, measured)) if len(runs) > 1 else (),
         cpus=cpus,
         fixed_rate=_fixed_rate(runs),

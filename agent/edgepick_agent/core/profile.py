@@ -180,12 +180,14 @@ class Profile(Measurement):
 
     Attributes:
         intervals: Figure ("mean_ns", "p50_ns", ..., "load_ns", "energy_gross_uj") -> value and 95 % interval.
+        effective_runs: How many independent runs say as much as all of them; ``None`` for one start.
         restarts: Each start, if there was more than one.
         cpus: CPUs that the runner was held to; empty for all.
     """
 
     profile_schema: int = PROFILE_SCHEMA
     intervals: Mapping[str, Estimate] = field(default_factory=dict)
+    effective_runs: float | None = None
     restarts: tuple[Restart, ...] = ()
     cpus: tuple[int, ...] = ()
     fixed_rate: FixedRate | None = None

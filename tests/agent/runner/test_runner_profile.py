@@ -56,6 +56,7 @@ def test_figures_are_over_all_starts(litert):
     assert litert.latency.runs == sum(r.latency.runs for r in litert.restarts) >= RESTARTS * 60
     assert litert.latency.min_ns == min(r.latency.min_ns for r in litert.restarts)
     assert litert.latency.mean_ns == pytest.approx(sum(r.latency.mean_ns for r in litert.restarts) / RESTARTS, rel=1e-6)
+    assert 1 <= litert.effective_runs <= litert.latency.runs + 1e-6
     assert litert.memory.peak_rss_bytes == max(r.peak_rss_bytes for r in litert.restarts)
 
 
@@ -72,7 +73,7 @@ def test_intervals_are_over_starts(litert):
 
 def test_one_start_has_no_interval(onnx):
     """Without restarts the figures stand alone, and say how to get an interval."""
-    assert onnx.restarts == ()
+    assert (onnx.restarts, onnx.effective_runs) == ((), None)
     assert onnx.intervals["mean_ns"].low is None
     assert "--restarts" in onnx.intervals["mean_ns"].reason
 

@@ -26,10 +26,24 @@ RAPL = "sys/class/powercap"
         ),
         (trees.PI_WITH_INA219, "hwmon-ina2xx:ina219", "board", 3.123648),
         (trees.GATEWAY_WITH_INA226, "hwmon-ina2xx:ina226:main", "board", 1.25),
+        (trees.GATEWAY_WITH_INA260, "hwmon-ina2xx:ina260", "board", 3.01451),
+        (trees.JETSON_TX2_JP4, "hwmon-ina3221:VDD_IN", "module", 2.979),
+        (trees.JETSON_AGX_XAVIER, "hwmon-ina3221:CPU+CV+GPU+SOC+SYS5V+VDDRQ", "rails", 5.3424),
         (trees.BATTERY_BOX, "power-supply:bq27441-0", "battery", 1.85),
         (trees.RASPBERRY_PI_5, "rpi5-pmic", "rails", trees.PMIC_WATTS),
     ],
-    ids=["orin-nano", "nano-jp4", "agx-orin", "pi-ina219", "ina226", "battery", "pi-5"],
+    ids=[
+        "orin-nano",
+        "nano-jp4",
+        "agx-orin",
+        "pi-ina219",
+        "ina226",
+        "ina260",
+        "tx2-jp4",
+        "agx-xavier",
+        "battery",
+        "pi-5",
+    ],
 )
 def test_a_board_has_exactly_its_sensor(tree, source, scope, watts, tmp_path):
     """All kinds of sensors are tried, one is found, and it reads the board's power once, not twice."""
@@ -38,6 +52,26 @@ def test_a_board_has_exactly_its_sensor(tree, source, scope, watts, tmp_path):
     assert [sensor.source for sensor in found] == [source]
     assert (found[0].kind, found[0].scope) == (SensorKind.POWER, scope)
     assert found[0].read() == pytest.approx(watts * 1e6)
+
+
+@pytest.mark.parametrize(
+    ("tree", "first", "watts"),
+    [
+        (trees.JETSON_AGX_THOR, "hwmon-ina2xx:ina238", 31.25),
+        ({**trees.RASPBERRY_PI_5, **trees.PI_WITH_INA219}, "hwmon-ina2xx:ina219", 3.123648),
+    ],
+    ids=["agx-thor", "pi-5-with-ina219"],
+)
+def test_the_whole_comes_before_a_sum_of_parts(tree, first, watts, tmp_path):
+    """Where a supply line is measured too, it is used rather than rails inside of it, unless others are named first."""
+    root = trees.plant(tmp_path, tree)
+
+    found, _ = app.find_sensors((), root)
+    named, _ = app.find_sensors(tuple(s.source.partition(":")[0] for s in reversed(found)), root)
+
+    assert (found[0].source, found[0].read()) == (first, pytest.approx(watts * 1e6))
+    assert [s.scope for s in found] == ["board", "rails"]
+    assert named[0].scope == "rails"
 
 
 def test_a_laptop_gets_its_package_before_its_platform(tmp_path):
