@@ -7,6 +7,9 @@ from edgepick_agent.errors import ModelLoadError
 TFLITE_MAGIC = b"TFL3"
 """FlatBuffers file identifier at bytes 4 to 8 (tensorflow/lite/schema/schema.fbs)."""
 
+EDGE_TPU_OPERATOR = "edgetpu-custom-op"
+"""What ``edgetpu_compiler`` puts in the place of the operators that it mapped; no CPU has it."""
+
 
 def check_tflite(model: Path) -> None:
     """Raise ``ModelLoadError`` if the file is not there, empty, or not a TensorFlow Lite model."""
@@ -32,9 +35,11 @@ def read_head(model: Path, size: int = 8) -> bytes:
 
 def unloadable(model: Path, runtime: str, why: str) -> ModelLoadError:
     """Return the error for a file that has the right beginning but that the runtime does not take."""
+    hint = "the file may be truncated, or use an operator or number type that this runtime does not have"
+    if EDGE_TPU_OPERATOR in why:
+        hint = "the file was compiled for an Edge TPU, which did not take it: ask for edgetpu alone to see why"
     return ModelLoadError(
-        f"{runtime} cannot load {model.name} ({model.stat().st_size} bytes): {one_line(why)}",
-        hint="the file may be truncated, or use an operator or number type that this runtime does not have",
+        f"{runtime} cannot load {model.name} ({model.stat().st_size} bytes): {one_line(why)}", hint=hint
     )
 
 

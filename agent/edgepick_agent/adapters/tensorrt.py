@@ -14,6 +14,7 @@ import hashlib
 import mmap
 import os
 import shutil
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -68,10 +69,10 @@ def _cache_options(cache: Path, model: Path, version: str) -> dict[str, str]:
     }
 
 
-def forget_engines(options: dict[str, str]) -> bool:
+def forget_engines(options: Mapping[str, str]) -> bool:
     """Return whether there were engines for these options; there are none any more."""
-    folder = Path(options.get("trt_engine_cache_path", ""))
-    if "trt_engine_cache_path" not in options or not any(folder.iterdir()):
+    folder = Path(options.get("trt_engine_cache_path", os.devnull))
+    if not folder.is_dir() or not any(folder.iterdir()):
         return False
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(exist_ok=True)

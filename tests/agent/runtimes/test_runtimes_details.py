@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.tools import flatbuffer_utils
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -194,6 +196,22 @@ def test_onnx_takes_several_inputs_of_open_size(tmp_path):
 
     assert [t.shape for t in session.inputs] == [(-1,), (-1,)]
     np.testing.assert_array_equal(outputs[0], np.arange(5) + 10)
+
+
+def test_a_file_compiled_for_an_edge_tpu_is_known_as_that(tmp_path):
+    """On a CPU it does not load, and the hint says what it is instead of guessing at damage."""
+    file = tmp_path / "model_edgetpu.tflite"
+    parsed = flatbuffer_utils.read_model_from_bytearray(bytearray(tflite(quantized=True)))
+    code = parsed.operatorCodes[0]
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.CUSTOM
+    code.customCode = "edgetpu-custom-op"
+    file.write_bytes(bytes(flatbuffer_utils.convert_object_to_bytearray(parsed)))
+
+    with pytest.raises(ModelLoadError) as caught:
+        LiteRt().load(file, CPU)
+
+    assert "edgetpu-custom-op" in str(caught.value)
+    assert "compiled for an Edge TPU" in caught.value.hint
 
 
 def test_an_error_inside_the_runtime_is_an_inference_error(tmp_path):
