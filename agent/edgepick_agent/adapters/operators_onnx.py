@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from edgepick_agent.adapters import native_stderr
 from edgepick_agent.adapters.runtimes import onnxruntime as runtime
 from edgepick_agent.core.profile import OperatorTable, OperatorTime
+from edgepick_agent.core.summarise import middle_mean
 from edgepick_wire.manifest import RuntimeChoice, RuntimeName
 from edgepick_wire.metrics import RuntimeUsed
 
@@ -51,21 +52,21 @@ def _session(model: Path, used: RuntimeUsed, prefix: Path) -> Any:
 
 
 def table(events: Iterable[Mapping[str, Any]]) -> OperatorTable:
-    """Return the nodes in the order of their last run, each with its mean time over the runs after warm-up."""
+    """Return the nodes in the order of their last run, each with its time in the runs after warm-up."""
     found = [e for e in events if e.get("ph") == "X"]
     runs = sorted(e["ts"] for e in found if e.get("name") == "model_run")[WARMUP_RUNS:]
     if not runs:
         return OperatorTable(method=METHOD, reason="the profiler kept no complete inference")
     nodes = [e for e in found if e.get("cat") == "Node" and e["name"].endswith(SUFFIX) and e["ts"] >= runs[0]]
     last = {e["name"]: e for e in sorted(nodes, key=lambda e: int(e["ts"]))}
-    spent: dict[str, int] = {}
+    spent: dict[str, list[int]] = {}
     for event in nodes:
-        spent[event["name"]] = spent.get(event["name"], 0) + int(event["dur"])
+        spent.setdefault(event["name"], []).append(int(event["dur"]) * 1000)
     cut = len(runs) < RUNS or len(found) >= MOST_EVENTS
     return OperatorTable(
         method=METHOD,
         runs=len(runs),
-        operators=tuple(_operator(event, spent[name] * 1000 // len(runs)) for name, event in last.items()),
+        operators=tuple(_operator(event, round(middle_mean(spent[name]))) for name, event in last.items()),
         reason=f"the profiler stopped after {len(runs)} of {RUNS} inferences" if cut else None,
     )
 

@@ -17,6 +17,7 @@ from edgepick_agent.adapters import native_stderr
 from edgepick_agent.adapters.runtimes import litert
 from edgepick_agent.adapters.tflite_session import BUILT_IN, NATIVE_ERRORS, TfliteSession, load
 from edgepick_agent.core.profile import OperatorTable, OperatorTime
+from edgepick_agent.core.summarise import middle_mean
 from edgepick_agent.errors import RunError
 from edgepick_wire.manifest import RuntimeChoice, RuntimeName
 from edgepick_wire.metrics import RuntimeUsed
@@ -156,8 +157,9 @@ def _timed(cutter: _Cutter, index: int, values: Values, choice: RuntimeChoice) -
 def _mean_ns(session: TfliteSession) -> int:
     for _ in range(WARMUP_RUNS):
         session.invoke()
-    began, runs = time.perf_counter_ns(), 0
-    while runs < RUNS and (runs < LEAST_RUNS or time.perf_counter_ns() - began < MOST_SECONDS * 1e9):
+    times: list[int] = []
+    while len(times) < RUNS and (len(times) < LEAST_RUNS or sum(times) < MOST_SECONDS * 1e9):
+        began = time.perf_counter_ns()
         session.invoke()
-        runs += 1
-    return (time.perf_counter_ns() - began) // runs
+        times.append(time.perf_counter_ns() - began)
+    return round(middle_mean(times))

@@ -72,7 +72,7 @@ class OperatorTime:
         name: The operator's name, or its first output's.
         kind: "CONV_2D", "Conv", ...
         provider: What ran it: "CPUExecutionProvider", "xnnpack", "cpu", ...
-        mean_ns: Mean time per inference; ``None`` if it could not be timed.
+        mean_ns: Interquartile mean of its times; ``None`` if it could not be timed.
     """
 
     name: str

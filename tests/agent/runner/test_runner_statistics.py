@@ -1,4 +1,4 @@
-"""Summaries against numpy and scipy-free formulas: percentiles, deviation, energy, golden counts."""
+"""Summaries against numpy and scipy: percentiles, deviation, energy, golden counts."""
 
 import math
 import statistics
@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from edgepick_agent.core.energy import (
     EnergyWindow,
@@ -16,7 +17,7 @@ from edgepick_agent.core.energy import (
     window_seconds,
 )
 from edgepick_agent.core.golden_check import GoldenTally, judge
-from edgepick_agent.core.summarise import least_runs, quantile, summarise
+from edgepick_agent.core.summarise import least_runs, middle_mean, quantile, summarise
 
 SAMPLES = st.lists(st.integers(1, 10**12), min_size=1, max_size=400)
 
@@ -46,6 +47,12 @@ def test_a_percentile_is_told_from_the_least_number_of_runs_on(p, runs):
     assert least_runs(p) == runs
     assert quantile(range(runs - 1), p) is None
     assert quantile(range(runs), p) is not None
+
+
+@given(st.lists(st.integers(0, 10**9), min_size=1, max_size=80))
+def test_the_middle_mean_is_scipys(values):
+    """The interquartile mean is scipy's mean with a quarter trimmed from each side."""
+    assert middle_mean(values) == pytest.approx(stats.trim_mean(values, 0.25), rel=1e-9, abs=1e-6)
 
 
 def test_a_percentile_is_a_run_that_was_seen():
