@@ -1,4 +1,4 @@
-"""A variant of the version that runs already, through the real commands: ordered in quads, measured, decided, replayed."""
+"""A variant of the version that runs already: ordered in quads, measured, decided, replayed, by the real commands."""
 
 from integration.whole_system import MODEL, until
 
