@@ -32,8 +32,8 @@ check: lint types imports ## Lint, types and import contracts
 bench-delivery: $(VENV)/.installed-dev ## Benchmark the delivery against mosquitto on loopback
 	PYTHONPATH=tests $(BIN)/python benchmarks/delivery.py
 
-bench-compression: $(VENV)/.installed-bench ## Benchmark the compression against the tools that one would use instead
-	$(BIN)/python benchmarks/compression.py
+bench-compression: $(VENV)/.installed-bench ## Benchmark the compression against other tools; ARGS="int8 --json", ARGS=--quick
+	$(BIN)/python benchmarks/compression.py $(ARGS)
 
 prove-selection: $(VENV)/.installed-dev ## Prove the statistics of the selection by simulation
 	$(BIN)/python benchmarks/prove_selection.py

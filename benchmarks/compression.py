@@ -102,15 +102,16 @@ def _left_out(report: Report, what: str) -> None:
 
 
 def _judge_against_defaults(report: Report, case: Case, found: dict[str, Figures]) -> None:
-    """Note for each rival whether the automatic recipe is nearer to the float model."""
+    """Note for each rival whether the automatic recipe is nearer to the float model, by error and by divergence."""
+    mine = found[OURS]
     for way, rival in found.items():
-        if way.endswith("defaults"):
-            report.judge(
-                f"{case.title}: mean |error| below {way.partition(',')[0]}'s",
-                f"< {rival.error:.4f}",
-                f"{found[OURS].error:.4f}",
-                reached=found[OURS].error < rival.error,
-            )
+        if not way.endswith("defaults"):
+            continue
+        tool = way.partition(",")[0]
+        for what, ours_, theirs in (("|error|", mine.error, rival.error), ("KL", mine.divergence, rival.divergence)):
+            if ours_ is not None and theirs is not None:
+                name = f"{case.title}: mean {what} below {tool}'s"
+                report.judge(name, f"< {theirs:.4f}", f"{ours_:.4f}", reached=ours_ < theirs)
 
 
 def _judge_resnet(report: Report, case: Case, found: Figures, published: Figures) -> None:
