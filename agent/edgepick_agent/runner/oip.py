@@ -211,7 +211,7 @@ def _from_binary(data: memoryview, name: str, shape: list[int], dtype: "np.dtype
         raise InputError(
             f"input {name}: shape {shape} of {DATATYPES[dtype.name]} wants {wanted} bytes, found {len(data)}"
         )
-    array: Array = np.frombuffer(data, dtype=dtype.newbyteorder("<")).reshape(shape)
+    array = _shaped(np.frombuffer(data, dtype=dtype.newbyteorder("<")), name, shape)
     if dtype.kind == "f" and not np.isfinite(array).all():
         raise InputError(f"input {name}: holds NaN or infinity")
     return array.astype(dtype, copy=False)
@@ -226,7 +226,14 @@ def _array(data: Any, name: str, shape: list[int], dtype: "np.dtype[Any]") -> "A
         raise InputError(f"input {name}: data is a ragged list: {error}") from error
     if array.size != np.prod(shape, dtype=object):
         raise InputError(f"input {name}: shape {shape} wants {np.prod(shape, dtype=object)} values, found {array.size}")
-    return _cast(array, name, dtype).reshape(shape)
+    return _shaped(_cast(array, name, dtype), name, shape)
+
+
+def _shaped(array: "Array", name: str, shape: list[int]) -> "Array":
+    try:
+        return array.reshape(shape)
+    except ValueError as error:  # more dimensions than an array may have, or one too large beside an empty one
+        raise InputError(f"input {name}: shape {str(shape)[:100]}: {error}") from error
 
 
 def _cast(array: "Array", name: str, dtype: "np.dtype[Any]") -> "Array":

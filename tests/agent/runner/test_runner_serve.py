@@ -176,6 +176,8 @@ def test_nested_data_and_chosen_outputs_are_understood(running):
         ({"inputs": [tensor([1, 2, 3, 4], shape=(4,))]}, "takes float32 [1, 4]"),
         ({"inputs": [tensor([1, 2, 3, 4], shape=(1, -4))]}, "not a list of sizes"),
         ({"inputs": [tensor([1, 2, 3, 4], shape=(2**40, 2**40))]}, "wants"),
+        ({"inputs": [tensor([], shape=(0, 2**70))]}, "shape [0, 1180591620717411303424]: "),
+        ({"inputs": [tensor([1], shape=(1,) * 100)]}, "maximum supported dimension"),
         ({"inputs": [tensor([[1, 2], [3]])]}, "ragged"),
         ({"inputs": [tensor(["1", "2", "3", "4"])]}, "not a number"),
         ({"inputs": [tensor(None)]}, "not a list"),

