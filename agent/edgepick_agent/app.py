@@ -80,6 +80,7 @@ TOOLS = {
     "verify": "edgepick_agent.adapters.ed25519:verify",
     "bundle-file": "edgepick_agent.adapters.bundle_file:BundleFile",
     "probe-broker": "edgepick_agent.adapters.broker_probe:probe_broker",
+    "try-meter": "edgepick_agent.adapters.meter_process:try_meter",
     "inspect": "edgepick_agent.adapters.inspection:inspect",
     "service-facts": "edgepick_agent.adapters.service:service_facts",
     "carry-out": "edgepick_agent.adapters.service:carry_out",

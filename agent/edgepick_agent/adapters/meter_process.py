@@ -6,8 +6,9 @@ import subprocess
 import sys
 from collections.abc import Mapping
 
+from edgepick_agent.adapters.sensors.external_meter import ExternalMeter
 from edgepick_agent.core.meter import MeterSource
-from edgepick_agent.core.runner_spec import RunnerSpec
+from edgepick_agent.core.settings import BrokerSettings, PowerSettings
 from edgepick_wire import codec
 
 MODULE = "edgepick_agent.runner.meter_relay"
@@ -39,9 +40,18 @@ class Relay:
         self._popen.wait()
 
 
-def start_meter(spec: RunnerSpec, environment: Mapping[str, str]) -> Relay:
-    """Return a running relay of the external meter that the specification names."""
-    source = MeterSource(power=spec.power, broker=spec.broker, parent_pid=os.getpid())
+def try_meter(power: PowerSettings, broker: BrokerSettings) -> str | None:
+    """Return why the external meter tells nothing, after waiting for its first value; ``None`` if it does."""
+    relay = start_meter(power, broker, os.environ)
+    try:
+        return ExternalMeter(relay.descriptor, power.period_seconds).why_not()
+    finally:
+        relay.stop()
+
+
+def start_meter(power: PowerSettings, broker: BrokerSettings | None, environment: Mapping[str, str]) -> Relay:
+    """Return a running relay of the external meter that the settings name."""
+    source = MeterSource(power=power, broker=broker, parent_pid=os.getpid())
     ours, theirs = os.pipe()
     try:
         # The agent's own interpreter: the runner's may lack paho.

@@ -93,7 +93,7 @@ class Launcher:
         # Few devices have one, so that few pay for it.
         from edgepick_agent.adapters.meter_process import start_meter
 
-        return start_meter(spec, runner_environment(self._work_dir))
+        return start_meter(spec.power, spec.broker, runner_environment(self._work_dir))
 
     def _port(self, spec: RunnerSpec, mode: RunnerMode) -> int | None:
         """Return the socket that listens on a model's port; its runners take it in turn, and so lose no client."""

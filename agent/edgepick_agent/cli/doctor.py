@@ -146,12 +146,23 @@ def _runtimes(settings: AgentSettings) -> Iterator[Finding]:
 
 
 def _power_sensor(settings: AgentSettings) -> Iterator[Finding]:
+    if settings.power.command or settings.power.mqtt_topic:
+        yield _meter(settings)
+        return
     sensors, reason = app.find_sensors(settings.sensors, Path(settings.sysfs_root))
     if sensors:
         detail = ", ".join(f"{sensor.source} (covers the {sensor.scope})" for sensor in sensors)
     else:
         detail = f"energy will read 'not measured': {reason}"
     yield Finding(check="power sensor", level=Level.OK, detail=detail)
+
+
+def _meter(settings: AgentSettings) -> Finding:
+    reason = site.try_meter(settings)
+    if reason is None:
+        return Finding(check="power sensor", level=Level.OK, detail="the external meter tells watts")
+    mend = "Mend [power] in the configuration, or take it out: with it the board's own sensors are not used."
+    return Finding(check="power sensor", level=Level.WARN, detail=reason, mend=mend)
 
 
 def _throttling(settings: AgentSettings) -> Iterator[Finding]:

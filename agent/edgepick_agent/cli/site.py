@@ -44,6 +44,11 @@ def inspect_machine(settings: AgentSettings) -> Sequence[Finding]:
     return cast("Sequence[Finding]", adapter(TOOLS["inspect"])(settings))
 
 
+def try_meter(settings: AgentSettings) -> str | None:
+    """Return why the configured external meter tells nothing; ``None`` if it does."""
+    return cast("str | None", adapter(TOOLS["try-meter"])(settings.power, settings.broker))
+
+
 def read_root(path: Path) -> RootDocument:
     """Return the root document in a file, which signs itself.
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 
 import click
@@ -9,7 +10,10 @@ import pytest
 
 from edgepick_agent.cli import benchmark as module
 from edgepick_agent.cli.benchmark import sweep_settings
+from edgepick_agent.cli.doctor import _power_sensor
 from edgepick_agent.cli.profile_report import report
+from edgepick_agent.config import load_settings
+from edgepick_agent.core.findings import Level
 from edgepick_agent.core.intervals import Estimate
 from edgepick_agent.core.profile import Placement, Profile, SweepSetting
 from edgepick_wire import codec
@@ -170,3 +174,20 @@ def test_profiles_are_compared_by_their_intervals(command, tmp_path, asked, low,
     assert ("intervals of the mean latencies over starts overlap" in result.output) is overlap
     assert "--restarts" not in result.output
     assert "energy was estimated" in result.output
+
+
+@pytest.mark.parametrize(
+    ("code", "level", "said"),
+    [("print(2.5)", Level.OK, "tells watts"), ("raise SystemExit('no such port')", Level.WARN, "no such port")],
+)
+def test_the_doctor_tries_the_meter(config_file, code, level, said):
+    """An external meter that works is fine; one that does not is a warning with its own words and a cure."""
+    command = json.dumps([sys.executable, "-c", code])
+    config_file.write_text(f"{config_file.read_text()}\n[power]\ncommand = {command}\nperiod_seconds = 0.05\n")
+    settings = load_settings(config_file, {}, files=False)
+
+    (found,) = _power_sensor(settings)
+
+    assert (found.check, found.level) == ("power sensor", level)
+    assert said in found.detail
+    assert bool(found.mend) is (level is Level.WARN)

@@ -5,7 +5,6 @@ import json
 import os
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import paho.mqtt.client as paho
@@ -18,16 +17,11 @@ from edgepick_agent.adapters.meter_process import start_meter
 from edgepick_agent.adapters.sensors.external_meter import ExternalMeter
 from edgepick_agent.core.meter import watts
 from edgepick_agent.core.profile_request import ProfileRequest
-from edgepick_agent.core.runner_spec import RunnerSpec
 from edgepick_agent.core.settings import BrokerSettings, PowerSettings
-from edgepick_wire.manifest import ModelFormat, RuntimeChoice, RuntimeName
 from edgepick_wire.metrics import MeasurePlan
 from fakes.runtime_models import DIGITS
 
 PATIENCE_SECONDS = 30.0
-SPEC = RunnerSpec(
-    model="m", model_path="m.tflite", format=ModelFormat.TFLITE, runtimes=(RuntimeChoice(name=RuntimeName.LITERT),)
-)
 STEADY = "import time\nwhile True:\n    print('3.5 W', flush=True)\n    time.sleep(0.005)"
 
 
@@ -106,7 +100,7 @@ def test_what_the_relay_complains_about_is_the_reason(pipe):
 
 def relayed(power, lines, *, broker=None, act=lambda: None):
     """Return the first lines of a real relay; ``act`` is done while it is waited for."""
-    relay = start_meter(replace(SPEC, power=power, broker=broker), os.environ)
+    relay = start_meter(power, broker, os.environ)
     try:
         os.set_blocking(relay.descriptor, False)
         found, deadline = b"", time.monotonic() + PATIENCE_SECONDS
