@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from math import prod
 
 from edgepick_host.core.model_facts import FLOAT_TYPES, NARROW_TYPES, ModelFacts, OperatorFacts
-from edgepick_host.core.onnx_graph import ACTIVATIONS, DEQUANTIZE, PAIR, OnnxGraph, graph_of
+from edgepick_host.core.onnx_graph import ACTIVATIONS, DEQUANTIZE, PAIR, WEIGHTED, OnnxGraph, graph_of
 from edgepick_host.core.operator_tables import ONNX_QUANTIZED
 from edgepick_host.core.recipes import ONNX_STATIC, TFLITE_STATIC, is_quantized
 from edgepick_host.core.variants import Recipe
@@ -78,10 +78,16 @@ def _float_in_onnx(graph: OnnxGraph, kept: frozenset[str]) -> Iterator[OperatorF
             continue
         fused = meant if operator.name in FUSED else set[str]()
         integer = all(tensor.name in fused or graph.comes_from(tensor, DEQUANTIZED) for tensor in inputs)
+        integer = integer and not _has_real_weights(operator)
         if (integer and operator.name in ONNX_QUANTIZED) or _is_kept(operator, kept) or _is_last(graph, operator):
             meant.update(tensor.name for tensor in operator.outputs)
         else:
             yield operator
+
+
+def _has_real_weights(operator: OperatorFacts) -> bool:
+    weights = operator.inputs[1:2] if operator.name in WEIGHTED else ()
+    return any(tensor.constant and tensor.dtype in FLOAT_TYPES for tensor in weights)
 
 
 def _is_last(graph: OnnxGraph, operator: OperatorFacts) -> bool:

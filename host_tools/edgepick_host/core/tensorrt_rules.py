@@ -103,8 +103,9 @@ def _both_or_none(graph: OnnxGraph) -> Found:
         if operator.name not in WEIGHTED or not graph.facts.quantizers:
             continue
         data, weights = (graph.comes_from(tensor, frozenset({DEQUANTIZE})) for tensor in operator.inputs[:2])
-        if data != weights:
-            what = "weights" if data else "input"
+        # Real weights are a layer that was kept in float, or that the quantizer skipped; left_in_float tells these.
+        if data != weights and not (data and operator.inputs[1].constant):
+            what = "other input" if data else "input"
             yield f"{_label(operator)} has one side quantized, but not its {what}: it would run in float"
 
 
@@ -164,7 +165,7 @@ TENSORRT_RULES: tuple[TensorRtRule, ...] = (
     _rule("constant, positive scales", TYPES_PAGE, _known_scales),
     _rule("one scale per activation", TYPES_PAGE, _one_scale_per_activation),
     _rule("scales of weights along the output channels", TYPES_PAGE, _scales_along_outputs),
-    _rule("inputs and weights of a layer both quantized, or neither", TYPES_PAGE, _both_or_none),
+    _rule("an input quantized where its layer's weights are", TYPES_PAGE, _both_or_none),
     _rule("no pair between a layer and its activation", TYPES_PAGE, _unbroken),
     _rule("residual inputs of additions quantized", RESIDUALS_PAGE, _residuals),
 )

@@ -12,6 +12,7 @@ from edgepick_host.compress.predictor import OnnxPredictor, int8_sums_may_satura
 from edgepick_host.compress.quality import agreement
 from edgepick_host.compress.source import describe, load_source
 from edgepick_host.compress.step import StepContext
+from edgepick_host.core.left_in_float import float_operators
 from edgepick_host.core.operator_tables import Confidence
 from edgepick_host.core.plan import make_plan
 from edgepick_host.core.tensorrt_rules import TENSORRT_RULES, tensorrt_objections
@@ -200,11 +201,35 @@ BROKEN = {
     many_scales: "an activation 4 scales",
     other_axis: "along axis 1 of Conv's weights",
     float_input: "not its input",
-    float_weights: "not its weights",
     parted: "parts Conv (c1) from its Relu",
     float_residual: "adds a tensor that is not quantized",
     dynamic: "DynamicQuantizeLinear belongs to another scheme",
 }
+
+
+def test_real_weights_are_allowed_and_named_if_nobody_asked(qdq):
+    """A layer that a recipe keeps in float is fine for TensorRT; one that the quantizer skipped is named."""
+    float_weights(qdq)
+    left = float_operators(facts_of(qdq))
+
+    assert objections(qdq) == ""
+    assert left[0].outputs[0].name == node(qdq, "second").output[0]
+    assert float_operators(facts_of(qdq), frozenset(node(qdq, "second").output)) == ()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_layers_kept_in_float_are_taken(tiny, count):
+    """Mixed precision is open to Orin: any layers may stay in float beside the integer ones."""
+    source = load_source(tiny.onnx)
+    context = StepContext(calibration=load_dataset(tiny.calibration), source=source.facts)
+    layers = [each for each in onnx.load(tiny.onnx).graph.node if each.op_type in {"Conv", "Gemm"}]
+    kept = "\n".join(each.output[0] for each in layers[:count])
+
+    model = onnx_static_qdq.build()(source.data, {"layout": "symmetric", "keep_float": kept}, context)
+
+    facts = facts_of(onnx.load_model_from_string(model))
+    assert profile_objection(facts, load_profile("jetson-orin-nano"), None) is None
+    assert len(float_operators(facts)) >= count
 
 
 @pytest.mark.parametrize("damage", BROKEN)
