@@ -19,6 +19,8 @@ SPREAD = 1.5
 DRIFT = 0.10
 FOREIGN_CPUS, FOREIGN_SHARE = 0.2, 0.05
 """Others may keep a fifth of one CPU busy, or a twentieth of all CPUs where that is more."""
+ALONE_CPUS = 0.05
+"""What a system that does nothing uses."""
 FOREIGN_SECONDS = 0.05
 """The kernel counts CPU time in ticks of 10 ms: what is less than five says nothing."""
 STEAL_SHARE = 0.02
@@ -140,12 +142,18 @@ def verdict(
 
 def _busy(found: Conditions, seconds: float, cpus: int) -> list[str]:
     reasons = []
-    if found.load_1min is not None and found.load_1min > cpus:
+    if found.foreign_cpus is None and found.load_1min is not None and found.load_1min > cpus:
         reasons.append(f"the load average was {found.load_1min:.1f} on {cpus} CPUs before the run")
-    if found.cpu_pressure_us is not None and found.cpu_pressure_us > PRESSURE_SHARE * seconds * 1e6:
-        share = found.cpu_pressure_us / (seconds * 1e6)
+    pressure = found.cpu_pressure_us or 0
+    if _others(found) and pressure > PRESSURE_SHARE * seconds * 1e6:
+        share = pressure / (seconds * 1e6)
         reasons.append(f"tasks waited for a CPU during {share:.0%} of the run")
     return reasons
+
+
+def _others(found: Conditions) -> bool:
+    """Return whether others may have been in the way: more threads than CPUs wait for each other just the same."""
+    return found.foreign_cpus is None or found.foreign_cpus > ALONE_CPUS
 
 
 def _disturbed(found: Conditions, seconds: float, cpus: int) -> list[str]:
@@ -156,7 +164,7 @@ def _disturbed(found: Conditions, seconds: float, cpus: int) -> list[str]:
     if (found.steal_share or 0.0) > STEAL_SHARE:
         reasons.append(f"the hypervisor gave {found.steal_share:.0%} of the CPU time to other guests")
     often = (found.preemptions or 0) / seconds if seconds > 0 else 0.0
-    if often > PREEMPTIONS_PER_SECOND and (found.preemptions or 0) >= LEAST_PREEMPTIONS:
+    if _others(found) and often > PREEMPTIONS_PER_SECOND and (found.preemptions or 0) >= LEAST_PREEMPTIONS:
         reasons.append(f"the kernel took the CPU from the runner {often:.0f} times a second")
     return reasons
 

@@ -64,7 +64,7 @@ def test_a_few_ticks_say_nothing():
     ("changes", "said"),
     [
         ({"stolen": 0.2}, "the hypervisor gave 5% of the CPU time"),
-        ({"own": replace(OWN, preemptions=90)}, "took the CPU from the runner 45 times a second"),
+        ({"own": replace(OWN, preemptions=90), "busy": 2.1}, "took the CPU from the runner 45 times a second"),
         ({"change": 0.12}, "latency rose by 12% from begin to end"),
         ({"change": -0.3}, "latency fell by 30% from begin to end"),
     ],
@@ -75,6 +75,17 @@ def test_each_other_disturbance_is_named(changes, said):
 
     assert how is (Verdict.DEGRADED if "change" in changes else Verdict.NOISY)
     assert said in "; ".join(reasons)
+
+
+def test_what_the_runner_does_to_itself_is_no_noise():
+    """More threads than CPUs preempt each other, wait for a CPU and raise the load average of the next start."""
+    own = OwnUse(seconds=2.0, cpu_seconds=3.96, preemptions=900)
+    before = replace(QUIET, load_1min=4.2)
+    after = replace(before, busy_seconds=1000.0 + 4.0, cpu_pressure_us=1_900_000)
+
+    found = conditions(before, after, machine="m", stand_in=False, own=own)
+
+    assert verdict(found, STEADY, PLAN, seconds=2.0, cpus=2) == (Verdict.VALID, ())
 
 
 def test_what_was_seen_during_the_run_counts():
