@@ -112,8 +112,9 @@ def test_an_output_is_not_changed_by_the_next_inference(case):
     ],
 )
 def test_input_that_does_not_fit_is_refused_by_name(case, feeds, named):
-    """A wrong name, type or shape is an InputError that says what was found; the session goes on."""
+    """A wrong name, type or shape is an InputError that says what was found, after a request that fits as well."""
     session = case.load()
+    session.run({"a": X})
 
     with pytest.raises(InputError) as caught:
         session.run(feeds)

@@ -10,6 +10,36 @@ if TYPE_CHECKING:
     from edgepick_agent.ports import Array
 
 
+class FeedCheck:
+    """Checks one model's inputs; what has passed costs next to nothing when the next request looks the same."""
+
+    def __init__(self, inputs: Sequence[TensorSpec]) -> None:
+        self._inputs = inputs
+        self._passed: dict[str, tuple[object, tuple[int, ...]]] = {}
+
+    def is_new(self, feeds: Mapping[str, "Array"]) -> bool:
+        """Return whether types or shapes differ from the last that passed.
+
+        Raises:
+            InputError: They do not fit the model.
+        """
+        if len(feeds) == len(self._passed):
+            for name, array in feeds.items():
+                # numpy has one object per plain type.
+                dtype, shape = self._passed.get(name, (None, ()))
+                if array.dtype is not dtype or array.shape != shape:
+                    break
+            else:
+                return False
+        check_feeds(self._inputs, feeds)
+        self._passed = {name: (array.dtype, array.shape) for name, array in feeds.items()}
+        return True
+
+    def forget(self) -> None:
+        """Look at the next request as if it were the first."""
+        self._passed = {}
+
+
 def check_feeds(inputs: Sequence[TensorSpec], feeds: Mapping[str, "Array"]) -> None:
     """Raise ``InputError`` unless there is exactly one fitting array per input."""
     names = [spec.name for spec in inputs]

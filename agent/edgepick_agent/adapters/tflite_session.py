@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgepick_agent.adapters import native_stderr
 from edgepick_agent.adapters.accelerators import first_that_works
-from edgepick_agent.adapters.feed_check import check_feeds
+from edgepick_agent.adapters.feed_check import FeedCheck
 from edgepick_agent.adapters.model_file import check_tflite, one_line, unloadable
 from edgepick_agent.core.profile import Placement
 from edgepick_agent.errors import AcceleratorError, InferenceError, InputError, RuntimeMissingError
@@ -216,6 +216,7 @@ class TfliteSession:
         self.inputs = tuple(tensor_spec(d) for d in details)
         self.outputs = tuple(tensor_spec(d) for d in interpreter.get_output_details())
         self.used = used
+        self._check = FeedCheck(self.inputs)
         self._indexes = {d["name"]: d["index"] for d in details}
         self._shapes = {d["name"]: tuple(int(n) for n in d["shape"]) for d in details}
         self._output_indexes = [d["index"] for d in interpreter.get_output_details()]
@@ -227,8 +228,8 @@ class TfliteSession:
 
     def run(self, feeds: Mapping[str, "Array"]) -> list["Array"]:
         """Run one inference; see :meth:`edgepick_agent.ports.Session.run`."""
-        check_feeds(self.inputs, feeds)
-        self._resize(feeds)
+        if self._check.is_new(feeds):
+            self._resize(feeds)
         try:
             for name, array in feeds.items():
                 self._interpreter.set_tensor(self._indexes[name], array)
@@ -257,6 +258,9 @@ class TfliteSession:
                     self._interpreter.resize_tensor_input(self._indexes[name], shape, strict=True)
                 self._interpreter.allocate_tensors()
         except NATIVE_ERRORS as error:
+            # Who comes next finds the shapes as nobody wants them, and sets its own.
+            self._check.forget()
+            self._shapes.update(dict.fromkeys(changed, ()))
             raise InputError(f"the model does not take shapes {changed}: {one_line(error)}") from error
         self._shapes.update(changed)
 

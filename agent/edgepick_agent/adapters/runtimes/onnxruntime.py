@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgepick_agent.adapters import native_stderr, tensorrt
 from edgepick_agent.adapters.accelerators import first_that_works
-from edgepick_agent.adapters.feed_check import check_feeds
+from edgepick_agent.adapters.feed_check import FeedCheck
 from edgepick_agent.adapters.model_file import one_line, read_head, unloadable
 from edgepick_agent.core.profile import Placement
 from edgepick_agent.errors import AcceleratorError, InferenceError, RuntimeMissingError
@@ -211,6 +211,7 @@ class OnnxSession:
         self.inputs = tuple(_tensor_spec(argument) for argument in session.get_inputs())
         self.outputs = tuple(_tensor_spec(argument) for argument in session.get_outputs())
         self.used = used
+        self._check = FeedCheck(self.inputs)
 
     @property
     def arena_bytes(self) -> int | None:
@@ -219,7 +220,7 @@ class OnnxSession:
 
     def run(self, feeds: Mapping[str, "Array"]) -> list["Array"]:
         """Run one inference; see :meth:`edgepick_agent.ports.Session.run`."""
-        check_feeds(self.inputs, feeds)
+        self._check.is_new(feeds)
         try:
             outputs: list[Array] = self._session.run(None, dict(feeds))
         except Exception as error:
