@@ -55,6 +55,8 @@ KEYS: Mapping[str, type] = {
     "broker.keepalive_seconds": int,
     "signers.release": str,
     "signers.campaign": str,
+    "signers.release_cosigners": list,
+    "signers.campaign_cosigners": list,
 }
 """Every key of the file, sections with a dot, and the type of its value."""
 
@@ -197,6 +199,8 @@ def _settings(reading: Reading, environment: Mapping[str, str], folder: Path, pa
         signers=SignerSettings(
             release=_signer(reading, "signers.release", keys),
             campaign=_signer(reading, "signers.campaign", keys),
+            release_cosigners=_cosigners(reading, "signers.release_cosigners"),
+            campaign_cosigners=_cosigners(reading, "signers.campaign_cosigners"),
         ),
         profile_dirs=_profile_dirs(reading),
         security_epoch=_whole(reading, "security_epoch", default=0, least=0, most=2**31 - 1),
@@ -263,10 +267,19 @@ def _signer(reading: Reading, key: str, keys: str) -> str:
     found = reading.values.get(key)
     if found is None:
         return f"file:{Path(keys) / key.partition('.')[2]}.pem"
-    scheme, colon, place = str(found.value).partition(":")
+    return _key_address(reading, key, found, str(found.value))
+
+
+def _cosigners(reading: Reading, key: str) -> tuple[str, ...]:
+    found = reading.values.get(key)
+    return tuple(_key_address(reading, key, found, str(address)) for address in found.value) if found else ()
+
+
+def _key_address(reading: Reading, key: str, found: Value, address: str) -> str:
+    scheme, colon, place = address.partition(":")
     if not colon or not place:
-        reading.problem(found.where, key, f"found {str(found.value)[:20]!r}", "file:PATH, env:VARIABLE or exec:COMMAND")
-    return f"file:{_placed(found.folder, place)}" if scheme == "file" else str(found.value)
+        reading.problem(found.where, key, f"found {address[:20]!r}", "file:PATH, env:VARIABLE or exec:COMMAND")
+    return f"file:{_placed(found.folder, place)}" if scheme == "file" else address
 
 
 def _profile_dirs(reading: Reading) -> tuple[str, ...]:

@@ -2,12 +2,13 @@
 
 import json
 import shutil
+import subprocess
 from dataclasses import replace
 
 import pytest
 
 from edgepick_wire import envelope, topics
-from edgepick_wire.messages import Phase, RefusalCode
+from edgepick_wire.messages import Incident, Phase, RefusalCode
 from integration.forger import Forger
 from integration.whole_system import FLEET, MODEL, Device, until
 
@@ -105,6 +106,32 @@ def test_a_stick_brings_the_keys_that_it_is_signed_with(host, born, newer_varian
     assert installed.code == 0, installed.err
     assert "digits stick" in installed.out
     assert followed(born) == 4
+
+
+def test_where_two_keys_have_to_sign_one_stolen_key_installs_nothing(host, born, forger, newer_variants, tmp_path):
+    """With thresholds of two for models and orders, the host signs with both, and a device accepts no less."""
+    for role in ("release", "campaign"):
+        other = tmp_path / f"{role}.pem"
+        subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", other], check=True, capture_output=True)
+        both = ("--key", f"file:{host.folder}/keys/{role}.pem", "--key", f"file:{other}", "--threshold", 2)
+        assert host("keys", "rotate", role, *both).code == 0
+    toml = host.folder / "edgepick.toml"
+    cosigners = "\n".join(f'{role}_cosigners = ["file:{tmp_path}/{role}.pem"]' for role in ("release", "campaign"))
+    toml.write_text(f"{toml.read_text()}\n[signers]\n{cosigners}\n")
+    published = host.ask("keys", "publish")
+    until(lambda: followed(born) == 3, "both changes are followed")
+
+    made = host.publish(newer_variants, "--version", "2", "--no-measure", "--activate", VARIANT, "--yes")
+    until(lambda: born.confirmed(made["variants"][0]["manifest"]), "what both keys signed is confirmed")
+    forger.want(forger.manifest(replace(forger.template(), version="stolen")))
+    until(lambda: any("desired state" in i.detail for i in incidents(born)), "one key's order is refused")
+
+    assert published.code == 0, published.err
+    assert born.active() == made["variants"][0]["manifest"]
+
+
+def incidents(device: Device) -> list[Incident]:
+    return [report.incident for report in device.waiting_reports() if report.incident]
 
 
 def test_a_running_service_goes_on_with_a_new_campaign_key(host, born, newer_variants):

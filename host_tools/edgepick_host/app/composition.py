@@ -167,6 +167,15 @@ def signer(address: str) -> Signer:
     return cast("Signer", load(SIGNERS[scheme])(place))
 
 
+def keys_of(settings: HostSettings, role: str) -> tuple[Signer, ...]:
+    """Return every key with which this host signs for the role "release" or "campaign".
+
+    Raises:
+        ConfigError, InputFileError, SignerError: As :func:`signer`.
+    """
+    return tuple(signer(address) for address in settings.signers.of(role))
+
+
 def sign_document(settings: HostSettings) -> SignDocument:
     """Return a function that signs manifests with the release key and desired state with the campaign key.
 
@@ -174,8 +183,8 @@ def sign_document(settings: HostSettings) -> SignDocument:
     """
     return document_signer(
         {
-            DocumentType.MANIFEST: lambda: signer(settings.signers.release),
-            DocumentType.DESIRED: lambda: signer(settings.signers.campaign),
+            DocumentType.MANIFEST: lambda: keys_of(settings, "release"),
+            DocumentType.DESIRED: lambda: keys_of(settings, "campaign"),
         }
     )
 

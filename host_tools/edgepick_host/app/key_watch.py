@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from edgepick_host.app.composition import signer
+from edgepick_host.app.composition import keys_of
 from edgepick_host.app.trust import read_root
 from edgepick_host.core.settings import HostSettings
 from edgepick_host.core.trust import check_signers
@@ -37,8 +37,8 @@ class KeyWatch:
             document, _ = read_root(self._settings)
             if document.version <= self._version:
                 return None
-            key = signer(self._settings.signers.campaign).public_key
-            check_signers(document, fleet=self._settings.fleet, release=None, campaign=key)
+            keys = keys_of(self._settings, "campaign")
+            check_signers(document, fleet=self._settings.fleet, release=None, campaign=keys)
         except HostError as error:
             self._tell(error)
             return None

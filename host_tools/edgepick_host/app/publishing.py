@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgepick_host.app.composition import broker_of, clock, load, signer, store_of, verify_signature
+from edgepick_host.app.composition import broker_of, clock, keys_of, load, store_of, verify_signature
 from edgepick_host.app.trust import read_chain, read_root, succession_of
 from edgepick_host.core.delta import Tensor
 from edgepick_host.core.settings import DEFAULT_DATABASE, HostSettings
@@ -95,8 +95,8 @@ def publish_prepared(
         UnreachableError: No broker.
     """
     document, _ = read_root(settings)
-    release, campaign = signer(settings.signers.release), signer(settings.signers.campaign)
-    check_signers(document, fleet=settings.fleet, release=release.public_key, campaign=campaign.public_key)
+    release, campaign = keys_of(settings, "release"), keys_of(settings, "campaign")
+    check_signers(document, fleet=settings.fleet, release=release, campaign=campaign)
     sign = document_signer({DocumentType.MANIFEST: lambda: release, DocumentType.DESIRED: lambda: campaign})
     with broker_of(settings) as broker, store_of(settings) as store:
         targets = Targets(fleet=settings.fleet, broker=broker, store=store, sign=sign, clock=clock())
@@ -136,8 +136,8 @@ def build_bundle(
         VerificationError: A model file is not the one that ``variants.json`` names.
     """
     document, _ = read_root(settings)
-    release = signer(settings.signers.release)
-    check_signers(document, fleet=settings.fleet, release=release.public_key, campaign=None)
+    release = keys_of(settings, "release")
+    check_signers(document, fleet=settings.fleet, release=release, campaign=None)
     (prepared,) = prepare_folder(settings, folder, selection).releases
     sign = document_signer({DocumentType.MANIFEST: lambda: release})
     return bundles.write_bundle(prepared, out, sign=sign, roots=read_chain(settings))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from edgepick_host.app.composition import clock, connect_broker, signer, store_of, store_to_read
+from edgepick_host.app.composition import clock, connect_broker, keys_of, store_of, store_to_read
 from edgepick_host.app.key_watch import KeyWatch
 from edgepick_host.app.trust import read_root, succession_of
 from edgepick_host.core.decision import DecisionRecord, first_break, parse_record
@@ -142,8 +142,8 @@ def coordinator_of(settings: HostSettings, *, say: Callable[[str], None]) -> Ite
         VerificationError: The root document does not name the campaign key.
     """
     document, _ = read_root(settings)
-    campaign = signer(settings.signers.campaign)
-    check_signers(document, fleet=settings.fleet, release=None, campaign=campaign.public_key)
+    campaign = keys_of(settings, "campaign")
+    check_signers(document, fleet=settings.fleet, release=None, campaign=campaign)
     holder = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     with store_of(settings) as store:
         take_lease(store, holder, now=clock().now())

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from edgepick_host.app.composition import KEY_FILES, broker_of, load, signer, store_of, verify_signature
+from edgepick_host.app.composition import KEY_FILES, broker_of, keys_of, load, signer, store_of, verify_signature
 from edgepick_host.core.settings import HostSettings
 from edgepick_host.core.trust import (
     Key,
@@ -38,7 +38,7 @@ def create_keys(folder: Path, fleet: str, *, root_keys: int = 1, threshold: int 
         BadNameError: The fleet's name is not allowed.
         ConfigError: ``threshold`` is not from 1 to ``root_keys``.
     """
-    _check_threshold(threshold, root_keys)
+    _check_threshold(threshold, root_keys, "root")
     made = _files("create_keyring")(folder, fleet, root_keys=root_keys, threshold=threshold, config=config)
     return cast("Keyring", made)
 
@@ -82,7 +82,7 @@ def show_keys(settings: HostSettings) -> Keyring:
     path = Path(settings.root_document)
     found: dict[str, Path] = _files("key_files")(path.parent, "root")
     private = {public: f"file:{place}" for public, place in found.items()}
-    for address in (settings.signers.release, settings.signers.campaign):
+    for address in (*settings.signers.of("release"), *settings.signers.of("campaign")):
         with contextlib.suppress(HostError):  # a key that is elsewhere is the normal case
             private[signer(address).public_key] = address
     pending = _pending(path, document.version + 1)
@@ -106,7 +106,7 @@ def rotate_keys(
         role: "root", "release" or "campaign".
         adopt: Addresses of the new keys; empty makes new ones in the folder of the root document.
         count: New root keys to make; as many as there were if ``None``.
-        threshold: Root keys that have to sign from then on; as before if ``None``.
+        threshold: Keys of the role that have to sign from then on; as before if ``None``.
         keep_old: The old keys go on counting beside the new.
         root_keys: Addresses of the root keys that sign; those in the folder if empty.
 
@@ -121,21 +121,29 @@ def rotate_keys(
     old = role_of(current, role)
     folder = Path(settings.root_document).parent
     wanted = 0 if adopt else (count or len(old.keys)) if role == "root" else 1
-    least = (threshold or old.threshold) if role == "root" else 1
-    _check_threshold(least, (len(adopt) or wanted) + (len(old.keys) if keep_old else 0))
+    keys = (len(adopt) or wanted) + (len(old.keys) if keep_old else 0)
+    least = threshold or old.threshold
+    _check_threshold(least, keys, role)
     made: list[tuple[Path, Key]] = [_files("create_key")(folder, role) for _ in range(wanted)]
     new: list[Key] = [*(signer(address) for address in adopt), *(key for _, key in made)]
     publics = (*(old.keys if keep_old else ()), *(key.public_key for key in new))
     document = with_role(current, role, Role(threshold=least, keys=publics))
     change = _propose(settings, current, document, [*signing, *(new if role == "root" else [])])
-    changed = ((f"signers.{role}", adopt[0]),) if adopt and role != "root" else ()
+    changed = _addresses(role, adopt) if adopt and role != "root" else ()
     return replace(change, new_files=_places(made, folder / f"{role}.pem"), settings=changed)
 
 
-def _check_threshold(threshold: int, count: int) -> None:
+def _addresses(role: str, adopt: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Return what the configuration has to say of the new keys; a list as TOML."""
+    others = ", ".join(f'"{address}"' for address in adopt[1:])
+    return ((f"signers.{role}", adopt[0]), *(((f"signers.{role}_cosigners", f"[{others}]"),) if others else ()))
+
+
+def _check_threshold(threshold: int, count: int, role: str) -> None:
     if not 1 <= threshold <= count:
         raise ConfigError(
-            f"a threshold of {threshold} with {count} root keys", hint=f"--threshold may be 1 to {count}; or make more."
+            f"a threshold of {threshold} with {count} {role} keys",
+            hint=f"--threshold may be 1 to {count}; or name or make more.",
         )
 
 
@@ -254,7 +262,7 @@ def publish_keys(settings: HostSettings) -> succession.Renewed:
         VerificationError: The broker serves another fleet's root document, or the campaign key does not count.
     """
     document, _ = read_root(settings)
-    campaign = signer(settings.signers.campaign).public_key
+    campaign = keys_of(settings, "campaign")
     check_signers(document, fleet=settings.fleet, release=None, campaign=campaign)
     with broker_of(settings) as broker, store_of(settings) as store:
         work = succession_of(settings, broker, store)
@@ -271,15 +279,16 @@ def succession_of(settings: HostSettings, broker: Broker, store: HostStore) -> s
         broker=broker,
         place=settings.broker.place,
         store=store,
-        release=_release_key(settings, document),
-        campaign=signer(settings.signers.campaign),
+        release=_release_keys(settings, document),
+        campaign=keys_of(settings, "campaign"),
         check_signature=verify_signature(),
     )
 
 
-def _release_key(settings: HostSettings, document: RootDocument) -> Signer | None:
-    """Return the release key, if this host has one that counts."""
+def _release_keys(settings: HostSettings, document: RootDocument) -> tuple[Signer, ...]:
+    """Return the release keys, if this host has as many that count as have to sign; none otherwise."""
     with contextlib.suppress(HostError):
-        key = signer(settings.signers.release)
-        return key if key.public_key in document.release.keys else None
-    return None
+        keys = keys_of(settings, "release")
+        check_signers(document, fleet=document.fleet, release=keys, campaign=None)
+        return keys
+    return ()

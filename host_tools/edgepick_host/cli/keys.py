@@ -76,10 +76,10 @@ def show_command(context: click.Context, /, *, key_folder: str | None, as_json: 
     "adopt",
     metavar="ADDRESS",
     multiple=True,
-    help="The new key, where it is already: file:PATH, env:VARIABLE or exec:COMMAND. [a new one is made]",
+    help="The new key, where it is already: file:PATH, env:VARIABLE or exec:COMMAND; repeatable. [a new one is made]",
 )
 @click.option("--root-keys", "count", type=click.IntRange(1, 16), metavar="N", help="New root keys to make.")
-@click.option("--threshold", type=click.IntRange(1, 16), metavar="M", help="New root keys that have to sign.")
+@click.option("--threshold", type=click.IntRange(1, 16), metavar="M", help="New keys that have to sign together.")
 @click.option("--keep-old", is_flag=True, help="Let the old keys count as well, until they are revoked.")
 @options.as_json
 @click.pass_context
@@ -97,8 +97,8 @@ def rotate_command(
     as_json: bool,
 ) -> None:
     """Replace the keys of a role by new ones; devices follow by themselves, however long they were away."""
-    if role != "root" and (count or threshold or len(adopt) > 1):
-        raise click.UsageError(f"--root-keys, --threshold and several --key are for root; {role} has one key")
+    if role != "root" and count:
+        raise click.UsageError(f"--root-keys makes root keys; several {role} keys are named with --key")
     settings = options.settings_of(context, key_folder=key_folder)
     change = app.rotate_keys(
         settings, role, adopt=adopt, count=count, threshold=threshold, keep_old=keep_old, root_keys=root_keys
@@ -185,7 +185,7 @@ def _print_change(change: RootChange, *, as_json: bool) -> None:
 
 
 def _after_change(change: RootChange) -> list[str]:
-    steps = [f'Set {key} = "{value}" in edgepick.toml.' for key, value in change.settings]
+    steps = [f"Set {key} = {_toml(value)} in edgepick.toml." for key, value in change.settings]
     steps += [f"Keep the new key {path} where its role belongs." for path in change.new_files]
     return [
         *steps,
@@ -193,6 +193,10 @@ def _after_change(change: RootChange) -> list[str]:
         "Restart `edgepick serve`. Devices follow by themselves.",
         "Build bundles for sticks again: those that a revoked key signed are refused.",
     ]
+
+
+def _toml(value: str) -> str:
+    return value if value.startswith("[") else f'"{value}"'
 
 
 def _to_complete(change: RootChange) -> list[str]:

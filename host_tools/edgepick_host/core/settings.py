@@ -47,10 +47,25 @@ class BrokerSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignerSettings:
-    """Where the private keys are: ``file:keys/a.pem``, ``env:A_VARIABLE`` or ``exec:A_COMMAND``."""
+    """Where the private keys are: ``file:keys/a.pem``, ``env:A_VARIABLE`` or ``exec:A_COMMAND``.
+
+    Attributes:
+        release: Signs manifests.
+        campaign: Signs desired state.
+        release_cosigners: More keys that sign manifests too, where the role's threshold is above one.
+        campaign_cosigners: Likewise for desired state.
+    """
 
     release: str = f"file:{DEFAULT_KEYS}/release.pem"
     campaign: str = f"file:{DEFAULT_KEYS}/campaign.pem"
+    release_cosigners: tuple[str, ...] = ()
+    campaign_cosigners: tuple[str, ...] = ()
+
+    def of(self, role: str) -> tuple[str, ...]:
+        """Return every address for the role "release" or "campaign"."""
+        if role == "release":
+            return (self.release, *self.release_cosigners)
+        return (self.campaign, *self.campaign_cosigners)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,11 +30,13 @@ def sign(kind: DocumentType, payload: bytes, keys: Sequence[Key]) -> Envelope:
     return Envelope(type=kind, payload=payload, signatures=signatures)
 
 
-def document_signer(key_for: Mapping[DocumentType, Callable[[], Key]]) -> Callable[[DocumentType, bytes], Envelope]:
-    """Return a function that signs each kind of document with the key that may; keys are fetched on use."""
+def document_signer(
+    keys_for: Mapping[DocumentType, Callable[[], Sequence[Key]]],
+) -> Callable[[DocumentType, bytes], Envelope]:
+    """Return a function that signs each kind of document with the keys that may; they are fetched on use."""
 
     def sign_document(kind: DocumentType, payload: bytes) -> Envelope:
-        return sign(kind, payload, [key_for[kind]()])
+        return sign(kind, payload, keys_for[kind]())
 
     return sign_document
 
@@ -252,26 +254,39 @@ def keyring(
     )
 
 
-def check_signers(document: RootDocument, *, fleet: str, release: str | None, campaign: str | None) -> None:
+def check_signers(
+    document: RootDocument, *, fleet: str, release: Sequence[Key] | None, campaign: Sequence[Key] | None
+) -> None:
     """Refuse to sign what no device would accept.
 
     Args:
         document: The fleet's root document.
         fleet: The fleet that is published to.
-        release: Public key that will sign manifests; ``None`` where none will be signed.
-        campaign: Public key that will sign desired state; likewise.
+        release: Keys that will sign manifests; ``None`` where none will be signed.
+        campaign: Keys that will sign desired state; likewise.
 
     Raises:
-        VerificationError: The document is of another fleet, or does not name a key for its role.
+        VerificationError: The document is of another fleet, does not name a key for its role, or wants more of them.
     """
     if document.fleet != fleet:
         raise VerificationError(
             f"the root document is of fleet {document.fleet!r}, not {fleet!r}",
             hint="Set `fleet` in the configuration to the fleet that the keys were made for.",
         )
-    for role, key, holders in (("release", release, document.release), ("campaign", campaign, document.campaign)):
-        if key is not None and key not in holders.keys:
+    for role, keys in (("release", release), ("campaign", campaign)):
+        if keys is not None:
+            _check_role(role, role_of(document, role), keys)
+
+
+def _check_role(role: str, holders: Role, keys: Sequence[Key]) -> None:
+    hint = "`edgepick keys show` lists the keys that count; name their files in [signers]."
+    for key in keys:
+        if key.public_key not in holders.keys:
             raise VerificationError(
-                f"the {role} key {key_id(key)} is not one that the root document names",
-                hint="`edgepick keys show` lists the keys that count; name their files in [signers].",
+                f"the {role} key {key_id(key.public_key)} is not one that the root document names", hint=hint
             )
+    if len({key.public_key for key in keys}) < holders.threshold:
+        raise VerificationError(
+            f"{holders.threshold} {role} keys have to sign, and this host has {len(keys)}",
+            hint=f"Name the others in signers.{role}_cosigners.",
+        )

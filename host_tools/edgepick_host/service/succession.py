@@ -8,7 +8,7 @@ Rules:
 - A broker that serves a root document that ours does not descend from is never written to.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from edgepick_host.core.records import Release
@@ -54,8 +54,8 @@ class Succession:
         broker: Connected.
         place: The broker's ``host:port``, for messages.
         store: What was published, and what is wanted.
-        release: Signs manifests; ``None`` where that key is elsewhere.
-        campaign: Signs desired state.
+        release: Sign manifests; none where these keys are elsewhere.
+        campaign: Sign desired state.
         check_signature: Checks a signature.
     """
 
@@ -64,8 +64,8 @@ class Succession:
     broker: Broker
     place: str
     store: HostStore
-    release: Key | None
-    campaign: Key
+    release: Sequence[Key]
+    campaign: Sequence[Key]
     check_signature: VerifySignature
 
     def check(self) -> int | None:
@@ -107,18 +107,18 @@ class Succession:
         versions = self._publish_chain()
         outdated = tuple(r for r in needed_releases(self.store.releases(), self._mentioned()) if self._is_outdated(r))
         digests = tuple(release.manifest for release in outdated)
-        if self.release is not None:
+        if self.release:
             for digest in digests:
-                self._sign_manifest(digest, self.release)
+                self._sign_manifest(digest)
         desired = self._sign_desired()
         self._publish_newest()
         return Renewed(
             fleet=self.root.fleet,
             version=self.root.version,
             chain=versions,
-            manifests=digests if self.release is not None else (),
+            manifests=digests if self.release else (),
             desired=desired,
-            waiting=digests if self.release is None else (),
+            waiting=() if self.release else digests,
         )
 
     def _publish_chain(self) -> tuple[int, ...]:
@@ -145,9 +145,9 @@ class Succession:
             return True
         return False
 
-    def _sign_manifest(self, digest: str, key: Key) -> None:
+    def _sign_manifest(self, digest: str) -> None:
         payload = envelope.unpack(self.store.manifest(digest) or b"").payload
-        data = envelope.pack(sign(DocumentType.MANIFEST, payload, [key]))
+        data = envelope.pack(sign(DocumentType.MANIFEST, payload, self.release))
         self.broker.publish(topics.manifest(self.root.fleet, digest), data, retain=True)
         self.store.renew_manifest(digest, data)  # after the broker has it: interrupted, it is done again
 
@@ -155,7 +155,7 @@ class Succession:
         """Return the number of desired states, each signed again; devices' go before their profiles'."""
         documents = sorted(self.store.all_desired(), key=lambda d: d.target_kind is TargetKind.PROFILE)
         for desired in documents:
-            data = envelope.pack(sign(DocumentType.DESIRED, codec.encode(desired), [self.campaign]))
+            data = envelope.pack(sign(DocumentType.DESIRED, codec.encode(desired), self.campaign))
             self.broker.publish(self._desired_topic(desired.target_kind, desired.target), data, retain=True)
         return len(documents)
 

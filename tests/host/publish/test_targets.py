@@ -41,7 +41,7 @@ class Office:
 
     @property
     def targets(self) -> Targets:
-        sign = document_signer({DocumentType.DESIRED: lambda: self.key})
+        sign = document_signer({DocumentType.DESIRED: lambda: [self.key]})
         return Targets(fleet=FLEET, broker=self.broker, store=self.store, sign=sign, clock=Stopped())
 
     def tell(self, target: Target, wish: Wish):
