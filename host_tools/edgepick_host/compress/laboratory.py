@@ -46,6 +46,7 @@ class Laboratory:
         material: What all jobs share.
         executor: Does what the cache does not know; opened when first needed.
         deadline: Of ``time.monotonic``; nothing is begun after it.
+        end: The deadline of what explains the results, once nothing is tried any more.
         computed: Jobs done so far.
         remembered: Jobs that the cache knew.
     """
@@ -55,6 +56,7 @@ class Laboratory:
     cache: Cache
     say: Say
     deadline: float | None = None
+    end: float | None = None
     computed: int = 0
     remembered: int = 0
     _executor: Executor | None = None

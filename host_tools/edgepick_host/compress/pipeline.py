@@ -85,8 +85,7 @@ def compress(request: CompressRequest, *, means: Means, say: Say) -> VariantSet:
     name = model_name(request)
     check_target(request.out, force=request.force)
     bench = open_bench(request, say)
-    deadline = None if request.budget_seconds is None else begun + spent_on_search(request.budget_seconds)
-    laboratory = _laboratory(request, bench, means, say, deadline)
+    laboratory = _laboratory(request, bench, means, say, begun)
     with staged(request.out, force=request.force) as folder:
         try:
             done = _search(name, bench, laboratory, means, say)
@@ -119,7 +118,7 @@ def model_name(request: CompressRequest) -> str:
         raise InputFileError(str(error), hint="Give another --name.") from error
 
 
-def _laboratory(request: CompressRequest, bench: Bench, means: Means, say: Say, deadline: float | None) -> Laboratory:
+def _laboratory(request: CompressRequest, bench: Bench, means: Means, say: Say, begun: float) -> Laboratory:
     material = Material(
         sources={model_format: source.data for model_format, source in bench.sources.items()},
         facts={model_format: source.facts for model_format, source in bench.sources.items()},
@@ -132,12 +131,14 @@ def _laboratory(request: CompressRequest, bench: Bench, means: Means, say: Say, 
         max_accuracy_drop=bench.limit,
         seed=request.seed,
     )
+    budget = request.budget_seconds
     return Laboratory(
         material=material,
         open_executor=lambda: means.open_executor(request, material),
         cache=Cache(request.cache),
         say=say,
-        deadline=deadline,
+        deadline=None if budget is None else begun + spent_on_search(budget),
+        end=None if budget is None else begun + budget,
     )
 
 
@@ -164,6 +165,7 @@ def _search(name: str, bench: Bench, laboratory: Laboratory, means: Means, say: 
         trials.run(plan.candidates, 1)
     if request.search:
         _drop_beaten(trials.outcome, bench)
+    laboratory.deadline = laboratory.end
     explain_layers(trials.outcome, bench, laboratory)
     _measure_latency(trials.outcome, bench, laboratory, say)
     compile_for_edge_tpus(trials.outcome, bench, laboratory, say)
