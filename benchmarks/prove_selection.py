@@ -331,6 +331,25 @@ def margins(rng: np.random.Generator, runs: int) -> Iterator[Row]:
     )
 
 
+def few_devices(rng: np.random.Generator, runs: int, quads: int = 24) -> Iterator[Row]:
+    """Show that three devices, each with its own quads, promote only what each of them proves."""
+    noise = heavy(rng, (runs, 3, quads))
+    better = noise + math.log1p(-0.10)
+    mixed = np.where(np.arange(3)[:, None] == 0, noise, better)
+    together = {name: (promoted(e) > 0).all(-1) for name, e in (("same", noise), ("mixed", mixed), ("better", better))}
+    percent = {name: 100 * float(said.mean()) for name, said in together.items()}
+    limit = at_most(0.05, runs)
+    yield Row(case="A/A 3 devices, 24 quads each: promoted", measured=percent["same"], relation="<=", limit=limit)
+    yield Row(
+        case="2 of 3 devices gain 10 %, the third nothing: promoted",
+        measured=percent["mixed"],
+        relation="<=",
+        limit=limit,
+        beside=f"{rate(t_tested(mixed.reshape(runs, -1))):.1f} % (quads of all devices pooled)",
+    )
+    yield Row(case="3 of 3 devices gain 10 %: promoted", measured=percent["better"], relation=">=", limit=0)
+
+
 def vanishing(rng: np.random.Generator, runs: int) -> Iterator[Row]:
     """Show that a candidate that kills devices looks good on those that are left, unless silence counts."""
     effects = heavy(rng, (runs, 100)) + math.log1p(-0.03)
@@ -379,7 +398,7 @@ def oracle(rng: np.random.Generator, runs: int) -> Iterator[Row]:
     yield Row(case=f"ville decides alike, of {asked} tallies", measured=100 * agreed / asked, relation=">=", limit=100)
 
 
-CASES = (same_variant, one_device, many_inferences, family, power, margins, vanishing, ratios, oracle)
+CASES = (same_variant, one_device, many_inferences, family, power, margins, few_devices, vanishing, ratios, oracle)
 
 
 def prove(runs: int, seed: int = 6) -> tuple[Row, ...]:
