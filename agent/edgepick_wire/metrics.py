@@ -49,6 +49,10 @@ class LatencySummary:
     A percentile is ``None`` ("not estimable") below the number of runs that any 95 % upper bound
     for it needs, n >= ln(0.05)/ln(p): 5 for p50, 29 for p90, 59 for p95, 299 for p99 (exact
     order-statistic bound, as scipy.stats.quantile_test).
+
+    Attributes:
+        p95_high_ns: 95 % upper bound of the 95th percentile by that statistic, if the runs are independent;
+            ``None`` where there is none, and in reports of older agents.
     """
 
     runs: int
@@ -60,6 +64,7 @@ class LatencySummary:
     p90_ns: int | None = None
     p95_ns: int | None = None
     p99_ns: int | None = None
+    p95_high_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -185,6 +185,7 @@ MEASUREMENT = Measurement(
         p50_ns=1_198_000,
         p90_ns=1_250_000,
         p95_ns=1_301_000,
+        p95_high_ns=1_410_000,
     ),
     throughput_per_s=830.5,
     memory=MemorySummary(

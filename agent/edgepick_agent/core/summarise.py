@@ -30,6 +30,28 @@ def quantile(ordered: Sequence[int], p: float) -> int | None:
     return ordered[max(0, math.ceil(round(p * len(ordered), 9)) - 1)]
 
 
+def upper_bound(ordered: Sequence[int], p: float) -> int | None:
+    """Return the 95 % upper bound of the ``p`` quantile of sorted samples, or ``None`` if there is none.
+
+    It is sample number k, counted from 1, with the least k for which P(Bin(n, p) <= k - 1) >= 0.95. Holds for
+    independent samples; the same as scipy.stats.quantile_test with ``alternative="less"``.
+    """
+    runs = len(ordered)
+    if runs < least_runs(p):
+        return None
+    above, tail = 0, 0.0
+    while True:
+        tail += math.exp(_log_chance(runs, above, 1 - p))
+        if tail > 1 - CONFIDENCE:
+            return ordered[runs - above]
+        above += 1
+
+
+def _log_chance(n: int, k: int, p: float) -> float:
+    ways = math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+    return ways + k * math.log(p) + (n - k) * math.log1p(-p)
+
+
 def middle_mean(values: Sequence[int]) -> float:
     """Return the interquartile mean: of the middle half of the sorted values, of all where there are fewer than four.
 
@@ -80,4 +102,5 @@ def summarise(samples_ns: Sequence[int]) -> LatencySummary:
         p90_ns=quantile(ordered, 0.90),
         p95_ns=quantile(ordered, 0.95),
         p99_ns=quantile(ordered, 0.99),
+        p95_high_ns=upper_bound(ordered, 0.95),
     )

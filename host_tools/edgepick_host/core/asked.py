@@ -44,8 +44,9 @@ def observed(constraint: Constraint, release: Release, usable: Mapping[str, Meas
 def bounds(constraint: Constraint, release: Release, usable: Mapping[str, Measurement]) -> dict[str, float | None]:
     """Return the bound at 95 % that is judged, on each device: lower for accuracy, upper for the rest.
 
-    Accuracy by Clopper and Pearson on the evaluation set; p95 by the smallest order statistic that a report carries
-    and that lies above it (for few runs the maximum). Memory and energy are reported as one figure: the worst device.
+    Accuracy by Clopper and Pearson on the evaluation set; p95 by the device's own bound, or, from older agents, by the
+    smallest order statistic that a report carries and that lies above it (for few runs the maximum). Memory and energy
+    are reported as one figure: the worst device.
     """
     if constraint.figure is Bounded.ACCURACY:
         return {"": _accuracy_bound(release)}
@@ -64,6 +65,8 @@ def _tail_bound(measurement: Measurement) -> float | None:
     latency = measurement.latency
     if latency.p95_ns is None:
         return None
+    if latency.p95_high_ns is not None:
+        return latency.p95_high_ns
     if latency.runs >= _SURE_TAIL_RUNS and latency.p99_ns is not None:
         return latency.p99_ns
     return max(latency.max_ns, latency.p95_ns)

@@ -22,6 +22,15 @@ from edgepick_agent.core.summarise import least_runs, middle_mean, quantile, sum
 SAMPLES = st.lists(st.integers(1, 10**12), min_size=1, max_size=400)
 
 
+@given(st.integers(59, 2000), st.integers(0, 2**32))
+def test_the_upper_bound_of_p95_is_scipys(runs, seed):
+    """From 59 runs on the summary bounds its p95 as scipy's exact quantile test does."""
+    samples = np.random.default_rng(seed).integers(1, 10**9, runs)
+    interval = stats.quantile_test(samples, p=0.95, alternative="less").confidence_interval(0.95)
+
+    assert summarise([int(s) for s in samples]).p95_high_ns == interval.high
+
+
 @given(SAMPLES)
 def test_the_summary_is_numpys(samples):
     """Mean, deviation, extremes and every told percentile equal numpy's."""

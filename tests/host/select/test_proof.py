@@ -277,3 +277,18 @@ def test_a_device_that_lies_is_not_believed_and_moves_nobody_else(lie):
     assert proof(with_liar).units == proof(without).units == 8
     gate = next(g for g in with_liar.candidates[0].gates if g.name is GateName.MEASURED)
     assert "d08: it reports" in gate.detail
+
+
+@pytest.mark.parametrize(
+    ("high_ms", "verdict"), [(19.0, GateVerdict.PASS), (21.0, GateVerdict.MISSING), (None, GateVerdict.PASS)]
+)
+def test_a_tail_is_judged_by_the_devices_own_bound(high_ms, verdict):
+    """A p95 of 12 ms passes 20 ms if its bound does; without one the slowest run counts, as with older agents."""
+    figures = measurement(10.0)
+    bound = None if high_ms is None else int(high_ms * 1e6)
+    figures = dataclasses.replace(figures, latency=dataclasses.replace(figures.latency, p95_high_ns=bound))
+    objective = parse_objective("minimise latency subject to p95 <= 20 ms")
+
+    decision = decide([measured("d00", NEW, figures)], 1, candidates=(NEW,), incumbent=None, objective=objective)
+
+    assert next(g for g in decision.candidates[0].gates if g.name is GateName.CONSTRAINT).verdict is verdict
