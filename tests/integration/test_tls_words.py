@@ -19,6 +19,7 @@ from edgepick_host.adapters.mqtt import MqttBroker
 from edgepick_host.core.settings import BrokerSettings as HostBrokerSettings
 from edgepick_host.errors import BrokerRefusedError, UnreachableError
 from integration.tls_plant import MOSQUITTO, TlsBroker, free_port
+from integration.whole_system import until
 
 pytestmark = pytest.mark.skipif(not MOSQUITTO, reason="mosquitto is not installed")
 
@@ -71,22 +72,27 @@ def other(tmp_path):
 
 
 @pytest.fixture
-def listen(tmp_path):
+def listeners():
+    """Provide the brokers that a test has started; they are ended after it."""
     running = []
+    yield running
+    for broker in running:
+        broker.stop()
 
+
+@pytest.fixture
+def listen(tmp_path, listeners):
     def start(maker, extra="require_certificate true\nuse_identity_as_username true"):
         folder = tmp_path / "listener"
         folder.mkdir()
         port = free_port()
         files = f"cafile {maker / 'ca.pem'}\ncertfile {maker / 'server.pem'}\nkeyfile {maker / 'server.key'}\n"
         (folder / "mosquitto.conf").write_text(f"listener {port} 127.0.0.1\n{files}allow_anonymous false\n{extra}\n")
-        running.append(TlsBroker(folder, port))
-        running[-1].start()
+        listeners.append(TlsBroker(folder, port))
+        listeners[-1].start()
         return port
 
-    yield start
-    for broker in running:
-        broker.stop()
+    return start
 
 
 def settings(port, trusted, own=None, **changes):
@@ -207,6 +213,26 @@ def test_a_wrong_certificate_of_the_host_is_named(plant, listen, changes, words)
     port = listen(plant.make("device", **changes) if changes else plant)
 
     assert words in refused_host(port, plant, plant if changes else None)
+
+
+def test_the_host_takes_a_renewed_certificate_when_it_connects_again(plant, listen, listeners):
+    """A service that runs for years needs no restart: the files are read anew at every connection."""
+    port = listen(plant.make("renewed"))
+    files = {"cert_file": plant / "device.pem", "key_file": plant / "device.key"}
+    settings = HostBrokerSettings(host="localhost", port=port, tls=True, ca_file=plant / "ca.pem", **files)
+    broker = MqttBroker(settings)
+    broker.connect()
+    before = listeners[-1].log()
+    for kind in ("pem", "key"):
+        (plant.folder / f"renewed.{kind}").replace(plant.folder / f"device.{kind}")
+
+    listeners[-1].stop()
+    listeners[-1].start()
+    until(lambda: "u'renewed'" in listeners[-1].log(), "connected with the new certificate")
+    broker.close()
+
+    assert "u'device'" in before
+    assert "u'renewed'" not in before
 
 
 def test_a_missing_certificate_is_asked_for(plant, listen):

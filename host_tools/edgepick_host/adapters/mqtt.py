@@ -104,6 +104,7 @@ class MqttBroker:
         self._refusal = ""
         self._lost = False
         self._alert: TlsTrouble | None = None
+        self._tls: ssl.SSLContext | None = None
         self._subscriptions: list[Subscription] = []
         self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._dispatcher = threading.Thread(target=self._dispatch, name="edgepick-broker", daemon=True)
@@ -206,7 +207,9 @@ class MqttBroker:
         if self._settings.username:
             client.username_pw_set(self._settings.username, self._settings.password)
         if self._settings.tls:
-            client.tls_set_context(self._tls_context())
+            self._tls = self._tls_context()
+            client.tls_set_context(self._tls)
+            client.on_pre_connect = self._reload_certificates
         if self._will:
             client.will_set(*self._will, qos=1, retain=True)
         client.on_connect = self._on_connect
@@ -220,8 +223,7 @@ class MqttBroker:
     def _tls_context(self) -> ssl.SSLContext:
         try:
             context = ssl.create_default_context(cafile=self._settings.ca_file)
-            if self._settings.cert_file:
-                context.load_cert_chain(self._settings.cert_file, self._settings.key_file)
+            _load_certificate(context, self._settings)
         except OSError as error:
             files = [f for f in (self._settings.ca_file, self._settings.cert_file, self._settings.key_file) if f]
             raise ConfigError(
@@ -323,6 +325,12 @@ class MqttBroker:
 
     # Called by paho's network thread; none of these may wait.
 
+    def _reload_certificates(self, _client: Any, _userdata: Any) -> None:
+        """Take what lies on disk now, so that a renewed certificate counts without a restart of the service."""
+        if self._tls is not None:
+            with contextlib.suppress(OSError):  # just being replaced: the old one goes on
+                _load_certificate(self._tls, self._settings)
+
     def _on_connect(self, client: paho.Client, _userdata: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         with self._changed:
             if reason.is_failure:
@@ -369,6 +377,11 @@ class MqttBroker:
             wanting = [s for s in self._subscriptions if any(paho.topic_matches_sub(t, topic) for t in s.topics)]
         for subscription in wanting:
             self._inbox.put(lambda s=subscription: s.on_message(topic, payload))  # type: ignore[misc]
+
+
+def _load_certificate(context: ssl.SSLContext, settings: BrokerSettings) -> None:
+    if settings.cert_file:
+        context.load_cert_chain(settings.cert_file, settings.key_file)
 
 
 class _ClosingSocket(ssl.SSLSocket):
