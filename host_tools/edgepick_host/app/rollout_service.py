@@ -18,7 +18,7 @@ from edgepick_host.core.rollout_state import RequestKind, RolloutState
 from edgepick_host.core.settings import HostSettings
 from edgepick_host.core.trust import check_signers, document_signer
 from edgepick_host.core.waves import Plan
-from edgepick_host.errors import BusyError, HostError, VerificationError
+from edgepick_host.errors import BusyError, HostError, InputFileError, UnreachableError, VerificationError
 from edgepick_host.ports import Broker, HostStore
 from edgepick_host.service import campaigns
 from edgepick_host.service.audit import audited_here
@@ -30,6 +30,10 @@ from edgepick_profiles.load import load_profile
 from edgepick_profiles.schema import Budgets
 from edgepick_wire import codec
 from edgepick_wire.envelope import DocumentType
+
+ATTEMPTS = 60
+"""Times that a service which begins anew tries to; one that just starts says at once what is wrong."""
+ATTEMPT_SECONDS = 1.0
 
 
 def new_rollout_id() -> str:
@@ -202,11 +206,20 @@ def serve(settings: HostSettings, *, say: Callable[[str], None], stopped: Callab
 
     When the keys are replaced it begins anew with them, by itself.
     """
-    waiting_for = ""
+    waiting_for, attempts = "", 0
     while not stopped():
         holder = coordinator_at_work(settings)
         if holder is None:
-            _serve_with_these_keys(settings, say=say, stopped=stopped)
+            try:
+                _serve_with_these_keys(settings, say=say, stopped=stopped)
+                attempts = ATTEMPTS
+            except (InputFileError, UnreachableError, VerificationError) as error:
+                # Beginning anew may meet a rotation between two of its files, or a broker that is just away.
+                if attempts == 0:
+                    raise
+                attempts -= 1
+                say(f"{error}; trying again")
+                time.sleep(ATTEMPT_SECONDS)
             continue
         if holder != waiting_for:
             say(f"waiting for coordinator {holder} to end")
