@@ -4,6 +4,8 @@ Everything runs on this machine in one go; ratios are of medians of the same rou
 
 - *stream*: mosquitto_sub receives as many 64 KiB messages as the blob has chunks, published by
   mosquitto_pub through the same broker at QoS 0; first to last message by mosquitto_sub's own stamps.
+- *kept*: the same messages, four times as many, through mosquitto_sub, tee and sha256sum: received, kept and hashed by
+  programs in C, a process each. *work*: hashing and writing chunks in one thread, without any network.
 - *retained*: mosquitto_sub subscribes to every chunk's topic at once and gets the retained messages;
   it neither hashes nor keeps them. The same stamps.
 - *agent*: the real agent process, from its first ask to the last chunk, each verified by SHA-256 and
@@ -45,6 +47,7 @@ from edgepick_agent.core import fetch as window
 from edgepick_agent.core import places
 from edgepick_agent.core.events import Connected, Delivered, TransportEvent
 from edgepick_agent.core.fetch import Asks, Target
+from edgepick_agent.core.intake import chunk_of
 from edgepick_agent.core.settings import BrokerSettings, FetchSettings
 from edgepick_wire import codec, envelope, topics
 from edgepick_wire.envelope import DocumentType
@@ -144,6 +147,34 @@ def stream(port: int, count: int, folder: Path) -> float:
     return stamps(output)
 
 
+def kept(port: int, count: int, folder: Path) -> float:
+    """Return the seconds in which mosquitto_sub, tee and sha256sum receive, keep and hash ``count`` messages."""
+    where = ["-h", "127.0.0.1", "-p", str(port), "-q", "0", "-t", "bench/kept"]
+    payload = folder / "payload"
+    payload.write_bytes(os.urandom(CHUNK))
+    pipeline = f'mosquitto_sub "$@" -C {count} -N -F %p | tee "$0" | sha256sum'
+    with subprocess.Popen(["sh", "-c", pipeline, str(folder / "kept"), *where], stdout=subprocess.PIPE) as receiver:
+        time.sleep(SUBSCRIBE_SECONDS)
+        began = time.perf_counter()
+        subprocess.run(["mosquitto_pub", *where, "-f", str(payload), "--repeat", str(count)], check=True)
+        receiver.communicate()
+        return time.perf_counter() - began
+
+
+def work_of_a_chunk(folder: Path) -> float:
+    """Return the seconds that hashing and writing one chunk takes in one thread, and nothing else."""
+    data, count = os.urandom(CHUNK), 1024
+    descriptor = os.open(folder / "chunks", os.O_WRONLY | os.O_CREAT)
+    os.posix_fallocate(descriptor, 0, count * CHUNK)
+    began = time.perf_counter()
+    for number in range(count):
+        hashlib.sha256(data).digest()
+        os.pwrite(descriptor, data, number * CHUNK)
+    seconds = time.perf_counter() - began
+    os.close(descriptor)
+    return seconds / count
+
+
 def retained(port: int, names: list[str]) -> float:
     """Return the seconds in which mosquitto_sub receives the retained chunks."""
     wanted = [part for name in names for part in ("-t", name)]
@@ -221,6 +252,8 @@ def goodput(folder: Path, size: int, rounds: int) -> None:
         for _ in range(rounds):
             found.note("stream", mib / stream(broker.port, len(names), folder))
             found.note("retained", mib / retained(broker.port, names))
+            found.note("kept", 4 * mib / kept(broker.port, 4 * len(names), folder))
+            found.note("work", CHUNK / MIB / work_of_a_chunk(folder))
             found.note("HTTP", mib / http_download(folder, wanted))
             agent = fresh_agent(folder / "agent", broker.port)
             chunks, whole = install(agent, host, wanted)
@@ -230,8 +263,9 @@ def goodput(folder: Path, size: int, rounds: int) -> None:
         client.close()
     say(f"\nGoodput, {mib:.0f} MiB in chunks of 64 KiB, {rounds} rounds in turn:")
     found.table()
-    for other in ("stream", "retained", "HTTP"):
+    for other in ("stream", "retained", "kept", "HTTP"):
         say(f"  agent / {other}: {found.median('agent') / found.median(other):.2f}")
+    say(f"  work / stream: {found.median('work') / found.median('stream'):.2f}, the most that one thread could reach")
     say("  (the target, at least 0.7, is against `stream`: the same bytes in 64 KiB messages to mosquitto_sub)")
 
 
@@ -288,7 +322,7 @@ class Fetcher(threading.Thread):
             self.fetch, asks = window.connected(self.fetch, now)
             self._tell(asks)
         elif isinstance(event, Delivered):
-            self.fetch, arrival = window.accept(self.fetch, event.topic[-64:], event.payload, now)
+            self.fetch, (arrival,) = window.accept_all(self.fetch, [chunk_of(event)], now)
             self.taken += sum(piece.size for piece in arrival.pieces)
             self.fetch, asks = window.pump(self.fetch, now)
             self._tell(asks)

@@ -25,10 +25,12 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from edgepick_agent.core.events import Connected, Delivered, Disconnected, Oversized, TransportEvent
 from edgepick_agent.core.fetch import TOPICS_PER_PACKET
+from edgepick_agent.core.intake import is_chunk
 from edgepick_agent.core.packets import BrokenPacketError, PacketBuffer, published
 from edgepick_agent.core.settings import BrokerSettings
 from edgepick_agent.core.tls_words import alert_words, certificate_words
 from edgepick_agent.errors import ConfigError
+from edgepick_wire.ids import digest_of
 from edgepick_wire.limits import MAX_PAYLOAD_BYTES
 
 FIRST_PAUSE_SECONDS = 1.0
@@ -167,6 +169,8 @@ class MqttTransport:
     def _deliver(self, topic: str, payload: bytes) -> None:
         if len(payload) > MAX_PAYLOAD_BYTES:
             self._sink(Oversized(topic, len(payload)))
+        elif is_chunk(topic):
+            self._sink(Delivered(topic, payload, digest_of(payload)))  # here: the loop's thread writes meanwhile
         else:
             self._sink(Delivered(topic, payload))
 

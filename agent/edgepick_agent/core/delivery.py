@@ -282,7 +282,7 @@ def interrupt(turn: Turn) -> None:
         range_delivery.ask(turn)
 
 
-def on_chunks(turn: Turn, chunks: tuple[tuple[str, bytes], ...]) -> None:
+def on_chunks(turn: Turn, chunks: tuple[window.Chunk, ...]) -> None:
     """Write good chunks to every place that they fill, and ask for more; report corrupt ones."""
     job = turn.agent.job
     if job is None or job.fetch is None:
@@ -304,12 +304,11 @@ def on_chunks(turn: Turn, chunks: tuple[tuple[str, bytes], ...]) -> None:
     _go_on_if_finished(turn)
 
 
-def _write(turn: Turn, job: Job, chunk: tuple[str, bytes], arrival: window.Arrival) -> int:
+def _write(turn: Turn, job: Job, chunk: window.Chunk, arrival: window.Arrival) -> int:
     """Have a chunk written; return how many places of files it fills."""
-    digest, data = chunk
     if arrival.corrupt:
-        _report_chunk(turn, job, IncidentCode.CHUNK_CORRUPT, f"chunk {digest[:12]} does not hash to its name")
-    turn.do(*(WriteChunk(job.manifest, p.name, p.offset, data[: p.size]) for p in arrival.pieces))
+        _report_chunk(turn, job, IncidentCode.CHUNK_CORRUPT, f"chunk {chunk.digest[:12]} does not hash to its name")
+    turn.do(*(WriteChunk(job.manifest, p.name, p.offset, chunk.data[: p.size]) for p in arrival.pieces))
     return sum(piece.name.endswith(".part") for piece in arrival.pieces)
 
 

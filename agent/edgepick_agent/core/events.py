@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edgepick_agent.core.control import ControlRequest
+from edgepick_agent.core.fetch import Chunk
 from edgepick_agent.core.runner_spec import RunnerObservation, RunnerResult
 from edgepick_wire.enums import StrEnum
 from edgepick_wire.manifest import Encoding, Manifest
@@ -90,13 +91,15 @@ class Delivered:
 
     topic: str
     payload: bytes
+    sha256: str | None = None
+    """Digest of a chunk's payload, where whoever received it has made it already."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChunksDelivered:
-    """Several chunks arrived, one after the other: digest in the topic, and content."""
+    """Several chunks arrived, one after the other."""
 
-    chunks: tuple[tuple[str, bytes], ...]
+    chunks: tuple[Chunk, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,17 @@ class Piece(NamedTuple):
     size: int
 
 
+class Chunk(NamedTuple):
+    """A chunk as it arrived: the digest that it was sent under, and the one that it has.
+
+    Whoever makes it has hashed ``data``; nobody else does.
+    """
+
+    digest: str
+    data: bytes
+    sha256: str
+
+
 class Retry(NamedTuple):
     """A chunk to ask for again: how often it was asked for, and not before when."""
 
@@ -236,17 +247,17 @@ def hold(fetch: Fetch, until: float) -> Fetch:
 
 def accept(fetch: Fetch, digest: str, data: bytes, now: float) -> tuple[Fetch, Arrival]:
     """Return the fetch with one delivered chunk taken note of, and what it is good for."""
-    fetch, arrivals = accept_all(fetch, [(digest, data)], now)
+    fetch, arrivals = accept_all(fetch, [Chunk(digest, data, digest_of(data))], now)
     return fetch, arrivals[0]
 
 
-def accept_all(fetch: Fetch, deliveries: Iterable[tuple[str, bytes]], now: float) -> tuple[Fetch, tuple[Arrival, ...]]:
+def accept_all(fetch: Fetch, deliveries: Iterable[Chunk], now: float) -> tuple[Fetch, tuple[Arrival, ...]]:
     """Return the fetch with delivered chunks taken note of, and what each is good for.
 
     The caller writes the pieces and then calls :func:`pump`.
     """
     ledger = _Ledger(fetch, now)
-    arrivals = tuple(ledger.take(digest, data) for digest, data in deliveries)
+    arrivals = tuple(map(ledger.take, deliveries))
     return ledger.entered(), arrivals
 
 
@@ -263,12 +274,13 @@ class _Ledger:
         self._round_trip = fetch.round_trip
         self._fetched, self._bytes_fetched = fetch.fetched, fetch.bytes_fetched
 
-    def take(self, digest: str, data: bytes) -> Arrival:
+    def take(self, chunk: Chunk) -> Arrival:
         """Take note of one chunk."""
+        digest = chunk.digest
         asked = self._waiting.get(digest)
         if asked is None and digest not in self._again:
             return Arrival()
-        if digest_of(data) != digest:
+        if chunk.sha256 != digest:
             self._spoiled(digest, asked)
             return Arrival(corrupt=True)
         self._measure(asked)
@@ -277,7 +289,7 @@ class _Ledger:
             self._rounds = max(0, self._rounds - 1)
         self._heard_at = self._now
         self._fetched += 1
-        self._bytes_fetched += len(data)
+        self._bytes_fetched += len(chunk.data)
         return Arrival(pieces=self._fetch.pieces[digest])
 
     def _forget(self, digest: str) -> None:

@@ -8,6 +8,7 @@ from edgepick_agent.core.delivery import interrupt, on_chunks, on_manifest_deliv
 from edgepick_agent.core.effects import Publish, PublishBirth, ResendReports, Say, Subscribe, Unsubscribe
 from edgepick_agent.core.events import ChunksDelivered, Connected, Delivered, Disconnected, Oversized, TransportEvent
 from edgepick_agent.core.exhaustive import assert_never
+from edgepick_agent.core.fetch import Chunk
 from edgepick_agent.core.outbox import acknowledge, report_incident
 from edgepick_agent.core.planning import forgive
 from edgepick_agent.core.state import Seen, with_seen
@@ -43,7 +44,7 @@ def on_transport(turn: Turn, event: TransportEvent | ChunksDelivered) -> None:
             turn.change(connected=False, broker=event.reason)
             interrupt(turn)
         case Delivered():
-            _delivered(turn, event.topic, event.payload)
+            _delivered(turn, event)
         case ChunksDelivered():
             on_chunks(turn, event.chunks)
         case Oversized():
@@ -100,10 +101,16 @@ def is_chunk(topic: str) -> bool:
     return topic.startswith(topics.PREFIX) and topic[-66:-64] == "c/"
 
 
-def _delivered(turn: Turn, topic: str, payload: bytes) -> None:
-    fleet = turn.settings.fleet
+def chunk_of(event: Delivered) -> Chunk:
+    """Return the chunk that arrived on a chunk's topic."""
+    sha256 = digest_of(event.payload) if event.sha256 is None else event.sha256
+    return Chunk(event.topic[-64:], event.payload, sha256)
+
+
+def _delivered(turn: Turn, event: Delivered) -> None:
+    topic, payload, fleet = event.topic, event.payload, turn.settings.fleet
     if is_chunk(topic):
-        on_chunks(turn, ((topic[-64:], payload),))
+        on_chunks(turn, (chunk_of(event),))
     elif topic in {topics.root(fleet), _next_root(turn)}:
         _on_root(turn, payload)
     elif topic == topics.host(fleet):

@@ -15,7 +15,8 @@ from edgepick_agent.core import effects as fx
 from edgepick_agent.core import events as e
 from edgepick_agent.core import places
 from edgepick_agent.core.control import ControlReply, ControlRequest
-from edgepick_agent.core.intake import is_chunk
+from edgepick_agent.core.fetch import Chunk
+from edgepick_agent.core.intake import chunk_of, is_chunk
 from edgepick_agent.core.outbox import Resending, resend
 from edgepick_agent.core.state import encode_state
 from edgepick_agent.core.step import is_fetching, next_wake, range_wanted, step
@@ -126,10 +127,10 @@ class AgentLoop:
 
     def _gathered(self, event: e.Event) -> e.Event:
         """Return a chunk together with those that wait right behind it; anything else as it is."""
-        chunks: list[tuple[str, bytes]] = []
+        chunks: list[Chunk] = []
         ahead: e.Event | None = event
         while isinstance(ahead, e.Delivered) and is_chunk(ahead.topic) and len(chunks) < BATCH_CHUNKS:
-            chunks.append((ahead.topic[-64:], ahead.payload))
+            chunks.append(chunk_of(ahead))
             ahead = self._next(0.0)
         if not chunks:
             return event

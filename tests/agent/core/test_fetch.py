@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgepick_agent.core import fetch as window
-from edgepick_agent.core.fetch import TOPICS_PER_PACKET, Fetch, Target
+from edgepick_agent.core.fetch import TOPICS_PER_PACKET, Chunk, Fetch, Target
 from edgepick_agent.core.settings import FetchSettings
 from edgepick_wire.ids import digest_of
 
@@ -254,12 +254,13 @@ def test_a_batch_means_what_its_chunks_mean_one_by_one():
     """Taking several chunks at once leaves the same fetch as taking them one after the other."""
     data = chunks(16)
     fetch, _ = started(data)
-    batch = [(digest_of(c), c) for c in (*data[:5], data[2])] + [(digest_of(data[6]), b"wrong")]
+    batch = [Chunk(digest_of(c), c, digest_of(c)) for c in (*data[:5], data[2])]
+    batch.append(Chunk(digest_of(data[6]), b"wrong", digest_of(b"wrong")))
 
     together, arrivals = window.accept_all(fetch, batch, 1.0)
     one_by_one = fetch
-    for digest, chunk in batch:
-        one_by_one, _ = window.accept(one_by_one, digest, chunk, 1.0)
+    for chunk in batch:
+        one_by_one, _ = window.accept(one_by_one, chunk.digest, chunk.data, 1.0)
 
     assert together == one_by_one
     assert [bool(a.pieces) for a in arrivals] == [True] * 5 + [False, False]
