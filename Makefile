@@ -12,7 +12,7 @@ FUZZ_SECONDS ?= 60
 TEST_WORKERS ?= auto
 FUZZ_TARGETS := $(basename $(notdir $(wildcard tests/fuzz/targets/*.py)))
 
-.PHONY: help demo test fuzz lint types imports check fmt clean bench-delivery bench-compression prove-selection
+.PHONY: help demo test fuzz lint types imports check fmt clean bench-agent bench-delivery bench-compression prove-selection
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -28,6 +28,9 @@ fuzz: $(VENV)/.installed-dev ## Run each parser for FUZZ_SECONDS (60) against in
 	  echo "== $$target: $(FUZZ_SECONDS) s"; $(BIN)/python tests/fuzz/driver.py $$target $(FUZZ_SECONDS); done
 
 check: lint types imports ## Lint, types and import contracts
+
+bench-agent: $(VENV)/.installed-dev ## Benchmark the agent beside the bare runtimes, with its footprint; ARGS=--quick, ARGS=--json
+	PYTHONPATH=tests $(BIN)/python benchmarks/agent.py $(ARGS)
 
 bench-delivery: $(VENV)/.installed-dev ## Benchmark the delivery against mosquitto on loopback
 	PYTHONPATH=tests $(BIN)/python benchmarks/delivery.py

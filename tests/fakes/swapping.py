@@ -54,6 +54,10 @@ class Swapping:
     def path(self) -> Path:
         return self._folder / NAME
 
+    @property
+    def model(self) -> str:
+        return self._spec.model
+
     def swap(self) -> None:
         """Start another runner, wait until it is ready, lead clients to it, and let the old one retire."""
         self.swaps += 1
@@ -78,7 +82,13 @@ class Swapping:
 
 
 def ask_while_swapping(
-    swapping: Swapping, feed: np.ndarray, expected: np.ndarray, *, requests: int, clients: int, swaps: int
+    swapping: Swapping,
+    feed: np.ndarray,
+    expected: np.ndarray,
+    *,
+    requests: int,
+    clients: int,
+    swaps: int,
 ) -> Tally:
     """Have clients ask until ``requests`` are answered and ``swaps`` are done; return what they saw.
 
@@ -91,7 +101,7 @@ def ask_while_swapping(
 
     with ThreadPoolExecutor(clients) as pool:
         work = [
-            pool.submit(_ask, swapping.path, feed, expected, tally, is_enough, keeps=number % 2 == 0)
+            pool.submit(_ask, swapping, feed, expected, tally, is_enough, keeps=number % 2 == 0)
             for number in range(clients)
         ]
         for number in range(swaps):
@@ -105,9 +115,15 @@ def ask_while_swapping(
 
 
 def _ask(
-    path: Path, feed: np.ndarray, expected: np.ndarray, tally: Tally, is_enough: Callable[[], bool], *, keeps: bool
+    swapping: Swapping,
+    feed: np.ndarray,
+    expected: np.ndarray,
+    tally: Tally,
+    is_enough: Callable[[], bool],
+    *,
+    keeps: bool,
 ) -> None:
-    client = Client("digits", path=path)
+    client = Client(swapping.model, path=swapping.path)
     while not is_enough():
         try:
             found = next(iter(client.infer({"image": feed}).values()))
