@@ -144,16 +144,17 @@ def test_publishing_without_a_connection_is_dropped_in_silence(ends):
     assert far.latest("lost") is None
 
 
-def test_an_oversized_message_is_told_by_size_only(ends):
-    """More than the protocol allows is dropped; its topic and size are handed on."""
+@pytest.mark.parametrize("size", [MAX_PAYLOAD_BYTES + 1, 20 * MAX_PAYLOAD_BYTES])
+def test_an_oversized_message_is_told_by_size_only(ends, size):
+    """More than the protocol allows is dropped; its topic and size are handed on, however large."""
     transport, inbox, far = ends
-    far.publish("edgepick/1/demo/x", b"x" * (MAX_PAYLOAD_BYTES + 1))
+    far.publish("edgepick/1/demo/x", b"x" * size)
     transport.start()
     inbox.wait(Connected)
 
     transport.subscribe([("edgepick/1/demo/x", 0)])
 
-    assert inbox.wait(Oversized) == [Oversized("edgepick/1/demo/x", MAX_PAYLOAD_BYTES + 1)]
+    assert inbox.wait(Oversized) == [Oversized("edgepick/1/demo/x", size)]
 
 
 def test_a_farewell_is_published_before_it_leaves(ends):

@@ -166,9 +166,9 @@ class MqttTransport:
     def _on_message(self, _client: object, _data: object, message: paho.MQTTMessage) -> None:
         self._deliver(message.topic, bytes(message.payload))
 
-    def _deliver(self, topic: str, payload: bytes) -> None:
-        if len(payload) > MAX_PAYLOAD_BYTES:
-            self._sink(Oversized(topic, len(payload)))
+    def _deliver(self, topic: str, payload: bytes, missing: int = 0) -> None:
+        if len(payload) + missing > MAX_PAYLOAD_BYTES:
+            self._sink(Oversized(topic, len(payload) + missing))
         elif is_chunk(topic):
             self._sink(Delivered(topic, payload, digest_of(payload)))  # here: the loop's thread writes meanwhile
         else:
@@ -183,7 +183,8 @@ class _Client(paho.Client):
     this to what paho does.
     """
 
-    deliver: Callable[[str, bytes], None]
+    deliver: Callable[[str, bytes, int], None]
+    """Given topic, payload, and how many bytes of the payload were too many to be kept."""
     broken: Callable[[str | None], None] = staticmethod(lambda _reason: None)
     """Told why TLS ended the connection, if it did."""
     _buffer: PacketBuffer
@@ -232,9 +233,9 @@ class _Client(paho.Client):
         return int(connection.recv_into(self._buffer.room())) if connection is not None else 0
 
     def _handle_all(self) -> MQTTErrorCode:
-        for command, body in self._buffer.packets():
+        for command, body, missing in self._buffer.packets():
             if command & PUBLISH_MASK == PUBLISH_QOS_0:
-                self.deliver(*published(body))
+                self.deliver(*published(body), missing)
                 continue
             rc = self._handle_by_paho(command, body)
             if rc != MQTTErrorCode.MQTT_ERR_SUCCESS:

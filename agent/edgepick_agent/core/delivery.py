@@ -232,7 +232,7 @@ def _store(turn: Turn, job: Job) -> None:
 def _begin_fetch(turn: Turn, job: Job, partial: list[tuple[FileEntry, FileSurvey]]) -> None:
     targets = [_target(entry, held) for entry, held in partial]
     present = {target.name: _here(held) for target, (_, held) in zip(targets, partial, strict=True)}
-    fetch = window.begin(targets, present, turn.settings.fetch)
+    fetch = window.begin(targets, present, turn.settings.fetch, turn.context.jitter)
     plain = [entry for entry, held in partial if held.way is None and held.index is not None]
     ranges = ranges_for(job.content.sources if job.content else (), turn.settings.fetch, plain)
     turn.set_job(stage=Stage.FETCH, fetch=_held(turn, fetch), ranges=ranges)

@@ -38,6 +38,8 @@ SLOW_SECONDS = 4.0
 """A chunk that takes longer has stood in a queue: the window shrinks, and no further than one packet."""
 RATE_BURST_SECONDS = 1.0
 """A rate limit is kept on average over this time."""
+PAUSE_SPREAD = 0.5
+"""Most by which a device lengthens its pauses, so that a fleet does not ask again in step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +119,7 @@ class Fetch:
         began_at: When the first chunk was asked for.
         claimed: Chunks that another source is to bring; nobody asks the broker for them.
         led: Chunks never asked for are left to another source.
+        jitter: The device's share of :data:`PAUSE_SPREAD`, from 0 to 1.
         fetched: Chunks received, corrupt ones and duplicates not counted.
     """
 
@@ -137,6 +140,7 @@ class Fetch:
     connected: bool = False
     claimed: frozenset[str] = frozenset()
     led: bool = False
+    jitter: float = 0.0
     fetched: int = 0
     bytes_fetched: int = 0
 
@@ -146,7 +150,9 @@ class Fetch:
         return self.fetched == len(self.order)
 
 
-def begin(targets: Iterable[Target], present: Mapping[str, frozenset[str]], settings: FetchSettings) -> Fetch:
+def begin(
+    targets: Iterable[Target], present: Mapping[str, frozenset[str]], settings: FetchSettings, jitter: float = 0.0
+) -> Fetch:
     """Return a fetch of every chunk of ``targets`` that is not ``present`` in them, not yet connected."""
     pieces: dict[str, tuple[Piece, ...]] = {}
     chunk_size = 1
@@ -159,7 +165,14 @@ def begin(targets: Iterable[Target], present: Mapping[str, frozenset[str]], sett
     order = tuple(pieces)
     width = min(FIRST_WIDTH, settings.window)
     return Fetch(
-        settings=settings, pieces=pieces, order=order, chunk_size=chunk_size, waiting={}, width=width, heard_at=0.0
+        settings=settings,
+        pieces=pieces,
+        order=order,
+        chunk_size=chunk_size,
+        waiting={},
+        width=width,
+        heard_at=0.0,
+        jitter=jitter,
     )
 
 
@@ -338,9 +351,13 @@ def _smoothed(before: tuple[float, float] | None, took: float) -> tuple[float, f
 
 
 def _pause(fetch: Fetch, asked: int) -> float:
+    """Return how long to wait before a chunk is asked for again: doubling, bounded, and another for every device."""
     if asked < fetch.settings.retries:
-        return fetch.settings.timeout_seconds * float(2 ** (asked - 1))
-    return min(MISSING_WAIT_MAX_SECONDS, MISSING_WAIT_SECONDS * float(2 ** min(asked - fetch.settings.retries, 10)))
+        pause = fetch.settings.timeout_seconds * float(2 ** (asked - 1))
+    else:
+        late = min(asked - fetch.settings.retries, 10)
+        pause = min(MISSING_WAIT_MAX_SECONDS, MISSING_WAIT_SECONDS * float(2**late))
+    return pause * (1 + PAUSE_SPREAD * fetch.jitter)
 
 
 def tick(fetch: Fetch, now: float) -> tuple[Fetch, Asks, tuple[str, ...]]:

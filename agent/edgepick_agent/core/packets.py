@@ -8,15 +8,18 @@ from typing import NamedTuple
 
 FIRST_BYTES = 4096
 READ_BYTES = 256 * 1024
-"""Room once there is traffic: four chunks of the usual size."""
+"""Room once there is traffic: four chunks of the usual size; never more."""
 LENGTH_BYTES = 4
+KEPT_BYTES = READ_BYTES - 1 - LENGTH_BYTES
+"""Of a longer packet only so much is kept: topic and payload so far are already more than the protocol allows."""
 
 
 class Packet(NamedTuple):
-    """One packet; the body is valid until the next read."""
+    """One packet; the body is valid until the next read, and lacks the last ``missing`` bytes."""
 
     command: int
     body: memoryview
+    missing: int = 0
 
 
 class BrokenPacketError(ValueError):
@@ -30,6 +33,7 @@ class PacketBuffer:
         self._data = bytearray(FIRST_BYTES)
         self._begin = self._end = 0
         self._needed = FIRST_BYTES
+        self._dropping = 0
 
     def room(self) -> memoryview:
         """Return where the next bytes go; never empty."""
@@ -48,25 +52,34 @@ class PacketBuffer:
     def filled(self, count: int) -> None:
         """Take note that ``count`` bytes were put into the room."""
         self._end += count
+        self._drop()
 
     def packets(self) -> Iterator[Packet]:
         """Yield every whole packet; what remains waits for more.
+
+        A packet that does not fit into the room comes as soon as that is full, and the rest of it is
+        dropped as it arrives: a length of 256 MiB costs no memory.
 
         Raises:
             BrokenPacketError: A length is longer than MQTT allows.
         """
         while (found := self._header()) is not None:
             command, begin, size = found
-            if self._end - begin < size:
-                # No more than twice what is here: a length is only a claim, and may claim 256 MiB.
-                self._needed = min(begin - self._begin + size, max(READ_BYTES, 2 * (self._end - self._begin)))
+            kept = min(size, KEPT_BYTES)
+            if self._end - begin < kept:
+                self._needed = begin - self._begin + kept
                 return
-            self._begin = begin + size
-            yield Packet(command, memoryview(self._data)[begin : begin + size])
+            self._begin, self._dropping = begin + kept, size - kept
+            yield Packet(command, memoryview(self._data)[begin : begin + kept], size - kept)
+            self._drop()
         self._needed = FIRST_BYTES
         if self._begin == self._end:
             self._begin = self._end = 0
-            self._data = self._data if len(self._data) <= READ_BYTES else bytearray(READ_BYTES)
+
+    def _drop(self) -> None:
+        """Pass over what has come of a packet that is not kept."""
+        dropped = min(self._dropping, self._end - self._begin)
+        self._begin, self._dropping = self._begin + dropped, self._dropping - dropped
 
     def _header(self) -> tuple[int, int, int] | None:
         """Return the next packet's command, where its body begins, and how long that is."""

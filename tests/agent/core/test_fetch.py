@@ -2,6 +2,7 @@
 
 import itertools
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -340,3 +341,16 @@ def test_every_chunk_arrives_once_whatever_the_link_does(count, events, width):
     assert link.fetch.finished
     assert b"".join(link.written[key] for key in sorted(link.written)) == b"".join(content)
     assert link.widest <= width
+
+
+def test_devices_do_not_ask_again_in_step():
+    """Two devices that miss the same chunk at the same time ask for it again at different times."""
+    data, wrong = chunks(1), Chunk(digest_of(chunks(1)[0]), b"wrong", digest_of(b"wrong"))
+    wakes = []
+
+    for jitter in (0.0, 1.0):
+        fetch, _ = window.connected(window.begin([target(data)], {}, SETTINGS, jitter), 0.0)
+        fetch, _ = window.accept_all(fetch, [wrong], 1.0)
+        wakes.append(window.next_wake(fetch, 1.0) - 1.0)
+
+    assert wakes[1] == pytest.approx(wakes[0] * (1 + window.PAUSE_SPREAD))
