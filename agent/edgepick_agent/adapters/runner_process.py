@@ -23,6 +23,7 @@ from edgepick_agent.adapters.runner_look import HealthProbe, is_stopped, memory_
 from edgepick_agent.core.runner_spec import (
     FRONT,
     RETIRE,
+    SANDBOX_GAPS,
     RunnerMode,
     RunnerResult,
     RunnerSpec,
@@ -211,6 +212,7 @@ class Process:
         self._beyond_help = False
         self._probe = HealthProbe(Path(spec.socket_path)) if spec.socket_path else None
         self._result: RunnerResult | None = None
+        self._gaps: str | None = None
 
     @property
     def pid(self) -> int:
@@ -252,8 +254,13 @@ class Process:
             return RunnerState.HUNG, health.detail
         self._ready = self._ready or health.ready
         if health.ready:
-            return RunnerState.READY, ""
+            return RunnerState.READY, self._sandbox_gaps()
         return self._starting(now)
+
+    def _sandbox_gaps(self) -> str:
+        if self._gaps is None:
+            self._gaps = (self.left(SANDBOX_GAPS) or b"").decode()
+        return self._gaps
 
     def _unanswered(self, now: float) -> tuple[RunnerState, str]:
         if is_stopped(self.pid):

@@ -108,6 +108,7 @@ def _rest() -> list[str]:
         "# queue = 32                          # requests that may wait for a copy; a further one is refused",
         "# queue_seconds = 10.0                # longest wait of a request",
         "# request_bytes = 1000000             # longest request; default: what the model's inputs can need",
+        '# sandbox = "auto"                    # no network, no other files; "required": or no model runs; "off"',
         "",
         "[power]",
         '# command = ["meter", "--watts"]      # an external meter: prints watts, one number per line',

@@ -5,6 +5,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from edgepick_agent.core.hours import parse_hours
+from edgepick_agent.core.settings import Sandbox
 from edgepick_wire.errors import BadNameError, MalformedError
 from edgepick_wire.ids import check_name
 from edgepick_wire.manifest import RuntimeName
@@ -141,6 +142,7 @@ RULES: Mapping[str, Rule] = {
     "runner.queue": _between(0, 1024),
     "runner.queue_seconds": _positive,
     "runner.request_bytes": _positive,
+    "runner.sandbox": lambda value: None if value in tuple(Sandbox) else ", ".join(Sandbox),
     "power.mqtt_topic": _topic,
     "power.period_seconds": _between(0.01, 600),
     "power.watts": _positive,

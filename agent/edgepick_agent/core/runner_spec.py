@@ -4,7 +4,7 @@ import signal
 from dataclasses import dataclass
 
 from edgepick_agent.core.passes import Passes
-from edgepick_agent.core.settings import BrokerSettings, PowerSettings
+from edgepick_agent.core.settings import BrokerSettings, PowerSettings, Sandbox
 from edgepick_wire.enums import StrEnum
 from edgepick_wire.manifest import ModelFormat, RunLimits, RuntimeChoice
 from edgepick_wire.messages import RuntimeAvailable
@@ -13,6 +13,9 @@ from edgepick_wire.pairing import PairOrder
 
 FRONT, RETIRE = signal.SIGUSR1, signal.SIGUSR2
 """What the agent tells a serving runner: take your model's port; answer whoever is connected, and end."""
+
+SANDBOX_GAPS = "sandbox-gaps.txt"
+"""File beside the result: in which way a runner is not shut in."""
 
 
 class RunnerMode(StrEnum):
@@ -84,6 +87,7 @@ class RunnerSpec:
         power: The device's external meter, and its typical watts.
         broker: Where a meter's topic is; for the launcher only, which keeps it from the runner.
         meter_fd: The inherited pipe that brings the external meter's values.
+        sandbox: How far it shuts itself in before it touches the model.
         sysfs_root: "/" on a board, a recorded tree in tests.
         stand_in: The machine is not the board that the profile names.
         result_path: Where ``measure`` writes its :class:`RunnerResult`.
@@ -109,6 +113,7 @@ class RunnerSpec:
     power: PowerSettings = PowerSettings()
     broker: BrokerSettings | None = None
     meter_fd: int | None = None
+    sandbox: Sandbox = Sandbox.OFF
     sysfs_root: str = "/"
     stand_in: bool = False
     result_path: str | None = None

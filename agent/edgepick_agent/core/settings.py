@@ -6,6 +6,8 @@ Defaults stand here; ``config.py`` reads and checks the file.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from edgepick_wire.enums import StrEnum
+
 DEFAULT_CONFIG = "/etc/edgepick/agent.toml"
 DEFAULT_STATE = "/var/lib/edgepick-agent"
 
@@ -65,6 +67,16 @@ class FetchSettings:
     ca_file: str | None = None
 
 
+class Sandbox(StrEnum):
+    """How far runners are shut in."""
+
+    AUTO = "auto"
+    """As far as the kernel can; ``status`` says what it cannot."""
+    REQUIRED = "required"
+    """Completely, or no model runs."""
+    OFF = "off"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunnerSettings:
     """How models are run.
@@ -84,6 +96,7 @@ class RunnerSettings:
         queue: Requests that may wait for a copy; a further one is refused.
         queue_seconds: Longest wait of a request.
         request_bytes: Longest request; ``None`` for what the model's inputs can need.
+        sandbox: How far runners are shut in; a value of :class:`Sandbox`.
     """
 
     python: str | None = None
@@ -100,6 +113,7 @@ class RunnerSettings:
     queue: int = 32
     queue_seconds: float = 10.0
     request_bytes: int | None = None
+    sandbox: str = Sandbox.AUTO.value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,7 @@ from edgepick_agent.core.runner_spec import (
     ServeLimits,
     measure_deadline_seconds,
 )
+from edgepick_agent.core.settings import Sandbox
 from edgepick_agent.core.state import with_attempt, without_attempts
 from edgepick_agent.core.turn import Context, Job, JobKind, Stage, Turn
 from edgepick_wire.manifest import Manifest, RuntimeChoice
@@ -58,6 +59,7 @@ def runner_spec(context: Context, content: Manifest, manifest: str, runtimes: tu
         sensors=settings.sensors,
         power=settings.power,
         broker=settings.broker if settings.power.mqtt_topic else None,
+        sandbox=Sandbox(settings.runner.sandbox),
         sysfs_root=settings.sysfs_root,
         stand_in=settings.stand_in,
     )

@@ -5,10 +5,11 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgepick_agent.core.runner_spec import RunnerMode, RunnerSpec
+from edgepick_agent.core.runner_spec import SANDBOX_GAPS, RunnerMode, RunnerSpec
+from edgepick_agent.core.settings import Sandbox
 from edgepick_agent.errors import AgentError, RunError
 from edgepick_agent.runner import process
-from edgepick_agent.runner.result import failed, write_result
+from edgepick_agent.runner.result import failed, write_beside, write_result
 from edgepick_wire import codec
 from edgepick_wire.errors import WireError
 
@@ -38,12 +39,22 @@ def _run(mode: RunnerMode, path: Path) -> int:
     if spec.parent_pid is not None:
         process.die_with(spec.parent_pid)
     try:
+        _shut_in(spec)
         return _MODES[mode](spec)
     except AgentError as error:
         return _fail(spec, error)
     except Exception as error:  # noqa: BLE001 - the last line of defence: whatever it is becomes a result
         traceback.print_exc()
         return _fail(spec, RunError(f"{type(error).__name__}: {error}"))
+
+
+def _shut_in(spec: RunnerSpec) -> None:
+    if spec.sandbox is Sandbox.OFF:
+        return
+    from edgepick_agent.runner.sandbox import shut_in
+
+    if gaps := shut_in(spec):
+        write_beside(spec, SANDBOX_GAPS, gaps.encode())
 
 
 def _measure(spec: RunnerSpec) -> int:

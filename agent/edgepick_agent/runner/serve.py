@@ -48,8 +48,8 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     block_on_close = False
 
     def __init__(self, listener: socket.socket, service: Service) -> None:
-        super().__init__(("", 0), Handler, bind_and_activate=False)
-        self.socket.close()
+        # Not TCPServer's own: it makes a socket of the network, which a runner that is shut in may not.
+        socketserver.BaseServer.__init__(self, ("", 0), Handler)
         self.socket = listener
         self.service = service
         self._busy: dict[socket.socket, bool] = {}
