@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from edgepick_wire.manifest import RunLimits
+from edgepick_wire.manifest import RunLimits, RuntimeChoice, RuntimeName
 from edgepick_wire.messages import Incident, IncidentCode, Phase
 from integration.forger import Forger
 from integration.whole_system import Device, Host, alive, until
@@ -107,3 +107,21 @@ def test_runners_end_with_an_agent_that_is_killed(host, device, variants):
     assert family
     assert device.confirmed(manifest)
     assert device.answers() >= 0.75
+
+
+def test_a_variant_whose_accelerator_is_gone_leaves_what_serves_alone(serving):
+    """It is refused by the name of what is missing, the host hears why, and the same runner serves on."""
+    host, device = serving
+    before, runner, forger = device.active(), until(device.runner, "a variant serves"), Forger(host, device)
+    choice = RuntimeChoice(name=RuntimeName.LITERT, accelerators=("edgetpu",))
+    manifest = forger.manifest(replace(forger.template(), version="edgetpu", runtimes=(choice,)))
+
+    forger.want(manifest)
+    model = until(lambda: (m := device.model()) and m.wanted == manifest and m.refusal and m, "refused")
+    heard = until(lambda: [r for r in host.reports(device.name) if manifest in str(r.install)], "the host hears")
+    forger.close()
+
+    assert "edgetpu" in model.refusal.detail
+    assert "edgetpu" in str(heard[-1].install)
+    assert model.active == before
+    assert device.runner().pid == runner.pid
