@@ -32,8 +32,8 @@ check: lint types imports ## Lint, types and import contracts
 bench-agent: $(VENV)/.installed-dev ## Benchmark the agent beside the bare runtimes, with its footprint; ARGS=--quick, ARGS=--json
 	PYTHONPATH=tests $(BIN)/python benchmarks/agent.py $(ARGS)
 
-bench-delivery: $(VENV)/.installed-dev ## Benchmark the delivery against mosquitto on loopback
-	PYTHONPATH=tests $(BIN)/python benchmarks/delivery.py
+bench-delivery: $(VENV)/.installed-dev ## Benchmark the delivery against mosquitto on loopback; ARGS=--json
+	PYTHONPATH=tests $(BIN)/python benchmarks/delivery.py $(ARGS)
 
 bench-compression: $(VENV)/.installed-bench ## Benchmark the compression against other tools; ARGS="int8 --json", ARGS=--quick
 	$(BIN)/python benchmarks/compression.py $(ARGS)

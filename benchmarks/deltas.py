@@ -9,6 +9,7 @@ float32 pair besides; prints the bytes that each way takes and what `edgepick pu
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +37,8 @@ class Pair:
     made_by: str
     chosen: str
     chosen_bytes: int
+    sent_bytes: int
+    """What the host sends once for the second version: the file as it is, compressed, and as a difference."""
 
 
 def compare(variant: str, base: bytes, target: bytes) -> Pair:
@@ -56,6 +59,7 @@ def compare(variant: str, base: bytes, target: bytes) -> Pair:
         made_by=ours,
         chosen=chosen.algorithm if chosen else ("zstd" if full else "plain"),
         chosen_bytes=len(chosen.data) if chosen else best,
+        sent_bytes=len(target) + (len(full.data) if full else 0) + (len(chosen.data) if chosen else 0),
     )
 
 
@@ -90,10 +94,8 @@ def _compressed(out: Path, name: str) -> Path:
     return out
 
 
-def table() -> str:
+def table(found: Sequence[Pair]) -> str:
     """Return the figures of all pairs as text."""
-    with tempfile.TemporaryDirectory() as folder:
-        found = pairs(Path(folder))
     columns = ("variant", "plain", "zstd", "bsdiff", "patch-from", "ours", "made by", "chosen", "bytes", "of plain")
     rows = [
         (
@@ -107,4 +109,5 @@ def table() -> str:
 
 
 if __name__ == "__main__":
-    print(table())
+    with tempfile.TemporaryDirectory() as folder:
+        print(table(pairs(Path(folder))))
