@@ -9,10 +9,11 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 FUZZ_SECONDS ?= 60
+SOAK_SECONDS ?= 900
 TEST_WORKERS ?= auto
 FUZZ_TARGETS := $(basename $(notdir $(wildcard tests/fuzz/targets/*.py)))
 
-.PHONY: help demo test fuzz lint types imports check fmt clean bench-agent bench-delivery bench-compression prove-selection
+.PHONY: help demo test fuzz lint types imports check fmt clean soak bench-agent bench-delivery bench-compression prove-selection bench-page
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -29,6 +30,9 @@ fuzz: $(VENV)/.installed-dev ## Run each parser for FUZZ_SECONDS (60) against in
 
 check: lint types imports ## Lint, types and import contracts
 
+soak: $(VENV)/.installed-dev ## Let everything go wrong at random for SOAK_SECONDS (900); SOAK_SEED=N repeats a run
+	PYTHONPATH=tests $(BIN)/python benchmarks/soak.py --seconds $(SOAK_SECONDS) $(if $(SOAK_SEED),--seed $(SOAK_SEED))
+
 bench-agent: $(VENV)/.installed-dev ## Benchmark the agent beside the bare runtimes, with its footprint; ARGS=--quick, ARGS=--json
 	PYTHONPATH=tests $(BIN)/python benchmarks/agent.py $(ARGS)
 
@@ -40,6 +44,9 @@ bench-compression: $(VENV)/.installed-bench ## Benchmark the compression against
 
 prove-selection: $(VENV)/.installed-dev ## Prove the statistics of the selection by simulation
 	$(BIN)/python benchmarks/prove_selection.py
+
+bench-page: $(VENV)/.installed-dev ## Benchmark the page with 10,000 devices in a real browser
+	PYTHONPATH=tests $(BIN)/python benchmarks/page.py
 
 lint: $(VENV)/.installed-dev ## Lint and format check
 	$(BIN)/ruff check .

@@ -12,6 +12,7 @@ import json
 import math
 import types
 from collections.abc import Mapping
+from contextvars import ContextVar
 from enum import Enum
 from functools import cache
 from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
@@ -20,6 +21,9 @@ from edgepick_wire import limits
 from edgepick_wire.errors import LimitError, MalformedError
 
 T = TypeVar("T")
+
+_max_items: ContextVar[int] = ContextVar("max_items", default=limits.MAX_ITEMS)
+"""Most entries of a list while a document is read; a message never has another value."""
 
 
 def encode(value: object) -> bytes:
@@ -76,9 +80,19 @@ def decode(kind: type[T], data: bytes | bytearray | memoryview) -> T:
     return decode_document(kind, bytes(data))
 
 
-def decode_document(kind: type[T], data: bytes) -> T:
-    """Return the ``kind`` that a file holds: as :func:`decode`, without the size limit of the wire."""
-    return from_plain(kind, parse_json(data, _title(kind)))
+def decode_document(kind: type[T], data: bytes, *, max_items: int = limits.MAX_ITEMS) -> T:
+    """Return the ``kind`` that a file holds: as :func:`decode`, without the size limit of the wire.
+
+    Args:
+        kind: What it holds.
+        data: The file.
+        max_items: Most entries in one list or object; more for what this program has written itself.
+    """
+    before = _max_items.set(max_items)
+    try:
+        return from_plain(kind, parse_json(data, _title(kind)))
+    finally:
+        _max_items.reset(before)
 
 
 def parse_json(data: bytes, what: str = "message") -> Any:
@@ -154,8 +168,9 @@ def _mapping(item: Any, value: Any, path: str, depth: int) -> dict[str, Any]:
 
 
 def _check_length(value: list[Any] | dict[str, Any], path: str) -> None:
-    if len(value) > limits.MAX_ITEMS:
-        raise LimitError(f"{path}: {len(value)} entries; at most {limits.MAX_ITEMS} are accepted")
+    most = _max_items.get()
+    if len(value) > most:
+        raise LimitError(f"{path}: {len(value)} entries; at most {most} are accepted")
 
 
 @cache

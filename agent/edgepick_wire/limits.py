@@ -21,6 +21,9 @@ MAX_DEPTH = 12
 MAX_ITEMS = 4096
 """Most entries in one list or object of a message."""
 
+MAX_OWN_ITEMS = 1_000_000
+"""Most entries in one list or object of a document that the host keeps for itself: a fleet's devices."""
+
 MAX_TEXT_CHARACTERS = 8192
 """Longest string in a message."""
 

@@ -208,6 +208,18 @@ def test_list_limit():
         codec.decode(Ack, codec.encode(Ack(ids=(*fits, "x"))))
 
 
+def test_own_documents_may_be_longer():
+    """What a program has written itself is read up to the limit that it names, and messages are not meanwhile."""
+    ids = tuple(f"{n}" for n in range(limits.MAX_ITEMS + 1))
+    data = codec.encode_document(Ack(ids=ids))
+
+    assert codec.decode_document(Ack, data, max_items=len(ids)).ids == ids
+    with pytest.raises(LimitError):
+        codec.decode_document(Ack, data)
+    with pytest.raises(LimitError, match="at most 7 are accepted"):
+        codec.decode_document(Ack, data, max_items=7)
+
+
 def test_object_limit():
     """An object with too many keys is refused, known or not."""
     data = json.dumps({"ids": [], **{str(i): 0 for i in range(limits.MAX_ITEMS)}}).encode()

@@ -15,6 +15,7 @@ from edgepick_host.core.strata import Stratum
 from edgepick_wire import codec
 from edgepick_wire.enums import StrEnum
 from edgepick_wire.ids import digest_of
+from edgepick_wire.limits import MAX_OWN_ITEMS
 from edgepick_wire.version import __version__
 
 DECISION_SCHEMA = 1
@@ -211,7 +212,7 @@ def parse_record(document: bytes) -> DecisionRecord:
     Raises:
         WireError: Not a decision record.
     """
-    return codec.decode_document(DecisionRecord, document)
+    return codec.decode_document(DecisionRecord, document, max_items=MAX_OWN_ITEMS)
 
 
 def first_break(documents: Sequence[bytes]) -> int | None:

@@ -25,6 +25,7 @@ from edgepick_host.core.select import select
 from edgepick_host.errors import HostError
 from edgepick_wire import codec
 from edgepick_wire.enums import StrEnum
+from edgepick_wire.limits import MAX_OWN_ITEMS
 from edgepick_wire.messages import Report
 from edgepick_wire.version import __version__
 
@@ -91,7 +92,7 @@ def _bytes(record: DecisionRecord, derived: Decision) -> bytes:
 
 def _differences(recorded: Decision, derived: Decision) -> str:
     """Return the fields that differ, as a record carries them."""
-    carried = codec.decode_document(Decision, codec.encode_document(derived))
+    carried = codec.decode_document(Decision, codec.encode_document(derived), max_items=MAX_OWN_ITEMS)
     names = [f.name for f in dataclasses.fields(Decision) if getattr(recorded, f.name) != getattr(carried, f.name)]
     return f"differs in {', '.join(names) or 'the record itself'}{_version(recorded)}"
 

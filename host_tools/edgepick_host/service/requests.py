@@ -12,6 +12,7 @@ from edgepick_host.core.rollout_state import RequestKind, RolloutState
 from edgepick_host.errors import StateError
 from edgepick_host.ports import Store
 from edgepick_wire import codec
+from edgepick_wire.limits import MAX_OWN_ITEMS
 
 COORDINATOR_LEASE = "coordinator"
 REQUEST_SUFFIX = ".request"
@@ -34,7 +35,7 @@ def load_rollouts(store: Store) -> tuple[RolloutState, ...]:
 @lru_cache(maxsize=64)
 def _parse(document: bytes) -> RolloutState:
     """Return the state in ``document``; the same few documents are read at every look."""
-    return codec.decode_document(RolloutState, document)
+    return codec.decode_document(RolloutState, document, max_items=MAX_OWN_ITEMS)
 
 
 def load_requests(store: Store) -> dict[str, Request]:
