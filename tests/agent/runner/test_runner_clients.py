@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import PATIENCE_SECONDS, UnixHttp, is_gone, until
+from conftest import PATIENCE_SECONDS, UnixHttp, is_gone, until, wait_for
 from edgepick_agent.client import Client
-from edgepick_agent.core.runner_spec import RunnerSpec, ServeLimits
+from edgepick_agent.core.runner_spec import RunnerMode, RunnerSpec, RunnerState, ServeLimits
 from edgepick_agent.errors import BusyError, InferenceError, InputError
 from edgepick_agent.ports import TensorSpec
 from edgepick_agent.runner import oip, serve
@@ -400,7 +400,11 @@ def test_a_retiring_runner_leaves_the_name_to_a_newer_one(start, spec, tmp_path)
     """Where another runner listens under the same name, the old one does not remove it when it ends."""
     shared = replace(spec, socket_path=str(tmp_path / "same.sock"))
     old = start.serving(shared)
-    new = start.serving(shared)
+    first = Path(shared.socket_path).stat().st_ino
+    new = start(shared, RunnerMode.SERVE)
+    # Until it has taken the name, the old one answers for it.
+    until(lambda: Path(shared.socket_path).exists() and Path(shared.socket_path).stat().st_ino != first, "taken over")
+    wait_for(new, RunnerState.READY)
 
     old.retire()
     until(lambda: is_gone(old.pid), "the old runner has ended")
