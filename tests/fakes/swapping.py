@@ -13,6 +13,7 @@ from edgepick_agent.adapters.clock import SystemClock
 from edgepick_agent.adapters.runner_process import Launcher
 from edgepick_agent.adapters.socket_name import SocketNames
 from edgepick_agent.client import Client
+from edgepick_agent.core.events import RunnerSeen
 from edgepick_agent.core.runner_spec import RunnerMode, RunnerSpec, RunnerState
 from edgepick_agent.loop.runners import Runners
 
@@ -49,6 +50,7 @@ class Swapping:
         self._runners = Runners(Launcher(None, folder / "work", self._clock), SocketNames(folder))
         self._key = ""
         self.swaps = 0
+        self.pids: list[int] = []
 
     @property
     def path(self) -> Path:
@@ -69,13 +71,18 @@ class Swapping:
             assert time.monotonic() < deadline, "a runner never became ready"
             time.sleep(0.02)
         self._runners.front(key, NAME, target)
+        self.pids.append(self.look()[key].pid)
         self._runners.retire(self._key, time.monotonic() + PATIENCE_SECONDS)
         self._key = key
 
     def _is_ready(self, key: str) -> bool:
-        seen = {each.key: each.observation for each in self._runners.look(time.monotonic())}
-        assert seen[key].state is not RunnerState.EXITED, seen[key].detail
-        return seen[key].state is RunnerState.READY
+        seen = self.look()[key].observation
+        assert seen.state is not RunnerState.EXITED, seen.detail
+        return seen.state is RunnerState.READY
+
+    def look(self) -> dict[str, RunnerSeen]:
+        """Do what the agent does from time to time: look at every runner, and clear away those that are over."""
+        return {each.key: each for each in self._runners.look(time.monotonic())}
 
     def close(self) -> None:
         self._runners.stop_all()

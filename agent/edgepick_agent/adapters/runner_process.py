@@ -210,6 +210,7 @@ class Process:
         self._answered = self._since
         self._ready = False
         self._beyond_help = False
+        self._retiring = False
         self._probe = HealthProbe(Path(spec.socket_path)) if spec.socket_path else None
         self._result: RunnerResult | None = None
         self._gaps: str | None = None
@@ -230,9 +231,22 @@ class Process:
         if memory and cap is not None and memory.peak > cap:
             detail = f"used {memory.peak} bytes, the cap is {cap}"
             return RunnerObservation(state=RunnerState.OVER_MEMORY, rss_bytes=memory.now, detail=detail)
-        state, detail = self._measuring() if self._mode is RunnerMode.MEASURE else self._serving()
+        state, detail = self._working()
         self._beyond_help = state is RunnerState.HUNG
         return RunnerObservation(state=state, rss_bytes=memory.now if memory else None, detail=detail)
+
+    def _working(self) -> tuple[RunnerState, str]:
+        if self._mode is RunnerMode.MEASURE:
+            return self._measuring()
+        return self._leaving() if self._retiring else self._serving()
+
+    def _leaving(self) -> tuple[RunnerState, str]:
+        """Judge a retiring one by its process alone: it has left its socket."""
+        now = self._clock.monotonic()
+        if is_stopped(self.pid):
+            return self._silent(now, LEAST_SILENCE_SECONDS, "the process is stopped", RunnerState.READY)
+        self._answered = now
+        return RunnerState.READY, ""
 
     def _measuring(self) -> tuple[RunnerState, str]:
         now = self._clock.monotonic()
@@ -302,6 +316,7 @@ class Process:
 
     def retire(self) -> None:
         """Have it answer whoever is connected, and end by itself."""
+        self._retiring = True
         if self._probe:
             self._probe.close()
         self._tell(RETIRE)

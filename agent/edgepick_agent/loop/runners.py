@@ -46,7 +46,7 @@ class Runners:
         self._launcher.close_port(model)
 
     def retire(self, key: str, until: float) -> None:
-        """Let a runner answer whoever is connected, and end; from ``until`` on it is killed."""
+        """Let a runner answer whoever is connected, and end; from ``until`` on, or once it hangs, it is killed."""
         process = self._alive.pop(key, None)
         if process is not None:
             process.retire()
@@ -75,7 +75,8 @@ class Runners:
             yield RunnerSeen(key, process.pid, seen, process.result() if ended else None)
 
     def _is_gone(self, process: RunnerProcess, until: float, now: float) -> bool:
-        ended = process.observe().state is RunnerState.EXITED
-        if ended or now >= until:
+        # Whoever is connected to one that hangs gets no answer from it, but can get one from its successor.
+        over = process.observe().state in (RunnerState.EXITED, RunnerState.HUNG) or now >= until
+        if over:
             process.stop(grace_seconds=0.0)
-        return ended or now >= until
+        return over

@@ -2,6 +2,8 @@
 
 import http.client
 import json
+import os
+import signal
 import socket
 import subprocess
 import threading
@@ -394,6 +396,28 @@ def test_a_retiring_runner_answers_for_the_last_time_and_goes(start, spec):
 
     assert (before.status, before.headers["Connection"]) == (200, None)
     assert (last.status, last.headers["Connection"]) == (200, "close")
+
+
+def test_a_retiring_runner_that_is_stopped_lets_its_clients_go(tmp_path, spec):
+    """A request that a stopped runner holds is answered by its successor, long before the old one's time is over."""
+    feed, _ = image()
+    swapping = Swapping(tmp_path, spec)
+    swapping.swap()
+    client = Client("digits", path=swapping.path, timeout=PATIENCE_SECONDS)
+    expected = client.infer({"image": feed})
+
+    os.kill(swapping.pids[0], signal.SIGSTOP)
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(client.infer, {"image": feed})
+        swapping.swap()
+        until(lambda: swapping.look() and asked.done(), "an answer")
+        found = asked.result()
+    client.close()
+    gone = is_gone(swapping.pids[0])
+    swapping.close()
+
+    assert {name: array.tolist() for name, array in found.items()} == {n: a.tolist() for n, a in expected.items()}
+    assert gone
 
 
 def test_a_retiring_runner_leaves_the_name_to_a_newer_one(start, spec, tmp_path):
