@@ -8,13 +8,14 @@ import textwrap
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from conftest import PATIENCE_SECONDS, SystemClock, ask, is_gone, until, wait_for
 from edgepick_agent.adapters import runner_process
 from edgepick_agent.adapters.runner_look import Health, is_stopped, memory_of, parse_health
 from edgepick_agent.adapters.runner_process import Launcher
-from edgepick_agent.core.runner_spec import RunnerMode
+from edgepick_agent.core.runner_spec import GoldenFile, RunnerMode
 from edgepick_agent.ports import RunnerState
 from edgepick_wire import codec
 from edgepick_wire.manifest import ModelFormat, RunLimits, RuntimeChoice, RuntimeName
@@ -245,6 +246,43 @@ def test_a_model_that_fails_its_golden_inputs_is_never_served(start, spec, wrong
 def test_a_model_that_passes_its_golden_inputs_is_served(start, spec, golden):
     """With a passed self-test it becomes ready."""
     assert start.serving(replace(spec, golden=golden)).observe().state is RunnerState.READY
+
+
+def logarithm(spec, folder: Path, sign: int, width: int = 4):
+    """Return a runner of a logarithm whose golden inputs are all 1 or all -1, and expect ``width`` zeros."""
+    (folder / "log.onnx").write_bytes(models.onnx_logarithm())
+    np.savez(folder / "g.npz", x=np.full((3, 4), sign, np.float32), expected=np.zeros((3, width), np.float32))
+    lenient = GoldenFile(path=str(folder / "g.npz"), min_agreement=0, max_mean_abs_error=1e38)
+    model = {"model": "m", "model_path": str(folder / "log.onnx"), "format": ModelFormat.ONNX, "runtimes": ONNX}
+    return replace(spec, golden=lenient, **model)
+
+
+@pytest.mark.parametrize(("inputs", "said"), [((-1, 4), "NaN"), ((1, 5), "the model gives 4")], ids=["nan", "shape"])
+def test_a_model_that_answers_nan_or_another_shape_is_never_served(start, spec, tmp_path, inputs, said):
+    """However lenient its tolerances are, a runner ends before it is ready, and says what was wrong."""
+    process = start(logarithm(spec, tmp_path, *inputs), RunnerMode.SERVE)
+    seen = []
+
+    until(lambda: seen.append(process.observe()) or seen[-1].state is RunnerState.EXITED, "the end")
+
+    assert RunnerState.READY not in {each.state for each in seen}
+    assert said in seen[-1].detail
+
+
+def test_a_served_model_that_answers_nan_says_so_and_serves_on(start, spec, tmp_path):
+    """Where a request of a sound variant leads to NaN, that client gets an error, and the next one its answer."""
+    process = start.serving(logarithm(spec, tmp_path, 1))
+
+    def infer(*numbers: float) -> tuple[int, dict]:
+        asked = {"name": "a", "shape": [1, 4], "datatype": "FP32", "data": numbers}
+        return ask(Path(process._spec.socket_path), "POST", "/v2/models/m/infer", {"inputs": [asked]})
+
+    refused, said = infer(-1, 1, 1, 1)
+    answered, found = infer(1, 1, 1, 1)
+
+    assert (refused, said) == (500, {"error": "output b holds NaN or infinity"})
+    assert (answered, found["outputs"][0]["data"]) == (200, [0, 0, 0, 0])
+    assert process.observe().state is RunnerState.READY
 
 
 def test_a_model_that_cannot_be_served_says_why(start, spec, tmp_path):
