@@ -51,9 +51,8 @@ from conftest import Broker, free_port, mosquitto
 from edgepick_agent.adapters.mqtt import MqttTransport
 from edgepick_agent.core import fetch as window
 from edgepick_agent.core import places
-from edgepick_agent.core.events import Connected, Delivered, TransportEvent
+from edgepick_agent.core.events import ChunksDelivered, Connected, TransportEvent
 from edgepick_agent.core.fetch import Asks, Target
-from edgepick_agent.core.intake import chunk_of
 from edgepick_agent.core.settings import BrokerSettings, FetchSettings
 from edgepick_wire import codec, envelope, topics
 from edgepick_wire.envelope import DocumentType
@@ -335,9 +334,9 @@ class Fetcher(threading.Thread):
         if isinstance(event, Connected):
             self.fetch, asks = window.connected(self.fetch, now)
             self._tell(asks)
-        elif isinstance(event, Delivered):
-            self.fetch, (arrival,) = window.accept_all(self.fetch, [chunk_of(event)], now)
-            self.taken += sum(piece.size for piece in arrival.pieces)
+        elif isinstance(event, ChunksDelivered):
+            self.fetch, arrivals = window.accept_all(self.fetch, event.chunks, now)
+            self.taken += sum(piece.size for arrival in arrivals for piece in arrival.pieces)
             self.fetch, asks = window.pump(self.fetch, now)
             self._tell(asks)
 

@@ -23,14 +23,13 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersi
 from paho.mqtt.exception import MalformedPacket
 from paho.mqtt.reasoncodes import ReasonCode
 
-from edgepick_agent.core.events import Connected, Delivered, Disconnected, Oversized, TransportEvent
-from edgepick_agent.core.fetch import TOPICS_PER_PACKET
-from edgepick_agent.core.intake import is_chunk
+from edgepick_agent.core.events import ChunksDelivered, Connected, Delivered, Disconnected, Oversized, TransportEvent
+from edgepick_agent.core.fetch import TOPICS_PER_PACKET, Chunk
+from edgepick_agent.core.intake import chunk_of, is_chunk
 from edgepick_agent.core.packets import BrokenPacketError, PacketBuffer, published
 from edgepick_agent.core.settings import BrokerSettings
 from edgepick_agent.core.tls_words import alert_words, certificate_words
 from edgepick_agent.errors import ConfigError
-from edgepick_wire.ids import digest_of
 from edgepick_wire.limits import MAX_PAYLOAD_BYTES
 
 FIRST_PAUSE_SECONDS = 1.0
@@ -65,6 +64,7 @@ class MqttTransport:
         self._refusal: str | None = None
         self._alert: str | None = None
         self._tls: ssl.SSLContext | None = None
+        self._chunks: list[Chunk] = []
         self._client = self._make_client(client_id, will)
 
     def _make_client(self, client_id: str, will: tuple[str, bytes]) -> "_Client":
@@ -77,6 +77,7 @@ class MqttTransport:
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
         client.deliver = self._deliver
+        client.handled = self._hand_on
         client.broken = self._note_alert
         client.on_socket_open = client.opened
         _log_in(client, self._settings)
@@ -170,9 +171,16 @@ class MqttTransport:
         if len(payload) + missing > MAX_PAYLOAD_BYTES:
             self._sink(Oversized(topic, len(payload) + missing))
         elif is_chunk(topic):
-            self._sink(Delivered(topic, payload, digest_of(payload)))  # here: the loop's thread writes meanwhile
+            self._chunks.append(chunk_of(topic, payload))  # hashed here: the loop's thread writes meanwhile
         else:
+            self._hand_on()
             self._sink(Delivered(topic, payload))
+
+    def _hand_on(self) -> None:
+        """Hand on the chunks that came together as one event: waking the loop for each would cost more than it does."""
+        if self._chunks:
+            chunks, self._chunks = tuple(self._chunks), []
+            self._sink(ChunksDelivered(chunks))
 
 
 class _Client(paho.Client):
@@ -185,6 +193,8 @@ class _Client(paho.Client):
 
     deliver: Callable[[str, bytes, int], None]
     """Given topic, payload, and how many bytes of the payload were too many to be kept."""
+    handled: Callable[[], None]
+    """Told that everything that came together was given to ``deliver``."""
     broken: Callable[[str | None], None] = staticmethod(lambda _reason: None)
     """Told why TLS ended the connection, if it did."""
     _buffer: PacketBuffer
@@ -227,6 +237,8 @@ class _Client(paho.Client):
             return self._handle_all()
         except (BrokenPacketError, MalformedPacket):
             return MQTTErrorCode.MQTT_ERR_PROTOCOL
+        finally:
+            self.handled()
 
     def _receive(self) -> int:
         connection: Any = self._sock

@@ -3,6 +3,7 @@
 Every stage can be entered again: what is on disk decides what is left to do.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from edgepick_agent.core import fetch as window
@@ -288,7 +289,7 @@ def on_chunks(turn: Turn, chunks: tuple[window.Chunk, ...]) -> None:
     if job is None or job.fetch is None:
         return
     fetch, arrivals = window.accept_all(job.fetch, chunks, turn.now)
-    filled = sum(_write(turn, job, chunk, arrival) for chunk, arrival in zip(chunks, arrivals, strict=True))
+    filled = _write(turn, job, chunks, arrivals)
     before = job.fetch
     fetch, asks = window.pump(_held(turn, fetch), turn.now)
     counted = replace(
@@ -304,12 +305,31 @@ def on_chunks(turn: Turn, chunks: tuple[window.Chunk, ...]) -> None:
     _go_on_if_finished(turn)
 
 
-def _write(turn: Turn, job: Job, chunk: window.Chunk, arrival: window.Arrival) -> int:
-    """Have a chunk written; return how many places of files it fills."""
-    if arrival.corrupt:
-        _report_chunk(turn, job, IncidentCode.CHUNK_CORRUPT, f"chunk {chunk.digest[:12]} does not hash to its name")
-    turn.do(*(WriteChunk(job.manifest, p.name, p.offset, chunk.data[: p.size]) for p in arrival.pieces))
-    return sum(piece.name.endswith(".part") for piece in arrival.pieces)
+def _write(turn: Turn, job: Job, chunks: tuple[window.Chunk, ...], arrivals: tuple[window.Arrival, ...]) -> int:
+    """Have chunks written, those that lie side by side in one go; return how many places of files they fill."""
+    pieces: list[tuple[window.Piece, bytes]] = []
+    for chunk, arrival in zip(chunks, arrivals, strict=True):
+        if arrival.corrupt:
+            _report_chunk(turn, job, IncidentCode.CHUNK_CORRUPT, f"chunk {chunk.digest[:12]} does not hash to its name")
+        pieces += ((piece, chunk.data[: piece.size]) for piece in arrival.pieces)
+    turn.do(*(WriteChunk(job.manifest, name, offset, data) for name, offset, data in _side_by_side(pieces)))
+    return sum(piece.name.endswith(".part") for piece, _ in pieces)
+
+
+def _side_by_side(pieces: list[tuple[window.Piece, bytes]]) -> Iterator[tuple[str, int, bytes]]:
+    """Yield what follows one another in a file as one."""
+    run: list[bytes] = []
+    name, begin, end = "", 0, 0
+    for piece, data in sorted(pieces, key=lambda each: each[0][:2]):
+        if run and (piece.name, piece.offset) != (name, end):
+            yield name, begin, b"".join(run)
+            run = []
+        if not run:
+            name, begin = piece.name, piece.offset
+        run.append(data)
+        end = piece.offset + len(data)
+    if run:
+        yield name, begin, b"".join(run)
 
 
 def _held(turn: Turn, fetch: window.Fetch) -> window.Fetch:

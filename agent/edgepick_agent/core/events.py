@@ -91,8 +91,6 @@ class Delivered:
 
     topic: str
     payload: bytes
-    sha256: str | None = None
-    """Digest of a chunk's payload, where whoever received it has made it already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +124,7 @@ class Oversized:
     size: int
 
 
-TransportEvent = Connected | Disconnected | Delivered | Oversized
+TransportEvent = Connected | Disconnected | Delivered | ChunksDelivered | Oversized
 
 # --- events: the store ----------------------------------------------------------------------------
 
@@ -264,7 +262,6 @@ class Tick:
 
 Event = (
     TransportEvent
-    | ChunksDelivered
     | RangeDelivered
     | RangeEnded
     | StoreEvent

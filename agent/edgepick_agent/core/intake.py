@@ -35,7 +35,7 @@ ROOT_CHAIN_SECONDS = 10.0
 """Without a step for so long, the way to a root document is taken for broken: many round trips of a slow network."""
 
 
-def on_transport(turn: Turn, event: TransportEvent | ChunksDelivered) -> None:
+def on_transport(turn: Turn, event: TransportEvent) -> None:
     """Take note of the broker's news."""
     match event:
         case Connected():
@@ -101,16 +101,15 @@ def is_chunk(topic: str) -> bool:
     return topic.startswith(topics.PREFIX) and topic[-66:-64] == "c/"
 
 
-def chunk_of(event: Delivered) -> Chunk:
-    """Return the chunk that arrived on a chunk's topic."""
-    sha256 = digest_of(event.payload) if event.sha256 is None else event.sha256
-    return Chunk(event.topic[-64:], event.payload, sha256)
+def chunk_of(topic: str, payload: bytes) -> Chunk:
+    """Return what arrived on a chunk's topic, hashed."""
+    return Chunk(topic[-64:], payload, digest_of(payload))
 
 
 def _delivered(turn: Turn, event: Delivered) -> None:
     topic, payload, fleet = event.topic, event.payload, turn.settings.fleet
     if is_chunk(topic):
-        on_chunks(turn, (chunk_of(event),))
+        on_chunks(turn, (chunk_of(topic, payload),))
     elif topic in {topics.root(fleet), _next_root(turn)}:
         _on_root(turn, payload)
     elif topic == topics.host(fleet):

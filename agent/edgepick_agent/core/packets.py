@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 FIRST_BYTES = 4096
-READ_BYTES = 256 * 1024
-"""Room once there is traffic: four chunks of the usual size; never more."""
+READ_BYTES = 512 * 1024
+"""Room once there is traffic: eight chunks of the usual size; never more."""
 LENGTH_BYTES = 4
 KEPT_BYTES = READ_BYTES - 1 - LENGTH_BYTES
 """Of a longer packet only so much is kept: topic and payload so far are already more than the protocol allows."""

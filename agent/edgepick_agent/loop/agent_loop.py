@@ -129,8 +129,13 @@ class AgentLoop:
         """Return a chunk together with those that wait right behind it; anything else as it is."""
         chunks: list[Chunk] = []
         ahead: e.Event | None = event
-        while isinstance(ahead, e.Delivered) and is_chunk(ahead.topic) and len(chunks) < BATCH_CHUNKS:
-            chunks.append(chunk_of(ahead))
+        while len(chunks) < BATCH_CHUNKS:
+            if isinstance(ahead, e.ChunksDelivered):
+                chunks += ahead.chunks
+            elif isinstance(ahead, e.Delivered) and is_chunk(ahead.topic):
+                chunks.append(chunk_of(ahead.topic, ahead.payload))
+            else:
+                break
             ahead = self._next(0.0)
         if not chunks:
             return event
