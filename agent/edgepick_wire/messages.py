@@ -11,6 +11,7 @@ from edgepick_wire.errors import MalformedError
 from edgepick_wire.ids import check_digest, check_name
 from edgepick_wire.metrics import Measurement, MeasurePlan
 from edgepick_wire.pairing import PairOrder
+from edgepick_wire.shadow import ShadowRequest, ShadowSummary
 
 PROTOCOL = 1
 
@@ -36,6 +37,8 @@ class RefusalCode(StrEnum):
     NO_SPACE = "no-space"
     NO_BUDGET = "no-budget"
     """It would take more bytes over the network than the assignment allows."""
+    NO_MEMORY = "no-memory"
+    """Beside what serves it would take more memory than the limit of this kind of device; for shadows only."""
     DIGEST_MISMATCH = "digest-mismatch"
     MALFORMED = "malformed"
     TRIAL_FAILED = "trial-failed"
@@ -91,6 +94,8 @@ class ReportKind(StrEnum):
     INSTALL = "install"
     INCIDENT = "incident"
 
+    SHADOW = "shadow"
+    """Only ever the answer to a shadow request."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
@@ -180,6 +185,7 @@ class Assignment:
         rollout: Id of the rollout that asks for it, for the reports.
         max_bytes: Most payload bytes that installing ``active`` may take over the network; ``None`` for no limit.
     """
+        shadow: A variant to run as the shadow of what is active, if any.
 
     model: str
     active: str | None = None
@@ -187,6 +193,7 @@ class Assignment:
     rollout: str | None = None
     max_bytes: int | None = None
 
+    shadow: ShadowRequest | None = None
     def __post_init__(self) -> None:
         """Refuse names and digests that are none."""
         check_name("model", self.model)
@@ -283,6 +290,27 @@ class MeasuredVariant:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShadowedVariant:
+    """The end of a :class:`~edgepick_wire.shadow.ShadowRequest`: what was seen, or why nothing was, or both.
+
+    Attributes:
+        detail: Why it ended before its time, in words; empty if it did not.
+    """
+
+    request: str
+    model: str
+    manifest: str
+    summary: ShadowSummary | None = None
+    refusal: Refusal | None = None
+    detail: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse a result that says nothing."""
+        if self.summary is None and self.refusal is None:
+            raise MalformedError("a shadowed variant has a summary, a refusal, or both")
+
+
 class InstallOutcome:
     """How an installation ended, and what it cost.
 
@@ -335,6 +363,7 @@ class Report:
     install: InstallOutcome | None = None
     incident: Incident | None = None
 
+    shadow: ShadowedVariant | None = None
     def __post_init__(self) -> None:
         """Refuse a report whose parts do not match its kind."""
         check_name("report", self.id)
@@ -343,6 +372,7 @@ class Report:
             ReportKind.INSTALL: self.install,
             ReportKind.INCIDENT: self.incident,
         }
+            ReportKind.SHADOW: self.shadow,
         filled = [kind for kind, part in parts.items() if part is not None]
         if filled != [self.kind]:
             raise MalformedError(f"a {self.kind} report fills exactly that part, found {[k.value for k in filled]}")

@@ -217,7 +217,7 @@ class MemoryStore:
 
 
 def _model_of(report: Report) -> str | None:
-    part = report.measurement or report.install or report.incident
+    part = report.measurement or report.install or report.incident or report.shadow
     return part.model if part else None
 
 

@@ -47,6 +47,7 @@ from edgepick_wire.messages import (
     Reported,
     ReportKind,
     RuntimeAvailable,
+    ShadowedVariant,
     TargetKind,
 )
 from edgepick_wire.metrics import (
@@ -61,6 +62,7 @@ from edgepick_wire.metrics import (
     Verdict,
 )
 from edgepick_wire.pairing import PairedRun, PairOrder, Quad, quad_order
+from edgepick_wire.shadow import OutputDifference, ShadowRequest, ShadowSummary
 from edgepick_wire.trust import RootDocument
 
 RECORDS = Path(__file__).parent / "records"
@@ -158,6 +160,7 @@ DESIRED = Desired(
                 ),
             ),
             rollout="r-2026-01",
+            shadow=ShadowRequest(id="s-3", manifest=MANIFEST_DIGEST, permille=50, seconds=600.0, requests=500),
         ),
         Assignment(model="other"),
     ),
@@ -244,6 +247,25 @@ MEASUREMENT = Measurement(
     ),
 )
 
+SHADOW = ShadowSummary(
+    against=PREVIOUS_DIGEST,
+    seconds=600.25,
+    seen=4021,
+    drawn=201,
+    dropped=3,
+    compared=195,
+    misshapen=1,
+    not_finite=1,
+    failed=1,
+    outputs=(OutputDifference(name="probabilities", max_abs=0.125, mean_abs=0.0078125, rows=195, agreeing=193),),
+    active=LatencySummary(runs=197, mean_ns=1_210_000, stdev_ns=40_000, min_ns=1_150_000, max_ns=1_900_000,
+                          p50_ns=1_200_000, p90_ns=1_260_000, p95_ns=1_300_000, p95_high_ns=1_350_000),
+    candidate=LatencySummary(runs=197, mean_ns=910_000, stdev_ns=70_000, min_ns=850_000, max_ns=2_900_000,
+                             p50_ns=900_000, p90_ns=960_000, p95_ns=1_100_000, p95_high_ns=1_300_000),
+    ratio=0.75,
+    slower=4,
+)  # fmt: skip
+
 REFUSAL = Refusal(
     code=RefusalCode.TRIAL_FAILED,
     detail="12 of 64 golden inputs are answered as by the float model; at least 63 are needed",
@@ -315,6 +337,13 @@ SAMPLES: dict[str, object] = {
         ReportKind.MEASUREMENT,
         measurement=MeasuredVariant(
             request="m-8", model="digits", manifest=PREVIOUS_DIGEST, measurement=None, refusal=REFUSAL
+        ),
+    ),
+    "Report-shadow": report(
+        "3-5",
+        ReportKind.SHADOW,
+        shadow=ShadowedVariant(
+            request="s-3", model="digits", manifest=MANIFEST_DIGEST, summary=SHADOW, detail="what serves has changed"
         ),
     ),
     "Reported": Reported(

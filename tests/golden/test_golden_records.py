@@ -17,7 +17,7 @@ from nacl.exceptions import BadSignatureError
 from nacl.signing import VerifyKey
 
 import edgepick_wire
-from edgepick_wire import codec, envelope, manifest, messages, metrics, pairing, trust
+from edgepick_wire import codec, envelope, manifest, messages, metrics, pairing, shadow, trust
 from edgepick_wire.envelope import Envelope, Role, pack, signed_bytes, unpack, verify
 from edgepick_wire.manifest import split_index
 
@@ -31,7 +31,7 @@ every_envelope = pytest.mark.parametrize("name", ENVELOPES)
 
 def wire_classes() -> set[type]:
     """Return every record of the wire package that can travel."""
-    modules = (messages, metrics, pairing, manifest, trust, envelope)
+    modules = (messages, metrics, pairing, shadow, manifest, trust, envelope)
     found = {v for module in modules for v in vars(module).values() if dataclasses.is_dataclass(v)}
     return {kind for kind in found if not kind.__name__.startswith("_")}
 
@@ -89,7 +89,7 @@ def test_every_message_class_is_inside_a_record():
 
 
 def test_every_kind_of_report_is_recorded():
-    """Measurement, installation and incident each have a record."""
+    """Measurement, installation, incident and shadow each have a record."""
     kinds = {record["object"]["kind"] for name, record in FILES.items() if name.startswith("Report-")}
 
     assert kinds == {kind.value for kind in messages.ReportKind}

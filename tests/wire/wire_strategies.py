@@ -12,10 +12,10 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from hypothesis import strategies as st
 
-from edgepick_wire import envelope, limits, manifest, messages, metrics, pairing, trust
+from edgepick_wire import envelope, limits, manifest, messages, metrics, pairing, shadow, trust
 from edgepick_wire.errors import WireError
 
-MODULES = (messages, metrics, pairing, manifest, trust, envelope)
+MODULES = (messages, metrics, pairing, shadow, manifest, trust, envelope)
 NOT_JSON = {envelope.Envelope}
 """A header line and a payload, not one JSON value."""
 
@@ -44,6 +44,12 @@ FIELDS: dict[tuple[type, str], st.SearchStrategy] = {
     (pairing.PairOrder, "block_runs"): st.integers(1, pairing.MAX_BLOCK_RUNS),
     (pairing.PairOrder, "dropped_runs"): st.integers(0, 2**31),
     (pairing.PairedRun, "against"): digests,
+    (shadow.ShadowRequest, "id"): names,
+    (shadow.ShadowRequest, "manifest"): digests,
+    (shadow.ShadowRequest, "permille"): st.integers(1, shadow.WHOLE),
+    (shadow.ShadowRequest, "requests"): st.integers(1, shadow.MAX_REQUESTS),
+    (shadow.ShadowRequest, "seconds"): st.floats(0.1, 1e6),
+    (shadow.ShadowSummary, "against"): digests,
     (trust.RootDocument, "version"): st.integers(1, 2**31),
 }
 
@@ -142,11 +148,23 @@ def reports(draw: st.DrawFn) -> messages.Report:
         messages.ReportKind.MEASUREMENT: ("measurement", messages.MeasuredVariant),
         messages.ReportKind.INSTALL: ("install", messages.InstallOutcome),
         messages.ReportKind.INCIDENT: ("incident", messages.Incident),
+        messages.ReportKind.SHADOW: ("shadow", messages.ShadowedVariant),
     }
     empty = {name: st.none() for name, _ in parts.values()}
     name, part = parts[kind]
     rest = {**fields(messages.Report), **empty, "id": names, "kind": st.just(kind), name: instances(part)}
     return draw(st.builds(messages.Report, **rest))
+
+
+@st.composite
+def shadowed_variants(draw: st.DrawFn) -> messages.ShadowedVariant:
+    seen = draw(st.booleans())
+    rest = {
+        **fields(messages.ShadowedVariant),
+        "summary": instances(shadow.ShadowSummary) if seen else st.none(),
+        "refusal": st.none() | instances(messages.Refusal) if seen else instances(messages.Refusal),
+    }
+    return draw(st.builds(messages.ShadowedVariant, **rest))
 
 
 @st.composite
@@ -191,6 +209,7 @@ SPECIAL = {
     manifest.Manifest: manifests,
     messages.Report: reports,
     messages.MeasuredVariant: measured_variants,
+    messages.ShadowedVariant: shadowed_variants,
     pairing.Quad: quads,
     pairing.PairedRun: paired_runs,
     messages.Desired: desired_states,

@@ -341,5 +341,5 @@ def _harm_decision(state: RolloutState, lane: Lane) -> Decision:
 
 
 def _model_of(report: Report) -> str | None:
-    part = report.measurement or report.install or report.incident
+    part = report.measurement or report.install or report.incident or report.shadow
     return part.model if part is not None else None

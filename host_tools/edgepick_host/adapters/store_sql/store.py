@@ -393,5 +393,5 @@ def _device_of(row: Any) -> Device:
 
 
 def _model_of(report: Report) -> str | None:
-    part = report.measurement or report.install or report.incident
+    part = report.measurement or report.install or report.incident or report.shadow
     return None if part is None else part.model
