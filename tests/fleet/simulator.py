@@ -165,6 +165,7 @@ class SimDevice:
     crash_in: int | None = None
     counter: int = 0
     pairs: bool = False
+    labels: dict[str, str] = field(default_factory=dict)
 
     def boot(self) -> None:
         self.session += 1
@@ -177,7 +178,8 @@ class SimDevice:
             topics.device(FLEET, self.name, DeviceTopic.ACK),
             topics.host(FLEET),
         )
-        self._send(DeviceTopic.BIRTH, birth(self.name, self.profile, session=self.session, pairs=self.pairs))
+        born = birth(self.name, self.profile, session=self.session, pairs=self.pairs, labels=self.labels)
+        self._send(DeviceTopic.BIRTH, born)
         self._send(DeviceTopic.PRESENCE, Presence(session=self.session, online=True))
         self._report_state()
         self.air.listen(patterns, self._hear)
@@ -361,7 +363,14 @@ class World:
         self.hosts = 0
 
     def add(
-        self, count: int, profile: str = "pi", *, running: Release | None = None, pairs: bool = False, **scripts: Script
+        self,
+        count: int,
+        profile: str = "pi",
+        *,
+        running: Release | None = None,
+        pairs: bool = False,
+        labels: dict[str, str] | None = None,
+        **scripts: Script,
     ) -> None:
         for number in range(count):
             name = f"{profile}-{len(self.devices)}-{number}"
@@ -372,6 +381,7 @@ class World:
                 scripts=dict(scripts),
                 running=running.manifest if running else None,
                 pairs=pairs,
+                labels=labels or {},
             )
             device.boot()
             self.devices[name] = device

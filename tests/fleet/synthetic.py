@@ -177,7 +177,7 @@ def quads_of(device: str, pair: PairOrder, ratio: float) -> PairedRun:
     )
 
 
-def birth(device: str, profile: str, *, session: int = 1, pairs: bool = False) -> Birth:
+def birth(device: str, profile: str, *, session: int = 1, pairs: bool = False, labels=None) -> Birth:
     return Birth(
         device=device,
         session=session,
@@ -191,4 +191,5 @@ def birth(device: str, profile: str, *, session: int = 1, pairs: bool = False) -
         disk_free_bytes=1,
         stand_in=True,
         capabilities=(CAPABILITY,) if pairs else (),
+        labels=labels or {},
     )

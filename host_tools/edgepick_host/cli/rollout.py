@@ -13,8 +13,9 @@ from edgepick_host.cli import options, render
 from edgepick_host.core.gates import Policy
 from edgepick_host.core.objective import DEFAULT_OBJECTIVE, parse_objective
 from edgepick_host.core.rollout_state import RequestKind, RolloutState, Stage
+from edgepick_host.core.schedule import parse_waves
 from edgepick_host.core.settings import HostSettings
-from edgepick_host.core.waves import Lane, MemberStatus, Plan, count, parse_waves
+from edgepick_host.core.waves import Lane, MemberStatus, Plan, count
 from edgepick_host.errors import ConfigError
 from edgepick_host.service.campaigns import Preview
 from edgepick_wire.errors import MalformedError
@@ -52,7 +53,13 @@ def rollout() -> None:
 @click.option("--profile", "kinds", metavar="NAME", multiple=True, help="Only this kind of device; repeatable.")
 @click.option("--variant", metavar="NAME", help="Roll this one out, without selection.")
 @click.option("--canary", type=click.IntRange(min=1), default=1, show_default=True, help="Devices per stratum first.")
-@click.option("--waves", default="25%,50%,100%", show_default=True, help="Share of each stratum after each wave.")
+@click.option(
+    "--waves",
+    default="25%,50%,100%",
+    show_default=True,
+    help="Each step a share (10%) or number (10) of every stratum's devices, a query (site=lab), or exponential:2.",
+)
+@click.option("--only", metavar="QUERY", default="", help="Only devices that match: 'site=lab and region in (eu, us)'.")
 @click.option(
     "--objective",
     default=str(DEFAULT_OBJECTIVE),
@@ -221,7 +228,8 @@ def _unchecked_plan(flags: dict[str, Any]) -> Plan:
         variant=flags["variant"],
         profiles=flags["kinds"],
         canary=flags["canary"],
-        waves=parse_waves(flags["waves"]),
+        steps=parse_waves(flags["waves"]),
+        only=flags["only"],
         max_failures=flags["max_failures"],
         wave_seconds=flags["deadline"],
         soak_seconds=flags["soak"],
@@ -321,7 +329,7 @@ def _print_preview(preview: Preview, *, as_json: bool) -> None:
         render.print_json(preview)
         return
     plan = preview.plan
-    waves = ", ".join(f"{share * 100:g}%" for share in plan.waves)
+    waves = ", ".join(str(step) for step in plan.schedule)
     render.print_facts(
         [
             ("model", f"{preview.model} {plan.version}"),

@@ -35,7 +35,8 @@ from edgepick_host.core.rollout_state import (
     Wanted,
     WantProfile,
 )
-from edgepick_host.core.waves import CANARY, Lane, Member, MemberStatus, Plan
+from edgepick_host.core.schedule import CANARY
+from edgepick_host.core.waves import Lane, Member, MemberStatus, Plan
 from edgepick_wire.messages import Report
 
 
@@ -47,7 +48,7 @@ def begin(rollout: str, model: str, plan: Plan, *, now: float, reports_seen: int
         model=model,
         plan=plan,
         stage=Stage.DECIDING if skip else Stage.MEASURING,
-        waves=len(plan.waves),
+        waves=len(plan.schedule),
         started_at=now,
         deadline=None if skip else now + plan.measure_seconds,
         reports_seen=reports_seen,
@@ -84,7 +85,8 @@ def mark_settled(state: RolloutState) -> RolloutState:
 
 
 def _wanted_after(state: RolloutState) -> Wanted:
-    profiles = {lane.profile: lane.winner for lane in state.lanes if lane.lead and lane.active and lane.winner}
+    leading = () if state.plan.only else state.lanes  # a part of the fleet speaks for itself alone
+    profiles = {lane.profile: lane.winner for lane in leading if lane.lead and lane.active and lane.winner}
     devices: dict[str, str | None] = {}
     for lane in state.lanes:
         for member in lane.members:
@@ -134,7 +136,8 @@ def _on_evidence(state: RolloutState, event: EvidenceReady) -> RolloutState:
 def _on_decided(state: RolloutState, event: Decided) -> RolloutState:
     if state.stage is not Stage.DECIDING:
         return state
-    state = dataclasses.replace(state, lanes=event.lanes)
+    reaching = max((m.wave for lane in event.lanes for m in lane.members), default=0)
+    state = dataclasses.replace(state, lanes=event.lanes, waves=max(state.waves, reaching))
     for lane in event.lanes:
         state = _say(state, event.now, f"{lane.label}: {lane.verdict}: {lane.reason}")
     peopled = [lane for lane in event.lanes if lane.members]

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from edgepick_host.core.waves import CANARY, Lane, Member, Plan
+from edgepick_host.core.schedule import CANARY
+from edgepick_host.core.waves import Lane, Member, Plan
 from edgepick_wire.enums import StrEnum
 from edgepick_wire.messages import ModelState, Report
 

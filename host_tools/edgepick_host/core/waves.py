@@ -1,19 +1,16 @@
 """The shape of a rollout: its plan, its lanes, who is in which wave. Values only; nothing happens here."""
 
 import hashlib
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from edgepick_host.core.decision import Judgement
 from edgepick_host.core.gates import Policy
 from edgepick_host.core.objective import DEFAULT_OBJECTIVE
-from edgepick_host.errors import ConfigError
+from edgepick_host.core.schedule import Share, Step, check, schedule, wave_numbers
+from edgepick_host.core.selector import parse_query
 from edgepick_wire.enums import StrEnum
 from edgepick_wire.errors import MalformedError
-
-CANARY = 0
-"""Number of the wave before the first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +23,8 @@ class Plan:
         profiles: Kinds of device; empty for all that the version was published for.
         canary: Devices per stratum that go first.
         waves: Cumulative shares of each stratum, rising, the last one 1.0.
+        steps: The waves as a person writes them, which may be more than shares; takes the place of ``waves``.
+        only: Query that a device has to match to be in the rollout; empty for every device.
         max_failures: Share of a stratum's devices in one wave that may fail; more returns everything.
             In the canary any failure does.
         min_confirmed: Share of a wave that must have confirmed before the next; the rest has the
@@ -44,6 +43,8 @@ class Plan:
     profiles: tuple[str, ...] = ()
     canary: int = 1
     waves: tuple[float, ...] = (0.25, 0.5, 1.0)
+    steps: tuple[str, ...] = ()
+    only: str = ""
     max_failures: float = 0.10
     min_confirmed: float = 1.0
     wave_seconds: float = 600.0
@@ -57,15 +58,19 @@ class Plan:
         """Refuse a plan that reaches nobody, or in no order."""
         if self.canary < 1:
             raise MalformedError(f"canary {self.canary}: at least one device goes first")
-        rising = all(a < b for a, b in zip(self.waves, self.waves[1:], strict=False))
-        if not self.waves or not rising or self.waves[0] <= 0 or self.waves[-1] != 1.0:
-            raise MalformedError("waves: rising shares are needed, the last one 100%")
+        check(self.schedule)
+        parse_query(self.only)
         if not (0 <= self.max_failures < 1 and 0 < self.min_confirmed <= 1):
             raise MalformedError("max_failures must be 0 to below 1, min_confirmed above 0 to 1")
         if self.wave_seconds <= 0 or self.measure_seconds < 0 or self.soak_seconds < 0:
             raise MalformedError("deadlines must be positive")
         if self.max_bytes is not None and self.max_bytes < 0:
             raise MalformedError("max_bytes must not be negative")
+
+    @property
+    def schedule(self) -> tuple[Step, ...]:
+        """The waves, one step each; a growth stands for as many as it takes."""
+        return schedule(self.steps) if self.steps else tuple(Share(share=share) for share in self.waves)
 
 
 class MemberStatus(StrEnum):
@@ -167,11 +172,12 @@ class Lane:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seat:
-    """A device before it is given its wave."""
+    """A device before it is given its wave; ``facts`` is what a query may ask of it."""
 
     device: str
     online: bool
     previous: str | None
+    facts: Mapping[str, str] = field(default_factory=dict)
 
 
 def seat(rollout: str, plan: Plan, seats: Iterable[Seat]) -> tuple[Member, ...]:
@@ -182,25 +188,10 @@ def seat(rollout: str, plan: Plan, seats: Iterable[Seat]) -> tuple[Member, ...]:
     """
     fair = sorted(seats, key=lambda s: _hash(rollout, s.device))
     first = sorted(fair, key=lambda s: not s.online)[: plan.canary]
-    order = [*first, *(s for s in fair if s not in first)]
-    return tuple(_member(s, _wave(i, len(order), plan)) for i, s in enumerate(order))
-
-
-def parse_waves(text: str) -> tuple[float, ...]:
-    """Return the shares in "10%,50%,100%".
-
-    Raises:
-        ConfigError: Not rising percentages up to 100.
-    """
-    try:
-        shares = tuple(float(part.strip().rstrip("%")) / 100 for part in text.split(","))
-        Plan(version="", waves=shares)
-    except ValueError as error:
-        raise ConfigError(
-            f"waves {text!r}: expected rising percentages, the last one 100%, such as 10%,50%,100%",
-            hint="Each number is the share of every stratum's devices reached after that wave.",
-        ) from error
-    return shares
+    chosen = frozenset(s.device for s in first)
+    order = [*first, *(s for s in fair if s.device not in chosen)]
+    numbers = wave_numbers(plan.schedule, plan.canary, [s.facts for s in order])
+    return tuple(_member(s, wave) for s, wave in zip(order, numbers, strict=True))
 
 
 def count(members: Sequence[Member], status: MemberStatus) -> int:
@@ -210,13 +201,6 @@ def count(members: Sequence[Member], status: MemberStatus) -> int:
 
 def _hash(rollout: str, device: str) -> bytes:
     return hashlib.sha256(f"{rollout}\0{device}".encode()).digest()
-
-
-def _wave(position: int, size: int, plan: Plan) -> int:
-    if position < plan.canary:
-        return CANARY
-    reached = (math.ceil(share * size - 1e-9) for share in plan.waves)
-    return next(n for n, limit in enumerate(reached, start=1) if position < limit)
 
 
 def _member(s: Seat, wave: int) -> Member:

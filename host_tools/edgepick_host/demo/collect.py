@@ -10,9 +10,10 @@ from edgepick_host.core.figures import energy_uj
 from edgepick_host.core.pareto import pareto_front
 from edgepick_host.core.records import Device, Release
 from edgepick_host.core.rollout_state import RolloutState
+from edgepick_host.core.schedule import CANARY
 from edgepick_host.core.strata import Results
 from edgepick_host.core.variants import VariantSet
-from edgepick_host.core.waves import CANARY, Member
+from edgepick_host.core.waves import Member
 from edgepick_host.demo import quantities
 from edgepick_host.demo.result import (
     CandidateResult,

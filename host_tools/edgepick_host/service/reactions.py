@@ -19,6 +19,7 @@ from edgepick_host.core.race import Race, count_family, gather_race
 from edgepick_host.core.records import Device, Release
 from edgepick_host.core.rollout_state import DeviceView, RolloutState
 from edgepick_host.core.select import decide, label
+from edgepick_host.core.selector import facts_of, parse_query
 from edgepick_host.core.strata import Results, Stratum, latest_results, stratify
 from edgepick_host.core.waves import Lane, Plan, Seat, seat
 from edgepick_profiles.schema import Budgets
@@ -78,9 +79,15 @@ def candidates(plan: Plan, profile: str, releases: Iterable[Release]) -> tuple[R
     return tuple(r for r in releases if r.version == plan.version and profile in r.profiles)
 
 
+def concerned(plan: Plan, profile: str, known: Knowledge) -> tuple[Device, ...]:
+    """Return the devices of a profile that a rollout is about."""
+    query = parse_query(plan.only)
+    return tuple(d for d in known.of_profile(profile) if query.matches(facts_of(d)))
+
+
 def to_measure(plan: Plan, model: str, profile: str, known: Knowledge) -> tuple[str, ...]:
     """Return the manifests that devices of ``profile`` must measure: the candidates and what runs there."""
-    running = (state_of(d, model) for d in known.of_profile(profile))
+    running = (state_of(d, model) for d in concerned(plan, profile, known))
     incumbents = {s.active for s in running if s is not None and s.active and known.release(s.active)}
     wanted = (r.manifest for r in candidates(plan, profile, known.releases))
     return tuple(dict.fromkeys((*wanted, *sorted(i for i in incumbents if i is not None))))
@@ -92,8 +99,10 @@ def pair_orders(state: RolloutState, profile: str, known: Knowledge) -> tuple[Me
     Each rollout throws coins of its own, so that its quads add to what earlier ones found. What runs is compared with
     itself, too, once: that tells the noise.
     """
-    incumbent = _most_common(known, Stratum(profile=profile, devices=_names(known, profile)), state.model, _active)
-    if incumbent is None or state.plan.variant or not any(_pairs(d) for d in known.of_profile(profile)):
+    devices = concerned(state.plan, profile, known)
+    everybody = Stratum(profile=profile, devices=tuple(d.device for d in devices))
+    incumbent = _most_common(known, everybody, state.model, _active)
+    if incumbent is None or state.plan.variant or not any(_pairs(d) for d in devices):
         return ()
     challengers = [
         r
@@ -107,10 +116,6 @@ def pair_orders(state: RolloutState, profile: str, known: Knowledge) -> tuple[Me
 def _pair_order(manifest: str, against: str, *, key: str, quads: int) -> MeasureRequest:
     pair = PairOrder(against=against, key=key, quads=quads)
     return MeasureRequest(id=f"{manifest[:12]}-{against[:8]}-{key}"[:MAX_NAME], manifest=manifest, pair=pair)
-
-
-def _names(known: Knowledge, profile: str) -> tuple[str, ...]:
-    return tuple(d.device for d in known.of_profile(profile))
 
 
 def _pairs(device: Device) -> bool:
@@ -133,7 +138,7 @@ def outstanding(state: RolloutState, known: Knowledge) -> tuple[str, ...]:
     for profile in profiles_of(state.plan, known.releases):
         manifests = to_measure(state.plan, state.model, profile, known)
         pairs = pair_orders(state, profile, known)
-        devices = known.of_profile(profile)
+        devices = concerned(state.plan, profile, known)
         online = [d for d in devices if d.online]
         if devices and not online and not _anyone(devices, manifests, results):
             lines.append(f"{profile}: none of {len(devices)} device(s) is online")
@@ -186,7 +191,7 @@ def outlooks(state: RolloutState, known: Knowledge, budgets_of: BudgetsOf) -> tu
 
 def _places(state: RolloutState, profile: str, known: Knowledge) -> list[tuple[Stratum, bool]]:
     """Return the strata of a profile, and whether each leads it."""
-    devices = [d.device for d in known.of_profile(profile)]
+    devices = [d.device for d in concerned(state.plan, profile, known)]
     results = latest_results(known.reports)
     manifests = to_measure(state.plan, state.model, profile, known)
     strata = stratify(profile, devices, () if state.plan.variant else manifests, results)
@@ -238,7 +243,7 @@ def _question(state: RolloutState, stratum: Stratum, known: Knowledge, budgets_o
         return _named(state, stratum, known)
     budgets = budgets_of(stratum.profile)
     if not stratum.devices:
-        return _keep(state, stratum, "no device of this profile was ever heard")
+        return _keep(state, stratum, _nobody(state.plan))
     if budgets is None:
         return _keep(state, stratum, f"the host does not know profile {stratum.profile!r}, so its budgets are missing")
     return Asked(
@@ -253,11 +258,17 @@ def _question(state: RolloutState, stratum: Stratum, known: Knowledge, budgets_o
     )
 
 
+def _nobody(plan: Plan) -> str:
+    return (
+        f"no device of this profile matches {plan.only!r}" if plan.only else "no device of this profile was ever heard"
+    )
+
+
 def _named(state: RolloutState, stratum: Stratum, known: Knowledge) -> Decision:
     plan = state.plan
     chosen = next((r for r in candidates(plan, stratum.profile, known.releases) if r.variant == plan.variant), None)
     if chosen is None or not stratum.devices:
-        what = "no device of this profile was ever heard" if chosen else f"{plan.variant} is not for this profile"
+        what = _nobody(plan) if chosen else f"{plan.variant} is not for this profile"
         return _keep(state, stratum, what)
     incumbent = _most_common(known, stratum, state.model, _active)
     return plain_decision(
@@ -313,4 +324,5 @@ def _ruling(state: RolloutState, decision: Decision, known: Knowledge, *, lead: 
 
 def _seat(device: Device, model: str) -> Seat:
     said = state_of(device, model)
-    return Seat(device=device.device, online=device.online, previous=said.active if said else None)
+    previous = said.active if said else None
+    return Seat(device=device.device, online=device.online, previous=previous, facts=facts_of(device))

@@ -18,7 +18,8 @@ from edgepick_host.core.gates import Policy
 from edgepick_host.core.objective import DEFAULT_OBJECTIVE, parse_objective
 from edgepick_host.core.records import AuditEntry, DeviceQuery, Token
 from edgepick_host.core.rollout_state import RequestKind, RolloutState
-from edgepick_host.core.waves import Plan, parse_waves
+from edgepick_host.core.schedule import parse_waves
+from edgepick_host.core.waves import Plan
 from edgepick_host.errors import ConfigError, HostError, StateError
 from edgepick_host.ports import Clock, Store
 from edgepick_host.service import campaigns, fleet_view
@@ -78,6 +79,7 @@ class NewRollout:
     profiles: tuple[str, ...] = ()
     canary: int = 1
     waves: str = "25%,50%,100%"
+    only: str = ""
     objective: str = str(DEFAULT_OBJECTIVE)
     deadline: float = 600.0
     measure_deadline: float = 600.0
@@ -100,7 +102,8 @@ class NewRollout:
                 variant=self.variant,
                 profiles=self.profiles,
                 canary=self.canary,
-                waves=parse_waves(self.waves),
+                steps=parse_waves(self.waves),
+                only=self.only,
                 max_failures=self.max_failures,
                 wave_seconds=self.deadline,
                 soak_seconds=self.soak,

@@ -23,7 +23,8 @@ from edgepick_host.core.rollout_state import (
     WantDevice,
     WantProfile,
 )
-from edgepick_host.core.waves import CANARY, Lane, MemberStatus, Plan, Seat, seat
+from edgepick_host.core.schedule import CANARY
+from edgepick_host.core.waves import Lane, MemberStatus, Plan, Seat, seat
 from edgepick_wire import codec
 from edgepick_wire.ids import digest_of
 from edgepick_wire.messages import ModelState, Outcome, Phase, RefusalCode

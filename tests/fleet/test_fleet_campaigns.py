@@ -1,0 +1,66 @@
+"""What an operator may ask of a rollout, in a whole fleet: parts of it, groups, windows, one after another."""
+
+from collections import Counter
+
+from edgepick_host.core.rollout_state import Stage
+from edgepick_host.core.waves import Plan
+from fleet.simulator import Script, World
+from fleet.synthetic import release
+
+OLD, NEW = release("old", version="1"), release("new", version="2")
+
+
+def fleet_of(*sites: str, each: int = 6) -> World:
+    """Return a world with devices at these sites, all of them running the old variant; the new one is faster."""
+    world = World()
+    for site in sites:
+        world.add(each, running=OLD, labels={"site": site}, **{NEW.manifest: Script(p50_ms=5)})
+    world.publish(OLD)
+    world.publish(NEW)
+    world.host_up()
+    return world
+
+
+def at(world: World, site: str) -> Counter:
+    return Counter(d.state.active for d in world.devices.values() if d.labels.get("site") == site)
+
+
+def test_a_rollout_may_be_limited_to_a_part_of_the_fleet():
+    """With --only the devices that match get the winner; the others are asked nothing and keep what they run."""
+    world = fleet_of("lab", "plant")
+    world.start(Plan(version="2", wave_seconds=30, only="site=lab"))
+
+    end = world.run()
+
+    assert end.stage is Stage.DONE
+    assert len(end.members) == 6
+    assert at(world, "lab") == {NEW.manifest: 6}
+    assert at(world, "plant") == {OLD.manifest: 6}
+
+
+def test_groups_are_reached_in_the_order_of_the_waves():
+    """While the wave of one site is under way, nobody of the other site has been touched, but the canary."""
+    world = fleet_of("lab", "plant")
+    world.start(Plan(version="2", wave_seconds=30, steps=("site=plant", "100%"), soak_seconds=3))
+    canary = None
+    while world.rollout().wave == 0:
+        world.turn()
+        canary = next((m.device for m in world.rollout().members if m.wave == 0), None)
+
+    touched = {m.device for m in world.rollout().members if m.touched} - {canary}
+
+    assert touched
+    assert {world.devices[name].labels["site"] for name in touched} == {"plant"}
+    assert world.run().stage is Stage.DONE
+    assert set(world.running().values()) == {NEW.manifest}
+
+
+def test_waves_that_grow_reach_everybody():
+    """The number of waves follows from the largest stratum, and each is confirmed before the next."""
+    world = fleet_of("lab", each=40)
+    world.start(Plan(version="2", wave_seconds=30, steps=("exponential:3",), soak_seconds=0))
+
+    end = world.run()
+
+    assert (end.stage, end.waves) == (Stage.DONE, 3)
+    assert [sum(m.wave == n for m in end.members) for n in range(4)] == [1, 3, 9, 27]
