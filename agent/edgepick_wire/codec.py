@@ -11,14 +11,14 @@ import dataclasses
 import json
 import math
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from enum import Enum
 from functools import cache
 from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from edgepick_wire import limits
-from edgepick_wire.errors import LimitError, MalformedError
+from edgepick_wire.errors import LimitError, MalformedError, WireError
 
 T = TypeVar("T")
 
@@ -57,15 +57,28 @@ def encode_document(value: object, *, indent: int | None = None) -> bytes:
 
 def plain(value: object) -> Any:
     """Return ``value`` as dictionaries, lists and scalars, ready for ``json``."""
-    if isinstance(value, Enum):
-        return value.value
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, tuple | list):
-        return [plain(v) for v in value]
-    return value
+    kind: Any = type(value)
+    return value if kind in _AS_IT_IS else _shape(kind)(value)
+
+
+_AS_IT_IS = frozenset({str, int, float, bool, type(None)})
+
+Convert = Callable[[Any], Any]
+
+
+@cache
+def _shape(kind: type) -> Convert:
+    """Return what makes values of ``kind`` ready for ``json``: found once per type, because fleets speak a lot."""
+    if issubclass(kind, Enum):
+        return lambda value: value.value
+    if dataclasses.is_dataclass(kind):
+        names = tuple(f.name for f in dataclasses.fields(kind))
+        return lambda value: {name: plain(getattr(value, name)) for name in names}
+    if issubclass(kind, Mapping):
+        return lambda value: {str(k): plain(v) for k, v in value.items()}
+    if issubclass(kind, tuple | list):
+        return lambda value: [plain(v) for v in value]
+    return lambda value: value
 
 
 def decode(kind: type[T], data: bytes | bytearray | memoryview) -> T:
@@ -112,7 +125,10 @@ def parse_json(data: bytes, what: str = "message") -> Any:
 
 def from_plain(kind: type[T], value: Any) -> T:
     """Return the ``kind`` described by parsed JSON ``value``."""
-    return cast("T", _convert(kind, value, _title(kind), 0))
+    try:
+        return cast("T", _reader(cast("Any", kind))(value, 0))
+    except _WrongError as wrong:
+        raise wrong.error(_title(kind)) from wrong.__cause__
 
 
 def _title(kind: type[Any]) -> str:
@@ -131,111 +147,207 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def _convert(kind: Any, value: Any, path: str, depth: int) -> Any:
-    if depth > limits.MAX_DEPTH:
-        raise LimitError(f"{path}: nested deeper than {limits.MAX_DEPTH}")
-    origin = get_origin(kind)
-    if origin in (Union, types.UnionType):
-        return _optional(kind, value, path, depth)
-    if origin is tuple:
-        return _tuple(get_args(kind)[0], value, path, depth)
-    if origin is not None and issubclass(origin, Mapping):
-        return _mapping(get_args(kind)[1], value, path, depth)
-    if dataclasses.is_dataclass(kind):
-        return _dataclass(cast("type", kind), value, path, depth)
-    return _scalar(kind, value, path)
+class _WrongError(Exception):
+    """Something in a document is wrong; where, is put together on the way out, so that right documents cost nothing."""
+
+    def __init__(self, kind: type[WireError], text: str, where: str = "") -> None:
+        super().__init__(text)
+        self._kind = kind
+        self._text = text
+        self._where = where
+
+    def inside(self, where: str) -> "_WrongError":
+        """Return the same, found inside of ``where``."""
+        self._where = where + self._where
+        return self
+
+    def error(self, title: str) -> WireError:
+        """Return the error for a person."""
+        return self._kind(f"{title}{self._where}: {self._text}")
 
 
-def _optional(kind: Any, value: Any, path: str, depth: int) -> Any:
-    if value is None:
-        return None
-    (inner,) = (a for a in get_args(kind) if a is not type(None))
-    return _convert(inner, value, path, depth)
-
-
-def _tuple(item: Any, value: Any, path: str, depth: int) -> tuple[Any, ...]:
-    if not isinstance(value, list):
-        raise MalformedError(f"{path}: expected a list, found {_name(value)}")
-    _check_length(value, path)
-    return tuple(_convert(item, v, f"{path}[{i}]", depth + 1) for i, v in enumerate(value))
-
-
-def _mapping(item: Any, value: Any, path: str, depth: int) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise MalformedError(f"{path}: expected an object, found {_name(value)}")
-    _check_length(value, path)
-    return {_text(k, path): _convert(item, v, f"{path}.{k[:64]}", depth + 1) for k, v in value.items()}
-
-
-def _check_length(value: list[Any] | dict[str, Any], path: str) -> None:
-    most = _max_items.get()
-    if len(value) > most:
-        raise LimitError(f"{path}: {len(value)} entries; at most {most} are accepted")
+Read = Callable[[Any, int], Any]
+"""``(parsed JSON, depth) -> value`` of one type."""
 
 
 @cache
-def _fields(kind: type) -> tuple[tuple[str, Any, bool], ...]:
+def _reader(kind: Any) -> Read:
+    """Return what reads a ``kind``: found once per type."""
+    origin = get_origin(kind)
+    if origin in (Union, types.UnionType):
+        return _optional(kind)
+    if origin is tuple:
+        return _tuple(get_args(kind)[0])
+    if origin is not None and issubclass(origin, Mapping):
+        return _mapping(get_args(kind)[1])
+    if dataclasses.is_dataclass(kind):
+        return _dataclass(cast("type", kind))
+    return _scalar(getattr(kind, "__supertype__", kind))
+
+
+def _check_depth(depth: int) -> None:
+    if depth > limits.MAX_DEPTH:
+        raise _WrongError(LimitError, f"nested deeper than {limits.MAX_DEPTH}")
+
+
+def _optional(kind: Any) -> Read:
+    (inner,) = (a for a in get_args(kind) if a is not type(None))
+    read = _reader(inner)
+
+    def optional(value: Any, depth: int) -> Any:
+        return None if value is None else read(value, depth)
+
+    return optional
+
+
+def _tuple(item: Any) -> Read:
+    read = _reader(item)
+
+    def entries(value: Any, depth: int) -> tuple[Any, ...]:
+        _check_depth(depth)
+        if not isinstance(value, list):
+            raise _WrongError(MalformedError, f"expected a list, found {_name(value)}")
+        _check_length(value)
+        found: list[Any] = []
+        try:
+            for entry in value:
+                found.append(read(entry, depth + 1))  # noqa: PERF401 - its length says where an entry is wrong
+        except _WrongError as wrong:
+            raise wrong.inside(f"[{len(found)}]") from wrong.__cause__
+        return tuple(found)
+
+    return entries
+
+
+def _mapping(item: Any) -> Read:
+    read = _reader(item)
+
+    def entries(value: Any, depth: int) -> dict[str, Any]:
+        _check_depth(depth)
+        if not isinstance(value, dict):
+            raise _WrongError(MalformedError, f"expected an object, found {_name(value)}")
+        _check_length(value)
+        found, name = {}, ""
+        for key, entry in value.items():
+            name = _text(key)
+            try:
+                found[name] = read(entry, depth + 1)
+            except _WrongError as wrong:
+                raise wrong.inside(f".{key[:64]}") from wrong.__cause__
+        return found
+
+    return entries
+
+
+def _check_length(value: list[Any] | dict[str, Any]) -> None:
+    most = _max_items.get()
+    if len(value) > most:
+        raise _WrongError(LimitError, f"{len(value)} entries; at most {most} are accepted")
+
+
+@cache
+def _fields(kind: type) -> tuple[tuple[str, Read, bool], ...]:
     hints = get_type_hints(kind)
     return tuple(
-        (f.name, hints[f.name], f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING)
+        (f.name, _reader(hints[f.name]), f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING)
         for f in dataclasses.fields(kind)
     )
 
 
-def _dataclass(kind: type, value: Any, path: str, depth: int) -> Any:
-    if not isinstance(value, dict):
-        raise MalformedError(f"{path}: expected an object, found {_name(value)}")
-    _check_length(value, path)
-    found = {}
-    for name, hint, required in _fields(kind):
-        if name in value:
-            found[name] = _convert(hint, value[name], f"{path}.{name}", depth + 1)
-        elif required:
-            raise MalformedError(f"{path}.{name}: missing")
-    try:
-        return kind(**found)
-    except MalformedError as error:
-        raise MalformedError(f"{path}: {error}") from error
+def _dataclass(kind: type) -> Read:
+    def fields(value: Any, depth: int) -> Any:
+        _check_depth(depth)
+        if not isinstance(value, dict):
+            raise _WrongError(MalformedError, f"expected an object, found {_name(value)}")
+        _check_length(value)
+        found, name = {}, ""
+        try:
+            for name, read, required in _fields(kind):
+                if name in value:
+                    found[name] = read(value[name], depth + 1)
+                elif required:
+                    raise _WrongError(MalformedError, "missing")  # noqa: TRY301 - told where like every other
+        except _WrongError as wrong:
+            raise wrong.inside(f".{name}") from wrong.__cause__
+        try:
+            return kind(**found)
+        except MalformedError as error:
+            raise _WrongError(MalformedError, str(error)) from error
+
+    return fields
 
 
-def _scalar(kind: Any, value: Any, path: str) -> Any:
-    kind = getattr(kind, "__supertype__", kind)
+def _scalar(kind: Any) -> Read:
     if isinstance(kind, type) and issubclass(kind, Enum):
-        return _member(kind, value, path)
-    if kind is float and type(value) is int:
-        return _whole(value, path)
-    if type(value) is not kind:
-        raise MalformedError(f"{path}: expected {getattr(kind, '__name__', kind)}, found {_name(value)}")
-    if kind is str:
-        return _text(value, path)
-    if kind is float and not math.isfinite(value):
-        raise MalformedError(f"{path}: {value} is not a finite number")
+        return _member(kind)
+    if kind is float:
+        return _float
+    return _string if kind is str else _exactly(kind)
+
+
+def _exactly(kind: Any) -> Read:
+    def scalar(value: Any, depth: int) -> Any:
+        _check_depth(depth)
+        if type(value) is not kind:
+            raise _not_a(getattr(kind, "__name__", kind), value)
+        return value
+
+    return scalar
+
+
+def _string(value: Any, depth: int) -> str:
+    _check_depth(depth)
+    if type(value) is not str:
+        raise _not_a("str", value)
+    return _text(value)
+
+
+def _float(value: Any, depth: int) -> float:
+    _check_depth(depth)
+    if type(value) is int:
+        return _whole(value)
+    if type(value) is not float:
+        raise _not_a("float", value)
+    if not math.isfinite(value):
+        raise _WrongError(MalformedError, f"{value} is not a finite number")
     return value
 
 
-def _whole(value: int, path: str) -> float:
+def _not_a(kind: object, value: Any) -> _WrongError:
+    return _WrongError(MalformedError, f"expected {kind}, found {_name(value)}")
+
+
+def _whole(value: int) -> float:
     try:
         return float(value)
     except OverflowError as error:
-        raise MalformedError(f"{path}: a number of {value.bit_length()} bits is too large") from error
+        raise _WrongError(MalformedError, f"a number of {value.bit_length()} bits is too large") from error
 
 
-def _text(value: str, path: str) -> str:
+def _text(value: str) -> str:
     if len(value) > limits.MAX_TEXT_CHARACTERS:
-        raise LimitError(f"{path}: {len(value)} characters; at most {limits.MAX_TEXT_CHARACTERS} are accepted")
+        raise _WrongError(LimitError, f"{len(value)} characters; at most {limits.MAX_TEXT_CHARACTERS} are accepted")
+    if value.isascii():
+        return value
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise MalformedError(f"{path}: half a surrogate pair, which is no Unicode text") from error
+        raise _WrongError(MalformedError, "half a surrogate pair, which is no Unicode text") from error
     return value
 
 
-def _member(kind: type[Enum], value: Any, path: str) -> Enum:
-    try:
-        return kind(value)
-    except ValueError as error:
-        allowed = ", ".join(str(m.value) for m in kind)
-        raise MalformedError(f"{path}: {str(value)[:64]!r} is not one of {allowed}") from error
+def _member(kind: type[Enum]) -> Read:
+    known = {m.value: m for m in kind}
+
+    def member(value: Any, depth: int) -> Enum:
+        _check_depth(depth)
+        found = known.get(value) if isinstance(value, str) else None
+        if found is None:
+            allowed = ", ".join(str(m.value) for m in kind)
+            raise _WrongError(MalformedError, f"{str(value)[:64]!r} is not one of {allowed}")
+        return found
+
+    return member
 
 
 def _name(value: Any) -> str:
