@@ -93,9 +93,9 @@ class ReportKind(StrEnum):
     MEASUREMENT = "measurement"
     INSTALL = "install"
     INCIDENT = "incident"
-
     SHADOW = "shadow"
     """Only ever the answer to a shadow request."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
@@ -184,16 +184,16 @@ class Assignment:
         measure: Variants to measure.
         rollout: Id of the rollout that asks for it, for the reports.
         max_bytes: Most payload bytes that installing ``active`` may take over the network; ``None`` for no limit.
-    """
         shadow: A variant to run as the shadow of what is active, if any.
+    """
 
     model: str
     active: str | None = None
     measure: tuple[MeasureRequest, ...] = ()
     rollout: str | None = None
     max_bytes: int | None = None
-
     shadow: ShadowRequest | None = None
+
     def __post_init__(self) -> None:
         """Refuse names and digests that are none."""
         check_name("model", self.model)
@@ -290,7 +290,6 @@ class MeasuredVariant:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ShadowedVariant:
     """The end of a :class:`~edgepick_wire.shadow.ShadowRequest`: what was seen, or why nothing was, or both.
 
@@ -311,6 +310,7 @@ class ShadowedVariant:
             raise MalformedError("a shadowed variant has a summary, a refusal, or both")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InstallOutcome:
     """How an installation ended, and what it cost.
 
@@ -362,8 +362,8 @@ class Report:
     measurement: MeasuredVariant | None = None
     install: InstallOutcome | None = None
     incident: Incident | None = None
-
     shadow: ShadowedVariant | None = None
+
     def __post_init__(self) -> None:
         """Refuse a report whose parts do not match its kind."""
         check_name("report", self.id)
@@ -371,8 +371,8 @@ class Report:
             ReportKind.MEASUREMENT: self.measurement,
             ReportKind.INSTALL: self.install,
             ReportKind.INCIDENT: self.incident,
-        }
             ReportKind.SHADOW: self.shadow,
+        }
         filled = [kind for kind, part in parts.items() if part is not None]
         if filled != [self.kind]:
             raise MalformedError(f"a {self.kind} report fills exactly that part, found {[k.value for k in filled]}")
