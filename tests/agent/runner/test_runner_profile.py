@@ -55,7 +55,7 @@ def test_figures_are_over_all_starts(litert):
     assert len(litert.restarts) == RESTARTS
     assert litert.latency.runs == sum(r.latency.runs for r in litert.restarts) >= RESTARTS * 60
     assert litert.latency.min_ns == min(r.latency.min_ns for r in litert.restarts)
-    assert litert.latency.mean_ns == pytest.approx(sum(r.latency.mean_ns for r in litert.restarts) / RESTARTS, rel=1e-6)
+    assert litert.latency.mean_ns == pytest.approx(sum(r.latency.mean_ns for r in litert.restarts) / RESTARTS, abs=1)
     assert 1 <= litert.effective_runs <= litert.latency.runs + 1e-6
     assert litert.memory.peak_rss_bytes == max(r.peak_rss_bytes for r in litert.restarts)
 
