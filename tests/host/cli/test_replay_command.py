@@ -49,7 +49,7 @@ def test_why_shows_the_proof(decided, edgepick):
     """The sentence names the evidence, and the full record has it beside its threshold."""
     short, full = edgepick("why", "digits"), edgepick("why", "digits", "--full")
 
-    assert "8 of 8 devices gain: evidence 56.8 of 20" in short.out
+    assert "8 of 8 devices gain: evidence 64.9 of 20" in short.out
     assert "fleet, unpaired" in full.out
     assert "0.800 to 0.800" in full.out
     assert "any false gain 5.00%" in full.out

@@ -1,7 +1,9 @@
 """What an A/A run promises: the noise, the effect that can be found, and an alarm if the pair is not a pair."""
 
+import math
 import random
 from fractions import Fraction
+from statistics import NormalDist
 
 import pytest
 
@@ -56,6 +58,14 @@ def test_the_power_is_that_of_a_walk_with_its_paths_counted():
 def test_a_fair_coin_is_rejected_less_often_than_promised():
     """At the border of the hypothesis the chance of ever reaching the boundary stays below the rate."""
     assert power(0.5, 300, RATE) < 0.05
+
+
+def test_sixty_devices_find_three_per_cent_in_normal_noise():
+    """A gain of 3 % in normal noise of 5 % is found within 60 devices with a probability of at least 90 %, exactly."""
+    wins = NormalDist(sigma=0.05).cdf(-math.log1p(-0.03))
+
+    assert power(wins, 60, RATE) >= 0.9
+    assert power(wins, 40, RATE) < 0.9
 
 
 def test_more_units_find_smaller_effects_and_few_find_none():

@@ -159,13 +159,13 @@ def test_if_the_best_is_not_proven_the_next_that_is_wins():
 
 
 def test_more_comparisons_need_more_evidence():
-    """Ten devices of eleven promote alone, not as one of sixteen comparisons, and do if Holm leaves them more."""
-    reports = [*old(11), *new(10), pair("d10", NEW, 1.0)]
+    """Twelve devices of thirteen promote alone, not as one of sixteen comparisons, and do if Holm leaves them more."""
+    reports = [*old(13), *new(12), pair("d12", NEW, 1.0)]
 
-    assert decide(reports, 11).verdict is Judgement.PROMOTE
-    assert decide(reports, 11, family=16).verdict is Judgement.INCONCLUSIVE
+    assert decide(reports, 13).verdict is Judgement.PROMOTE
+    assert decide(reports, 13, family=16).verdict is Judgement.INCONCLUSIVE
     rates = {NEW.manifest: Fraction(1, 20)}
-    assert decide(reports, 11, family=16, rates=rates).verdict is Judgement.PROMOTE
+    assert decide(reports, 13, family=16, rates=rates).verdict is Judgement.PROMOTE
 
 
 def test_throttled_quads_are_dropped_and_counted():

@@ -1,15 +1,22 @@
 """How strongly paired units speak for a difference, valid at every look: the one-sided sign e-process. Pure, exact.
 
 Each unit (a device, or a quad on one device) either *speaks for* the claim or it does not; a tie does not. If the claim
-is wrong, each does so with probability at most 1/2 given all before it. Betting against that with a uniform mixture
-over the probabilities above 1/2 gives, after ``n`` units of which ``w`` spoke for it,
+is wrong, each does so with probability at most 1/2 given all before it. A bet that it does so with probability ``p``
+multiplies its stake by 2p for each of ``w`` units that do, and by 2(1-p) for each of the other ``n-w``. The stake is
+divided among three such bets, and nothing is moved between them:
 
-    E = 2**(n+1) * integral from 1/2 to 1 of p**w (1-p)**(n-w) dp = sum(C(n+1, k), k=0..w) / ((n+1) C(n, w))
+    E = 3/16 even + 10/16 tilted + 3/16 sure
+    even   = 2**(n+1) * integral from 1/2 to 1 of p**w (1-p)**(n-w) dp = sum(C(n+1, k), k=0..w) / ((n+1) C(n, w))
+    tilted = (4/3)**w (2/3)**(n-w)                  p = 2/3
+    sure   = 2**n if w = n, else 0                  p = 1
 
 (the integral is 2 * 2**n * B(1+w, 1+n-w) * I_{1/2}(1+n-w, 1+w); for whole numbers the regularised beta function is a
-binomial tail). E is a nonnegative supermartingale that starts at 1, so the chance that it *ever* reaches 1/alpha is at
-most alpha (Ville 1939; Howard, Ramdas, McAuliffe, Sekhon 2021, arXiv 1810.08240). No burn-in, no moments, no
-assumption about tails, and nothing is lost by looking after every unit.
+binomial tail). The even bet finds the smallest effects in the end, the sure one keeps the few unanimous units that
+suffice, and the tilted one gains where it takes 20 to 100 units to tell: there, the even bet alone spends its stake on
+probabilities that are far off (ADR 66 has the figures). E is a nonnegative supermartingale that starts at 1, so the
+chance that it *ever* reaches 1/alpha is at most alpha (Ville 1939; Howard, Ramdas, McAuliffe, Sekhon 2021, arXiv
+1810.08240; any mean of e-values is one: Vovk and Wang 2021, arXiv 1912.06116). No burn-in, no moments, no assumption
+about tails, and nothing is lost by looking after every unit.
 
 Everything here is a fraction of whole numbers: the same log gives the same decision on every machine.
 """
@@ -21,6 +28,9 @@ from functools import cache
 from math import comb
 
 from edgepick_wire.errors import MalformedError
+
+EVEN, TILTED, SURE = Fraction(3, 16), Fraction(10, 16), Fraction(3, 16)
+"""How the stake is divided: with these, 5 unanimous units suffice for 1/10 and 7 for 1/20, as with EVEN alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +61,10 @@ def above(effects: Iterable[float], limit: float) -> Tally:
 def e_value(tally: Tally) -> Fraction:
     """Return the e-value of "at least half of all such units speak against it", exactly; 1 for no units."""
     n, w = tally.units, tally.wins
-    return Fraction(_tail(n + 1, w), (n + 1) * comb(n, w))
+    even = Fraction(_tail(n + 1, w), (n + 1) * comb(n, w))
+    tilted = Fraction(1 << (n + w), 3**n)
+    sure = 1 << n if w == n else 0
+    return EVEN * even + TILTED * tilted + SURE * sure
 
 
 def reaches(tally: Tally, alpha: Fraction) -> bool:
