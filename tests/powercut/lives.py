@@ -55,6 +55,7 @@ class Story:
         wants: The variants that the host wants during it, after those.
         ends: What is active in the end.
         asks: What a technician asks for.
+        pins: It ends pinned until it is unpinned, to what it ends with.
         prepare: Changes the disk before it begins.
         encoded: The device decodes what travels compressed or as a difference.
         site: It fetches by HTTPS first.
@@ -64,6 +65,7 @@ class Story:
     wants: tuple[Bundle, ...]
     ends: Bundle
     asks: Command | None = None
+    pins: bool = False
     prepare: Callable[[MemoryStorage], None] = lambda disk: None
     encoded: bool = False
     site: bool = False
@@ -82,6 +84,13 @@ def littered(disk: MemoryStorage) -> None:
     disk.write(places.index(LEFT_BEHIND), bytes(32))
 
 
+def held(disk: MemoryStorage) -> None:
+    """Pin what is active."""
+    document = json.loads(disk.files[places.STATE])
+    document["models"]["digits"]["held"] = True
+    disk.write(places.STATE, json.dumps(document).encode())
+
+
 STORIES = {
     "install": Story((), (ONE,), ONE),
     "upgrade": Story((ONE,), (TWO,), TWO),
@@ -93,6 +102,9 @@ STORIES = {
     "upgrade by a difference": Story((PACKED,), (CHANGED,), CHANGED, encoded=True),
     "upgrade from an HTTPS site": Story((ONE,), (TWO,), TWO, site=True),
     "install from a stick": Story((ONE,), (), TWO, asks=Command.INSTALL),
+    "pin": Story((ONE, TWO), (), TWO, asks=Command.PIN, pins=True),
+    "pin of the previous variant": Story((ONE, TWO), (), ONE, asks=Command.PIN, pins=True),
+    "unpin": Story((ONE, TWO), (THREE,), THREE, asks=Command.UNPIN, prepare=held),
 }
 
 
@@ -155,12 +167,14 @@ def let_happen(name: str, bench: Bench, seconds: float = 20) -> None:
     bench.boot()
     if story.asks is not None:
         bench.run(3)
-        bench.ask_and_forget(story.asks, path=_path(story))
+        bench.ask_and_forget(story.asks, **_with(story))
     bench.run(seconds)
 
 
-def _path(story: Story) -> str | None:
-    return STICK if story.asks is Command.INSTALL else None
+def _with(story: Story) -> dict[str, str]:
+    if story.asks is Command.INSTALL:
+        return {"path": STICK}
+    return {"manifest": story.ends.digest} if story.asks is Command.PIN else {}
 
 
 def prepare(name: str, bench: Bench) -> Bench:
@@ -204,11 +218,12 @@ def check_bundle(storage: Any, digest: str) -> None:
 def check_end(name: str, bench: Bench) -> None:
     """Check that exactly the wanted variant is active, serves alone and is signed, and no download is left over."""
     story = STORIES[name]
-    if story.asks is not None and bench.model().active != story.ends.digest:
-        bench.ask(story.asks, path=_path(story))  # the cut came before the question was heard
+    if story.asks is not None and (bench.model().active, _held(bench)) != (story.ends.digest, story.pins):
+        bench.ask(story.asks, **_with(story))  # the cut came before the question was heard
         bench.run(15)
     assert bench.model().active == story.ends.digest
-    assert bench.model().pinned if story.asks is not None else bench.model().phase is Phase.CONFIRMED
+    assert bench.model().pinned if story.asks not in {None, Command.UNPIN} else bench.model().phase is Phase.CONFIRMED
+    assert _held(bench) == story.pins
     assert bench.launcher.alive() == [story.ends.content.version]
     check_disk(name, bench.storage)
     assert bench.storage.names(places.DOWNLOADS) == []
@@ -227,12 +242,17 @@ def check_way(name: str, bench: Bench) -> None:
 
 
 def check_cleared(bench: Bench) -> None:
-    """Check that with the next confirmed variant nothing is stored but what is in a slot."""
+    """Check that, unpinned, with the next confirmed variant nothing is stored but what is in a slot."""
+    bench.ask(Command.UNPIN)
     bench.host.publish(FOUR)
     bench.host.want(FOUR, rollout="r4")
     bench.run(15, step=1.0)
     assert bench.model().active == FOUR.digest
     assert set(bench.storage.names(places.STORE)) == {slot.manifest for slot in _slots(bench)}
+
+
+def _held(bench: Bench) -> bool:
+    return decode_state(bench.storage.read(places.STATE)).model("digits").held
 
 
 def _slots(bench: Bench) -> list[Any]:

@@ -38,7 +38,7 @@ def install(*, file: Path, config_file: Path, yes: bool, as_json: bool) -> None:
         return
     confirm("Install it?", yes=yes)
     request = ControlRequest(command=Command.INSTALL, path=str(file.absolute()))
-    _show(_wait(settings, _asked(settings, request), digest), manifest.model, as_json=as_json)
+    _show(_wait(settings, asked(settings, request), digest), manifest.model, as_json=as_json)
 
 
 @click.command()
@@ -50,10 +50,10 @@ def rollback(*, model: str | None, config_file: Path, yes: bool, as_json: bool) 
     """Return MODEL to its previous variant; it stays so until the host wants another one."""
     settings = settings_for_commands(config_file)
     chosen = which(site.status(settings), model)
-    click.echo(f"{chosen.model}: {_label(chosen.active_label, chosen.active)}", err=as_json)
-    click.echo(f"     -> {_label(chosen.previous_label, chosen.previous)}", err=as_json)
+    click.echo(f"{chosen.model}: {variant_words(chosen.active_label, chosen.active)}", err=as_json)
+    click.echo(f"     -> {variant_words(chosen.previous_label, chosen.previous)}", err=as_json)
     confirm("Roll back?", yes=yes)
-    status = _asked(settings, ControlRequest(command=Command.ROLLBACK, model=chosen.model))
+    status = asked(settings, ControlRequest(command=Command.ROLLBACK, model=chosen.model))
     _show(status, chosen.model, as_json=as_json)
 
 
@@ -65,7 +65,7 @@ def plan_of(manifest: Manifest, digest: str, status: AgentStatus) -> Iterator[tu
     yield "size", size(manifest.size)
     yield "for", ", ".join(manifest.profiles)
     yield "epoch", f"{manifest.security_epoch} (this device accepts {status.security_epoch} and above)"
-    yield "replaces", _label(current.active_label, current.active) if current and current.active else "nothing"
+    yield "replaces", variant_words(current.active_label, current.active) if current and current.active else "nothing"
     yield "signature", "valid"
 
 
@@ -74,6 +74,20 @@ def which(status: AgentStatus, model: str | None) -> ModelState:
 
     Raises:
         AgentError: Unknown, ambiguous, or without a previous variant.
+    """
+    chosen = named(status, model)
+    if chosen.previous is None:
+        raise AgentError(
+            f"{chosen.model} has no previous variant", hint="Install one from a file: edgepick-agent install FILE"
+        )
+    return chosen
+
+
+def named(status: AgentStatus, model: str | None) -> ModelState:
+    """Return the model that is meant; it need not be named where there is one.
+
+    Raises:
+        AgentError: Unknown or ambiguous.
     """
     names = [state.model for state in status.models]
     if model is None and len(names) != 1:
@@ -84,10 +98,6 @@ def which(status: AgentStatus, model: str | None) -> ModelState:
     chosen = _state(status, model or names[0])
     if chosen is None:
         raise AgentError(f"there is no model {model!r}", hint=f"On this device: {', '.join(names) or 'none'}")
-    if chosen.previous is None:
-        raise AgentError(
-            f"{chosen.model} has no previous variant", hint="Install one from a file: edgepick-agent install FILE"
-        )
     return chosen
 
 
@@ -96,7 +106,7 @@ def already(status: AgentStatus, digest: str) -> bool:
     return any(state.active == digest and state.phase is not Phase.CONFIRMING for state in status.models)
 
 
-def _asked(settings: AgentSettings, request: ControlRequest) -> AgentStatus:
+def asked(settings: AgentSettings, request: ControlRequest) -> AgentStatus:
     """Return the status after a request that was carried out.
 
     Raises:
@@ -147,7 +157,8 @@ def _state(status: AgentStatus, model: str) -> ModelState | None:
     return next((state for state in status.models if state.model == model), None)
 
 
-def _label(label: str | None, digest: str | None) -> str:
+def variant_words(label: str | None, digest: str | None) -> str:
+    """Return a variant for people: its label and the first digits of its digest."""
     return f"{label or '?'} ({short(digest)})"
 
 
@@ -158,4 +169,4 @@ def _show(status: AgentStatus, model: str, *, as_json: bool) -> None:
     elif state is not None:
         overruled = state.pinned and state.phase in {Phase.REFUSED, Phase.REVERTED}
         how = "pinned" if overruled else state.phase.value
-        click.echo(f"{model}: {how}, active {_label(state.active_label, state.active)}")
+        click.echo(f"{model}: {how}, active {variant_words(state.active_label, state.active)}")

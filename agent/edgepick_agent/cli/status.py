@@ -58,14 +58,15 @@ def _lines(status: AgentStatus) -> Iterator[str]:
     yield from (pairs([fact]) for fact in _facts(status))
     yield ""
     for model in status.models[:MODELS_SHOWN]:
-        yield from _model(model, {runner.model: runner for runner in status.runners}.get(model.model))
+        runner = {runner.model: runner for runner in status.runners}.get(model.model)
+        yield from _model(model, runner, held=model.model in status.held)
     if len(status.models) > MODELS_SHOWN:
         yield f"... and {len(status.models) - MODELS_SHOWN} more: edgepick-agent status --json"
     if not status.models:
         yield "no model"
     yield ""
     yield f"last error {clip(status.last_error or '-', WIDTH - 11)}"
-    advice = [line for text in advise(status) for line in textwrap.wrap(text, WIDTH - 11, placeholder="...")]
+    advice = [line for text in advise(status) for line in textwrap.wrap(text, WIDTH - 11, break_on_hyphens=False)]
     yield from (f"{'do' if i == 0 else '':<10} {line}" for i, line in enumerate(advice[:ADVICE_LINES]))
 
 
@@ -78,8 +79,9 @@ def _facts(status: AgentStatus) -> Iterator[tuple[str, str]]:
     yield "disk", f"{size(status.disk_free_bytes)} free"
 
 
-def _model(model: ModelState, runner: RunnerStatus | None) -> Iterator[str]:
-    yield f"{model.model}: {model.phase.value}{_progress(model)}{', pinned' if model.pinned else ''}"
+def _model(model: ModelState, runner: RunnerStatus | None, *, held: bool) -> Iterator[str]:
+    chosen = ", pinned until it is unpinned" if held else ", pinned" if model.pinned else ""
+    yield f"{model.model}: {model.phase.value}{_progress(model)}{chosen}"
     yield f"  active   {_variant(model.active, model.active_label)}"
     yield f"  previous {_variant(model.previous, model.previous_label)}"
     if runner:

@@ -24,15 +24,17 @@ def _advice(status: AgentStatus) -> Iterator[str]:
     if status.disk_free_bytes < LITTLE_SPACE_BYTES and (status.running or status.disk_free_bytes):
         yield "make room on the disk: du -xh / | sort -h | tail -20"
     for model in status.models:
-        yield from _about(model)
+        yield from _about(model, held=model.model in status.held)
     if status.running and status.broker == CONNECTED and not status.models:
         yield "nothing is assigned to it yet: wait for the host, or install a FILE"
 
 
-def _about(model: ModelState) -> Iterator[str]:
-    if model.refusal and model.phase in {Phase.REFUSED, Phase.REVERTED}:
+def _about(model: ModelState, *, held: bool) -> Iterator[str]:
+    if held:
+        yield f"{model.model}: pinned here, whatever the host wants; to end that: edgepick-agent unpin {model.model}"
+    elif model.refusal and model.phase in {Phase.REFUSED, Phase.REVERTED}:
         yield f"{model.model}: {model.refusal.hint}"
     elif model.phase is Phase.EMPTY:
         yield f"{model.model}: nothing is installed; wait for the host, or edgepick-agent install FILE"
-    if model.pinned:
+    if model.pinned and not held:
         yield f"{model.model}: its variant was chosen here; it stays until the host starts another rollout"

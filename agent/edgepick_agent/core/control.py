@@ -18,6 +18,8 @@ class Command(StrEnum):
     STATUS = "status"
     ROLLBACK = "rollback"
     INSTALL = "install"
+    PIN = "pin"
+    UNPIN = "unpin"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,12 +28,14 @@ class ControlRequest:
 
     Attributes:
         command: What to do.
-        model: For ``rollback``: which model; may be left out when there is one.
+        model: For ``rollback``, ``pin`` and ``unpin``: which model; may be left out when there is one.
+        manifest: For ``pin``: digest of an installed variant; what serves if it is left out.
         path: For ``install``: the bundle file, absolute.
     """
 
     command: Command
     model: str | None = None
+    manifest: str | None = None
     path: str | None = None
 
 
@@ -56,6 +60,7 @@ class AgentStatus:
         running: An agent answers; otherwise this was read from the state directory.
         broker: "connected", "connecting", or what went wrong last, in words.
         outbox: Reports not yet acknowledged by the host.
+        held: Models that a technician pinned until they are unpinned.
         last_error: The latest refusal or incident, in words.
     """
 
@@ -72,6 +77,7 @@ class AgentStatus:
     outbox: int = 0
     disk_free_bytes: int = 0
     rss_bytes: int | None = None
+    held: tuple[str, ...] = ()
     last_error: str | None = None
 
 

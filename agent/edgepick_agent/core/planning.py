@@ -80,6 +80,7 @@ def _wanted_jobs(agent: Agent) -> tuple[Job, ...]:
             sequence=desired.sequence,
             rollout=a.rollout,
             request=request,
+            max_bytes=a.max_bytes,
         )
         for a in desired.models
         for request in a.measure
@@ -103,7 +104,7 @@ def _install(desired: Desired, assignment: Assignment) -> Job | None:
 
 def _lacking(agent: Agent, assignment: Assignment) -> bool:
     record = agent.durable.model(assignment.model)
-    if assignment.active is None or (record.current and record.current.manifest == assignment.active):
+    if assignment.active is None or record.held or (record.current and record.current.manifest == assignment.active):
         return False
     verdict = record.verdict(assignment.active, assignment.rollout)
     if verdict is None:

@@ -30,7 +30,10 @@ def confirm(record: ModelRecord) -> ModelRecord:
 
 
 def fall_back(record: ModelRecord) -> ModelRecord:
-    """Return the record with the previous variant active again, and the failed one in no slot."""
+    """Return the record with the previous variant active again, and the failed one in no slot.
+
+    A pin then holds what serves again: it keeps the host's wishes off, not failures.
+    """
     if record.active is None:
         return record
     back = record.active.other if record.previous else None
@@ -41,6 +44,7 @@ def fall_back(record: ModelRecord) -> ModelRecord:
         active=back,
         confirmed=back is not None,
         pinned=False,
+        held=record.held and back is not None,
         origin=Origin(),
     )
 

@@ -1,11 +1,21 @@
 """What the device says about itself: the reported state, derived from the agent and never stored."""
 
 from edgepick_agent.core import assignments
+from edgepick_agent.core.admission import refuse
 from edgepick_agent.core.effects import Publish
 from edgepick_agent.core.state import ModelRecord, Slot, Verdict
 from edgepick_agent.core.turn import Agent, Job, JobKind, Stage, Turn, assignment_of
 from edgepick_wire import codec, topics
-from edgepick_wire.messages import Assignment, Desired, ModelState, Outcome, Phase, Reported
+from edgepick_wire.messages import (
+    Assignment,
+    Desired,
+    ModelState,
+    Outcome,
+    Phase,
+    Refusal,
+    RefusalCode,
+    Reported,
+)
 from edgepick_wire.topics import DeviceTopic
 
 PROGRESS_SECONDS = 2.0
@@ -27,7 +37,7 @@ def model_states(agent: Agent) -> tuple[ModelState, ...]:
 
 def _model_state(agent: Agent, desired: Desired | None, name: str) -> ModelState:
     record, assignment, job = agent.durable.model(name), assignment_of(desired, name), _installing(agent, name)
-    verdict = _verdict(record, assignment)
+    verdict = _verdict(name, record, assignment)
     return ModelState(
         model=name,
         phase=_phase(record, job, verdict),
@@ -36,7 +46,7 @@ def _model_state(agent: Agent, desired: Desired | None, name: str) -> ModelState
         previous=_manifest(record.previous),
         previous_label=_label(record.previous),
         wanted=_wanted(assignment, job),
-        pinned=record.pinned,
+        pinned=record.pinned or record.held,
         rollout=job.rollout if job else assignment.rollout if assignment else None,
         chunks_done=job.done if job else 0,
         chunks_total=job.total if job else 0,
@@ -61,10 +71,21 @@ def _installing(agent: Agent, name: str) -> Job | None:
     return job if job and job.model == name and job.kind is JobKind.INSTALL else None
 
 
-def _verdict(record: ModelRecord, assignment: Assignment | None) -> Verdict | None:
+def _verdict(name: str, record: ModelRecord, assignment: Assignment | None) -> Verdict | None:
     if assignment is None or assignment.active is None or assignment.active == _manifest(record.current):
         return None
+    if record.held and record.current is not None:
+        outcome, refusal = Outcome.REFUSED, held_refusal(name, record.current)
+        return Verdict(
+            manifest=assignment.active, rollout=assignment.rollout, sequence=0, outcome=outcome, refusal=refusal
+        )
     return record.verdict(assignment.active, assignment.rollout)
+
+
+def held_refusal(model: str, slot: Slot) -> Refusal:
+    """Return why nothing takes the place of a variant that is pinned until it is unpinned."""
+    detail = f"{slot.label} is pinned on the device, until it is unpinned there"
+    return refuse(RefusalCode.PINNED, detail, f"On the device: edgepick-agent unpin {model}")
 
 
 def _phase(record: ModelRecord, job: Job | None, verdict: Verdict | None) -> Phase:

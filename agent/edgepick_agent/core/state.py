@@ -88,7 +88,8 @@ class ModelRecord:
     Attributes:
         active: The slot that serves; ``None`` if nothing does.
         confirmed: The active variant passed the health gate.
-        pinned: A technician chose the active variant.
+        pinned: A technician chose the active variant; ends with the host's next wish.
+        held: A technician pinned what serves; nothing the host wants replaces it until it is unpinned.
         origin: Who asked for the active variant.
         verdicts: The latest refusals, oldest first.
     """
@@ -98,6 +99,7 @@ class ModelRecord:
     active: SlotName | None = None
     confirmed: bool = False
     pinned: bool = False
+    held: bool = False
     origin: Origin = Origin()
     verdicts: tuple[Verdict, ...] = ()
 
@@ -183,6 +185,8 @@ def encode_state(state: AgentState) -> bytes:
 
 def decode_state(data: bytes) -> AgentState:
     """Return the state that a file of this schema or an older one holds.
+
+    A field with a default needs no new schema: older files lack it, and older agents pass it over.
 
     Raises:
         WireError: Damaged, or written by a version that this one does not understand.

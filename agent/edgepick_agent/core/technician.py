@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from edgepick_agent.core import serving
+from edgepick_agent.core import pinning, serving
 from edgepick_agent.core.admission import refuse, verified_manifest
 from edgepick_agent.core.control import AgentStatus, Command, ControlReply, ControlRequest, RunnerStatus
 from edgepick_agent.core.delivery import begin
@@ -31,6 +31,10 @@ def on_control(turn: Turn, event: ControlAsked) -> None:
             _roll_back(turn, event.ask, event.request)
         case Command.INSTALL:
             _install(turn, event.ask, event.request)
+        case Command.PIN:
+            _pin(turn, event.ask, event.request)
+        case Command.UNPIN:
+            _unpin(turn, event.ask, event.request)
         case _:
             assert_never(event.request.command)
 
@@ -51,6 +55,7 @@ def status(turn: Turn) -> AgentStatus:
         models=model_states(agent),
         runners=tuple(_runner(turn, s) for s in sorted(agent.serving.values(), key=lambda s: (s.model, s.manifest))),
         outbox=len(agent.outbox),
+        held=_held(agent.durable),
         last_error=agent.last_error,
     )
 
@@ -69,14 +74,45 @@ def _runner(turn: Turn, entry: Serving) -> RunnerStatus:
 
 
 def _roll_back(turn: Turn, ask: int, request: ControlRequest) -> None:
+    if (model := _model_named(turn, ask, request)) is not None:
+        refusal = pinning.kept_out(turn.agent.durable.model(model), model) or serving.roll_back(turn, model)
+        _told(turn, ask, refusal)
+
+
+def _pin(turn: Turn, ask: int, request: ControlRequest) -> None:
+    model = _model_named(turn, ask, request)
+    if model is None:
+        return
+    record = turn.agent.durable.model(model)
+    installed = [slot for slot in (record.current, record.previous) if slot is not None]
+    slot = next((slot for slot in installed if request.manifest in {None, slot.manifest}), None)
+    if slot is None:
+        known = ", ".join(f"{slot.label} ({slot.manifest[:12]})" for slot in installed) or "none"
+        error = f"{model}: variant {(request.manifest or 'none')[:12]} is not installed"
+        turn.do(Reply(ask, ControlReply(ok=False, error=error, hint=f"Installed variants: {known}.")))
+        return
+    _told(turn, ask, pinning.pin(turn, model, slot))
+
+
+def _unpin(turn: Turn, ask: int, request: ControlRequest) -> None:
+    if (model := _model_named(turn, ask, request)) is not None:
+        pinning.unpin(turn, model)
+        _told(turn, ask, None)
+
+
+def _model_named(turn: Turn, ask: int, request: ControlRequest) -> str | None:
+    """Return the model that is meant; without one that is here, answer with those that are."""
     names = sorted(turn.agent.durable.models)
     model = request.model or (names[0] if len(names) == 1 else None)
-    if model is None or model not in names:
-        known = ", ".join(names) or "none"
-        error = "name the model" if request.model is None else f"there is no model {request.model!r}"
-        turn.do(Reply(ask, ControlReply(ok=False, error=error, hint=f"Models on this device: {known}.")))
-        return
-    refusal = serving.roll_back(turn, model)
+    if model in names:
+        return model
+    known = ", ".join(names) or "none"
+    error = "name the model" if request.model is None else f"there is no model {request.model!r}"
+    turn.do(Reply(ask, ControlReply(ok=False, error=error, hint=f"Models on this device: {known}.")))
+    return None
+
+
+def _told(turn: Turn, ask: int, refusal: Refusal | None) -> None:
     turn.do(Reply(ask, ControlReply(ok=refusal is None, status=status(turn), refusal=refusal)))
 
 
@@ -101,6 +137,9 @@ def on_bundle_opened(turn: Turn, event: BundleOpened) -> None:
     current = turn.agent.durable.model(content.model).current
     if current is not None and current.manifest == digest:
         turn.do(Reply(event.ask, ControlReply(ok=True, status=status(turn))))
+        return
+    if (refusal := pinning.kept_out(turn.agent.durable.model(content.model), content.model)) is not None:
+        turn.do(Reply(event.ask, ControlReply(ok=False, refusal=refusal)))
         return
     close_job(turn)
     turn.change(asks={**turn.agent.asks, digest: event.ask})
@@ -144,7 +183,12 @@ def status_at_rest(settings: AgentSettings, state: AgentState, *, outbox: int, d
         models=model_states(Agent(durable=state)),
         outbox=outbox,
         disk_free_bytes=disk_free_bytes,
+        held=_held(state),
     )
+
+
+def _held(state: AgentState) -> tuple[str, ...]:
+    return tuple(sorted(name for name, record in state.models.items() if record.held))
 
 
 def complete(reply: ControlReply, *, disk_free_bytes: int, rss_bytes: int | None) -> ControlReply:

@@ -2,10 +2,15 @@
 
 import io
 import json
+import os
+import subprocess
+import sys
 import tarfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -117,3 +122,34 @@ def command(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
         return CliRunner().invoke(cli, [str(a) for a in arguments], **options)
 
     return run
+
+
+SYSTEMD = {"INVOCATION_ID", "JOURNAL_STREAM", "NOTIFY_SOCKET"}
+
+
+@pytest.fixture
+def agent(config_file: Path, command: Callable[..., Result], tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """Provide a function that starts an agent and returns once it answers; what is left running is ended."""
+    running: list[subprocess.Popen[bytes]] = []
+
+    def start(*before: str, **environ: str) -> subprocess.Popen[bytes]:
+        clean = {key: value for key, value in os.environ.items() if key not in SYSTEMD}
+        arguments = [*before, sys.executable, "-m", "edgepick_agent", "run", "--config", str(config_file)]
+        with (tmp_path / f"agent-{len(running)}.log").open("w") as log:
+            running.append(subprocess.Popen(arguments, stderr=log, stdout=log, env={**clean, **environ}))
+        deadline = time.monotonic() + 60
+        while not _answers(command, config_file):
+            assert running[-1].poll() is None, Path(log.name).read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        return running[-1]
+
+    yield start
+    for process in running:
+        process.kill()
+        process.wait()
+
+
+def _answers(command: Callable[..., Result], config_file: Path) -> bool:
+    found = command("status", "-c", config_file, "--json")
+    return found.exit_code == 0 and bool(json.loads(found.stdout)["status"]["running"])
