@@ -46,7 +46,7 @@ class RuntimeName(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoding:
-    """Another, smaller way to come by a file; who does not know its algorithm takes the file itself.
+    """Another, smaller way to come by a file; who does not know its algorithm takes the file itself, if it is there.
 
     Attributes:
         algorithm: How to decode, one of :data:`ALGORITHMS`; text, so that a later one harms nobody.
@@ -208,7 +208,8 @@ class Manifest:
         files: Everything in the bundle.
         golden: The self-test.
         limits: What the runner may use.
-        requires: Features without which an agent must not touch it.
+        requires: Features without which an agent must not touch it; also algorithms of encodings, without which
+            some of its files are not to be had.
         provenance: Where it comes from: recipe, digests, tool versions; for people and reports.
         sources: URL templates under which the files lie too, byte for byte; they may all be useless.
     """
@@ -254,6 +255,16 @@ class Manifest:
     def size(self) -> int:
         """Bytes of all files together."""
         return sum(f.size for f in self.files)
+
+    def has_own_chunks(self, entry: FileEntry) -> bool:
+        """Return whether a file's own chunks are published: not if a form that stands alone is required instead."""
+        return not any(form.base is None and form.algorithm in self.requires for form in entry.encodings)
+
+    @property
+    def published(self) -> tuple[FileEntry | Encoding, ...]:
+        """Everything whose chunks are published."""
+        own = tuple(entry for entry in self.files if self.has_own_chunks(entry))
+        return (*own, *(encoding for entry in self.files for encoding in entry.encodings))
 
     @property
     def downloads(self) -> frozenset[str]:

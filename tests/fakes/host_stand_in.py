@@ -89,14 +89,14 @@ def bundle(
     """Return a signed variant of model ``digits`` for fleet ``demo`` and profile ``generic-linux``.
 
     ``model_bytes`` are the model file's bytes, ``encoded`` its encoded forms: algorithm, bytes, and the base's bytes.
+    Of a file with a form that ``requires`` names, its own chunks are left out.
     """
     name = changes.get("model", "digits")
     files = {"model.tflite": model_bytes or noise(f"{name} {version}", model_size), "golden.npz": noise("golden", 700)}
     entries = {file: entry(file, data, chunk_size) for file, data in files.items()}
     forms = [encoding(*form, chunk_size) for form in encoded]
     file, parts = entries["model.tflite"]
-    encoded_parts = {digest: data for _, more in forms for digest, data in more.items()}
-    entries["model.tflite"] = replace(file, encodings=tuple(form for form, _ in forms)), {**parts, **encoded_parts}
+    entries["model.tflite"] = replace(file, encodings=tuple(form for form, _ in forms)), parts
     content = Manifest(
         fleet="demo",
         model="digits",
@@ -113,7 +113,8 @@ def bundle(
     )
     content = replace(content, **changes)
     payload = codec.encode(content)
-    chunks = {digest: data for _, parts in entries.values() for digest, data in parts.items()}
+    own = [parts for file, parts in entries.values() if content.has_own_chunks(file)]
+    chunks = {digest: data for parts in (*own, *(parts for _, parts in forms)) for digest, data in parts.items()}
     raw = envelope.pack(sign(DocumentType.MANIFEST, payload, [key]))
     return Bundle(content=content, raw=raw, digest=manifest_digest(payload), files=files, chunks=chunks)
 

@@ -30,6 +30,7 @@ class Facts:
         security_epoch: Highest epoch of a confirmed variant.
         runtimes: What the device can start.
         allowed: Names of runtimes that the configuration allows; empty allows all.
+        algorithms: Encodings that need not keep it from being installed.
         missing_bytes: What is still to be stored of the bundle.
         free_bytes: Space left; ``None`` leaves the question for later.
     """
@@ -39,6 +40,7 @@ class Facts:
     security_epoch: int
     runtimes: tuple[RuntimeAvailable, ...]
     allowed: tuple[str, ...] = ()
+    algorithms: frozenset[str] = frozenset()
     missing_bytes: int = 0
     free_bytes: int | None = None
 
@@ -79,7 +81,7 @@ def admit(manifest: Manifest, facts: Facts) -> Admitted | Refusal:
     """Return how the variant may run here, or the first reason why it may not."""
     choices = runnable(manifest, facts)
     return (
-        _known(manifest)
+        _known(manifest, facts)
         or _addressed(manifest, facts)
         or _fresh(manifest, facts)
         or _executable(manifest, facts, choices)
@@ -88,8 +90,8 @@ def admit(manifest: Manifest, facts: Facts) -> Admitted | Refusal:
     )
 
 
-def _known(manifest: Manifest) -> Refusal | None:
-    unknown = sorted(set(manifest.requires) - KNOWN_REQUIREMENTS)
+def _known(manifest: Manifest, facts: Facts) -> Refusal | None:
+    unknown = sorted(set(manifest.requires) - KNOWN_REQUIREMENTS - facts.algorithms)
     if manifest.schema > MANIFEST_SCHEMA:
         unknown.append(f"manifest schema {manifest.schema}")
     if not unknown:
@@ -97,8 +99,14 @@ def _known(manifest: Manifest) -> Refusal | None:
     return refuse(
         RefusalCode.UNKNOWN_REQUIREMENT,
         f"{label_of(manifest)} requires {', '.join(unknown)}, which this agent does not know",
-        "Update edgepick-agent on this device, or publish a variant that does not require it.",
+        _missing_hint(unknown),
     )
+
+
+def _missing_hint(unknown: list[str]) -> str:
+    if set(unknown) <= wire_manifest.ALGORITHMS:
+        return "Install edgepick[agent] with its packages for decoding, or publish it with --plain."
+    return "Update edgepick-agent on this device, or publish a variant that does not require it."
 
 
 def _addressed(manifest: Manifest, facts: Facts) -> Refusal | None:

@@ -133,6 +133,11 @@ def on_surveyed(turn: Turn, event: Surveyed) -> None:
     job = _at(turn, event.survey.manifest, Stage.SURVEY)
     if job is None or job.content is None:
         return
+    lost = _no_way_left(job, job.content, event.survey)
+    if lost is not None:
+        turn.do(DiscardDownload(job.content))
+        refuse_job(turn, lost)
+        return
     missing = _missing_bytes(job.content, event.survey)
     verdict = admit(job.content, turn.facts(missing_bytes=missing, free_bytes=event.survey.free_bytes))
     if isinstance(verdict, Admitted):
@@ -160,6 +165,17 @@ def _form(entry: FileEntry, held: FileSurvey) -> FileEntry | Encoding:
     return entry if held.way is None else held.way.encoding
 
 
+def _no_way_left(job: Job, content: Manifest, survey: Survey) -> Refusal | None:
+    """Return the refusal of files of which no form that is published leads anywhere on this device."""
+    partial = [(e, held) for e, held in _pairs(content, survey) if held.holding is Holding.PARTIAL]
+    lost = [entry.name for entry, held in partial if held.way is None and not content.has_own_chunks(entry)]
+    if job.path is not None or not lost:
+        return None
+    detail = f"{label_of(content)}: no published form of {', '.join(lost)} gave the right file"
+    hint = "Publish it again with --plain, or bring it to the device as a bundle file."
+    return refuse(RefusalCode.DIGEST_MISMATCH, detail, hint)
+
+
 def _over_budget(job: Job, content: Manifest, survey: Survey) -> Refusal | None:
     """Return the refusal of what would take more bytes than the assignment allows, attempts included."""
     if job.max_bytes is None or job.path is not None:
@@ -168,7 +184,10 @@ def _over_budget(job: Job, content: Manifest, survey: Survey) -> Refusal | None:
     needed = job.bytes_fetched + sum(_bytes_to_fetch(entry, held) for entry, held in partial)
     if needed <= job.max_bytes:
         return None
-    detail = f"{label_of(content)} takes {needed} bytes over the network; the assignment allows {job.max_bytes}"
+    detail = (
+        f"{label_of(content)} takes {needed} bytes over the network, {needed - job.max_bytes} more than the "
+        f"{job.max_bytes} that the assignment allows"
+    )
     return refuse(RefusalCode.NO_BUDGET, detail, "Allow more bytes, or bring it to the device as a bundle file.")
 
 

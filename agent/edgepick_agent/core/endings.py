@@ -5,7 +5,7 @@ from edgepick_agent.core import slots
 from edgepick_agent.core.control import ControlReply
 from edgepick_agent.core.effects import DiscardDownload, Reply, StopRunner, Unsubscribe
 from edgepick_agent.core.outbox import report_incident, report_install, report_measurement
-from edgepick_agent.core.state import Origin, Verdict, with_measured, without_attempts
+from edgepick_agent.core.state import Origin, Verdict, over_budget, with_measured, without_attempts
 from edgepick_agent.core.turn import Job, Stage, Turn
 from edgepick_wire import topics
 from edgepick_wire.messages import (
@@ -98,7 +98,9 @@ def end_measurement(turn: Turn, job: Job, measured: MeasuredVariant) -> None:
         code = IncidentCode.MEASUREMENT_FAILED
         report_incident(turn, Incident(code=code, detail=detail, model=job.model, manifest=job.manifest))
     report_measurement(turn, measured)
-    turn.keep(with_measured(turn.agent.durable, measured.request))
+    refused = measured.refusal is not None and measured.refusal.code is RefusalCode.NO_BUDGET
+    done = over_budget(measured.request, job.max_bytes) if refused else measured.request
+    turn.keep(with_measured(turn.agent.durable, done))
 
 
 def _end_install(turn: Turn, job: Job, outcome: Outcome, refusal: Refusal) -> None:

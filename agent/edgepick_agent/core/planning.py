@@ -8,7 +8,7 @@ from edgepick_agent.core.effects import CollectGarbage
 from edgepick_agent.core.endings import close_job, park_job
 from edgepick_agent.core.garbage import downloads_in_use
 from edgepick_agent.core.standing import desired_of
-from edgepick_agent.core.state import ModelRecord
+from edgepick_agent.core.state import ModelRecord, over_budget
 from edgepick_agent.core.turn import Agent, Job, JobKind, Stage, Turn
 from edgepick_wire.messages import Assignment, Desired, Outcome
 
@@ -84,7 +84,7 @@ def _wanted_jobs(agent: Agent) -> tuple[Job, ...]:
         )
         for a in desired.models
         for request in a.measure
-        if request.id not in agent.durable.measured
+        if not {request.id, over_budget(request.id, a.max_bytes)} & set(agent.durable.measured)
     ]
     return (*(job for job in installs if job is not None), *measures)
 

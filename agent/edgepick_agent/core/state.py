@@ -234,6 +234,11 @@ def without_attempts(state: AgentState, what: str) -> AgentState:
     return replace(state, attempts={key: count for key, count in state.attempts.items() if key != what})
 
 
+def over_budget(request: str, max_bytes: int | None) -> str:
+    """Return what is noted of a request that was too dear: it is done with as long as the budget is the same."""
+    return f"{request}@{max_bytes}"
+
+
 def with_measured(state: AgentState, request: str) -> AgentState:
     """Return the state with a measure request done."""
     kept = tuple(done for done in state.measured if done != request)[-(MEASURED_KEPT - 1) :]

@@ -21,7 +21,7 @@ from edgepick_agent.core.state import AgentState, ModelRecord, Origin, with_mode
 from edgepick_agent.core.supervise import SupervisorState
 from edgepick_wire.enums import StrEnum
 from edgepick_wire.envelope import VerifySignature
-from edgepick_wire.manifest import Manifest, RuntimeChoice
+from edgepick_wire.manifest import ALGORITHMS, Manifest, RuntimeChoice
 from edgepick_wire.messages import Assignment, Desired, MeasureRequest, Reported, RuntimeAvailable, TargetKind
 from edgepick_wire.trust import RootDocument
 
@@ -296,9 +296,15 @@ class Turn:
             security_epoch=self.agent.durable.security_epoch,
             runtimes=self.agent.runtimes or (),
             allowed=self.settings.runner.runtimes,
+            algorithms=self._decodable(),
             missing_bytes=missing_bytes,
             free_bytes=free_bytes,
         )
+
+    def _decodable(self) -> frozenset[str]:
+        """Return the encodings that are no hindrance: in a bundle file every file lies as it is."""
+        job = self.agent.job
+        return self.context.algorithms if job is None or job.path is None else ALGORITHMS
 
 
 def assignment_of(desired: Desired | None, model: str) -> Assignment | None:
