@@ -78,6 +78,7 @@ class IncidentCode(StrEnum):
     RUNNER_CRASHED = "runner-crashed"
     RUNNER_HUNG = "runner-hung"
     RUNNER_OVER_MEMORY = "runner-over-memory"
+    RUNNER_BAD_ANSWERS = "runner-bad-answers"
     RUNNER_RESTARTED = "runner-restarted"
     FELL_BACK = "fell-back"
     DESIRED_REFUSED = "desired-refused"

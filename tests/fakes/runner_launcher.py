@@ -55,11 +55,22 @@ class Script:
     """How the runners of one version behave.
 
     ``measure``: "passes", "fails" (wrong answers), "cannot" (a failure), "crashes", "hangs" or "swells".
-    ``serve``: "serves", "crashes", "hangs", "swells" or "slow" (never ready, never failed).
+    ``serve``: "serves", "crashes", "hangs", "swells", "blunders" (bad answers) or "slow" (never ready, never
+    failed).
     """
 
     measure: str = "passes"
     serve: str = "serves"
+
+
+LOOKS = {
+    "serves": RunnerObservation(state=RunnerState.READY, rss_bytes=1),
+    "hangs": RunnerObservation(state=RunnerState.HUNG, rss_bytes=1, detail="no answer"),
+    "swells": RunnerObservation(state=RunnerState.OVER_MEMORY, rss_bytes=1 << 40, detail="too much memory"),
+    "blunders": RunnerObservation(state=RunnerState.BAD_ANSWERS, rss_bytes=1, detail="NaN"),
+    "crashes": RunnerObservation(state=RunnerState.EXITED, exit_code=-11, detail="killed by SIGSEGV"),
+}
+"""What one looks like that behaves so; whatever else it does, it has come to its end."""
 
 
 @dataclass
@@ -85,15 +96,7 @@ class ScriptedProcess:
     def _observe(self, behaviour: str) -> RunnerObservation:
         if self.looks == 1 or behaviour == "slow":
             return RunnerObservation(state=RunnerState.STARTING, rss_bytes=1)
-        if behaviour == "hangs":
-            return RunnerObservation(state=RunnerState.HUNG, rss_bytes=1, detail="no answer")
-        if behaviour == "swells":
-            return RunnerObservation(state=RunnerState.OVER_MEMORY, rss_bytes=1 << 40, detail="too much memory")
-        if behaviour == "crashes":
-            return RunnerObservation(state=RunnerState.EXITED, exit_code=-11, detail="killed by SIGSEGV")
-        if behaviour == "serves":
-            return RunnerObservation(state=RunnerState.READY, rss_bytes=1)
-        return RunnerObservation(state=RunnerState.EXITED, exit_code=0)
+        return LOOKS.get(behaviour, RunnerObservation(state=RunnerState.EXITED, exit_code=0))
 
     def result(self) -> RunnerResult | None:
         if self.mode is RunnerMode.SERVE or self.script.measure in {"crashes", "hangs", "swells"} or self.killed:

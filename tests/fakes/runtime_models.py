@@ -76,6 +76,14 @@ def onnx_logarithm(width: int = 4) -> bytes:
 
 
 @cache
+def onnx_positions() -> bytes:
+    """Return where ``a`` is not zero, int64 ``[2, n]``; it declares ``[2, 4]``, as if that were everywhere."""
+    given = helper.make_tensor_value_info("a", TensorProto.FLOAT, [1, 4])
+    promised = helper.make_tensor_value_info("b", TensorProto.INT64, [2, 4])
+    return _onnx([helper.make_node("NonZero", ["a"], ["b"])], [given], [promised])
+
+
+@cache
 def onnx_add() -> bytes:
     """Return the sum of two inputs ``p`` and ``q``, int64 and open in size."""
     values = [helper.make_tensor_value_info(name, TensorProto.INT64, ["n"]) for name in ("p", "q", "sum")]

@@ -49,10 +49,20 @@ def is_stopped(pid: int) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """A runner's own word: it works within its limits; it answers inference requests."""
+    """A runner's own word.
+
+    Attributes:
+        live: It works within its limits.
+        ready: It answers inference requests.
+        bad_answers: Its answers have been bad too often in a row.
+        answered: There has been a good one.
+        detail: What is wrong.
+    """
 
     live: bool
     ready: bool
+    bad_answers: bool = False
+    answered: bool = False
     detail: str = ""
 
 
@@ -114,11 +124,15 @@ def connect(connection: socket.socket, path: Path) -> None:
 def parse_health(reply: bytes) -> Health | None:
     """Return what an HTTP reply of the health endpoint says, or ``None`` if it is not one."""
     head, _, body = reply.partition(b"\r\n\r\n")
-    status = head.split(b" ", 2)[1:2]
-    if status == [b"200"]:
-        return Health(live=True, ready=True)
+    is_ready = head.split(b" ", 2)[1:2] == [b"200"]
     try:
         said = json.loads(body)
-        return Health(live=bool(said["live"]), ready=False, detail=str(said.get("error", "")))
-    except (ValueError, KeyError, TypeError):
+        return Health(
+            live=is_ready or bool(said["live"]),
+            ready=is_ready,
+            bad_answers=said.get("bad_answers") is True,
+            answered=said.get("answered") is True,
+            detail=str(said.get("error", "")),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -209,6 +209,7 @@ class Process:
         self._since = clock.monotonic()
         self._answered = self._since
         self._ready = False
+        self._any_good = False
         self._beyond_help = False
         self._retiring = False
         self._probe = HealthProbe(Path(spec.socket_path)) if spec.socket_path else None
@@ -233,7 +234,8 @@ class Process:
             return RunnerObservation(state=RunnerState.OVER_MEMORY, rss_bytes=memory.now, detail=detail)
         state, detail = self._working()
         self._beyond_help = state is RunnerState.HUNG
-        return RunnerObservation(state=state, rss_bytes=memory.now if memory else None, detail=detail)
+        rss = memory.now if memory else None
+        return RunnerObservation(state=state, rss_bytes=rss, detail=detail, any_good=self._any_good)
 
     def _working(self) -> tuple[RunnerState, str]:
         if self._mode is RunnerMode.MEASURE:
@@ -264,6 +266,9 @@ class Process:
         if health is None:
             return self._unanswered(now)
         self._answered = now
+        self._any_good = health.answered
+        if health.bad_answers:
+            return RunnerState.BAD_ANSWERS, health.detail
         if not health.live:
             return RunnerState.HUNG, health.detail
         self._ready = self._ready or health.ready

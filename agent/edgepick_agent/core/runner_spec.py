@@ -170,6 +170,8 @@ class RunnerState(StrEnum):
     HUNG = "hung"
     """Alive, but did not start, answer its health check, or finish an inference in time."""
     OVER_MEMORY = "over-memory"
+    BAD_ANSWERS = "bad-answers"
+    """It answers, but its answers have been bad too often in a row; see :mod:`edgepick_agent.core.answers`."""
     EXITED = "exited"
 
 
@@ -181,9 +183,11 @@ class RunnerObservation:
         rss_bytes: Its resident set now; ``None`` once it is gone.
         exit_code: As ``Popen.returncode``; negative for a signal.
         detail: One sentence for a person, e.g. the last line on its standard error.
+        any_good: A client has had a good answer from it.
     """
 
     state: RunnerState
     rss_bytes: int | None = None
     exit_code: int | None = None
     detail: str = ""
+    any_good: bool = False

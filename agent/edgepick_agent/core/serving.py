@@ -195,7 +195,11 @@ def on_serving_not_started(turn: Turn, event: RunnerNotStarted) -> None:
 
 
 def _decide(turn: Turn, serving: Serving, seen: RunnerObservation | None) -> None:
-    look = Look(state=seen.state.value, exit_code=seen.exit_code, detail=seen.detail) if seen else None
+    look = (
+        Look(state=seen.state.value, exit_code=seen.exit_code, detail=seen.detail, any_good=seen.any_good)
+        if seen
+        else None
+    )
     supervisor, action = supervise.observe(
         serving.supervisor,
         look,

@@ -41,6 +41,7 @@ class SupervisorState:
         started_at: When the present process was started; ``None`` while there is none.
         ready_since: Since when it has been ready without a break.
         gave_up: It has failed too often.
+        doubted: It failed by its answers, so that time alone forgives nothing: a good answer must come too.
     """
 
     failures: int = 0
@@ -48,15 +49,17 @@ class SupervisorState:
     started_at: float | None = None
     ready_since: float | None = None
     gave_up: bool = False
+    doubted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """A runner as it was seen: the value of ``ports.RunnerState``, exit code, and a sentence."""
+    """A runner as it was seen: the value of ``ports.RunnerState``, exit code, a sentence, and if it answered well."""
 
     state: str
     exit_code: int | None = None
     detail: str = ""
+    any_good: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,10 +76,12 @@ class SuperviseAction:
     count: int = 1
 
 
+BAD_ANSWERS = "bad-answers"
 FAILURES = {
     "exited": IncidentCode.RUNNER_CRASHED,
     "hung": IncidentCode.RUNNER_HUNG,
     "over-memory": IncidentCode.RUNNER_OVER_MEMORY,
+    BAD_ANSWERS: IncidentCode.RUNNER_BAD_ANSWERS,
 }
 """State of a runner -> the incident that it is; every other state is none."""
 
@@ -131,8 +136,9 @@ def _running(state: SupervisorState, look: Look, now: float, settings: RunnerSet
     if look.state != "ready":
         return dataclasses.replace(state, ready_since=None)
     since = now if state.ready_since is None else state.ready_since
-    healthy = now - since >= settings.healthy_seconds
-    return dataclasses.replace(state, ready_since=since, failures=0 if healthy else state.failures)
+    doubted = state.doubted and not look.any_good
+    forgiven = now - since >= settings.healthy_seconds and not doubted
+    return dataclasses.replace(state, ready_since=since, doubted=doubted, failures=0 if forgiven else state.failures)
 
 
 def _failed(
@@ -152,7 +158,11 @@ def _failed(
         return gone, SuperviseAction(
             kind=SuperviseKind.FALL_BACK, incident=IncidentCode.FELL_BACK, detail=detail, count=failures
         )
-    waiting = SupervisorState(failures=failures, next_start=now + backoff_seconds(failures, settings, jitter))
+    waiting = SupervisorState(
+        failures=failures,
+        next_start=now + backoff_seconds(failures, settings, jitter),
+        doubted=state.doubted or look.state == BAD_ANSWERS,
+    )
     return waiting, SuperviseAction(
         kind=SuperviseKind.KILL_AND_RESTART, incident=incident, detail=look.detail, count=failures
     )

@@ -10,11 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from edgepick_agent.core import answers
 from edgepick_agent.core.runner_spec import RunnerSpec
 from edgepick_agent.errors import InferenceError, InputError
 from edgepick_agent.ports import Session
 from edgepick_agent.runner import oip
 from edgepick_agent.runner.pool import FullError, Pool, WaitedError
+from edgepick_agent.runner.tensors import check_shapes
 
 if TYPE_CHECKING:
     from edgepick_agent.ports import Array
@@ -61,6 +63,8 @@ class Service:
         self._takes = spec.serve_limits
         self._loaded: Pool | None = None
         self._pool: Pool | None = None
+        self.answers = answers.Answers()
+        """Two threads may count one bad answer as one of theirs; the next one tells them apart."""
         self.last_answers = False
         """Every answer is the last one on its connection: the runner is about to end."""
 
@@ -83,7 +87,7 @@ class Service:
     @property
     def ready(self) -> bool:
         """Whether inference requests are answered."""
-        return self._pool is not None and self.overdue() is None
+        return self._pool is not None and self.overdue() is None and self.answers.failure is None
 
     def pool(self) -> Pool:
         """Return the loaded model, or refuse with 503."""
@@ -98,7 +102,8 @@ class Service:
             request = oip.parse_request(body, pool.first, header_bytes)
             with pool.take(min(self._takes.queue_seconds, request.patience_seconds)) as session:
                 outputs = session.run(request.feeds)
-            return oip.response(request, outputs, pool.first, self.model, self.version)
+            check_shapes(pool.first, outputs)
+            answer = oip.response(request, outputs, pool.first, self.model, self.version)
         except InputError as error:
             raise Refused(400, str(error)) from error
         except FullError as error:
@@ -106,7 +111,10 @@ class Service:
         except WaitedError as error:
             raise Refused(504, "the request waited too long for its turn", RETRY_AFTER) from error
         except (InferenceError, ValueError) as error:
+            self.answers = answers.after_bad(self.answers, str(error))
             raise Refused(500, str(error)) from error
+        self.answers = answers.after_good(self.answers)
+        return answer
 
     def request_bytes(self) -> int:
         """Return how long a request may be: what the model's inputs can need."""
@@ -239,16 +247,23 @@ class Handler(BaseHTTPRequestHandler):
                 raise Refused(404, f"nothing is at {self.path}")
 
     def _live(self) -> Answer:
-        overdue = self._service.overdue()
-        return Answer(200, {"live": True}) if overdue is None else Answer(503, {"live": False, "error": overdue})
+        ails = self._ails()
+        return Answer(503, {"live": False, **ails}) if ails else Answer(200, {"live": True})
+
+    def _ails(self) -> dict[str, Any]:
+        """Return what a runner that must be started anew says of itself; empty if nothing ails it."""
+        overdue, bad = self._service.overdue(), self._service.answers.failure
+        if overdue is not None:
+            return {"error": overdue}
+        return {"bad_answers": True, "error": bad} if bad is not None else {}
 
     def _ready(self) -> Answer:
-        overdue = self._service.overdue()
-        if overdue is not None:
-            return Answer(503, {"live": False, "ready": False, "error": overdue})
+        ails = self._ails()
+        if ails:
+            return Answer(503, {"live": False, "ready": False, **ails})
         if not self._service.ready:
             return Answer(503, {"live": True, "ready": False, "error": "the model is not ready"})
-        return Answer(200, {"live": True, "ready": True})
+        return Answer(200, {"live": True, "ready": True, "answered": self._service.answers.any_good})
 
     def _model(self, model: str, rest: list[str]) -> Answer:
         match self._below_version(model, rest):

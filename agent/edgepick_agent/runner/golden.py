@@ -12,7 +12,7 @@ from edgepick_agent.core.golden_check import GoldenTally, judge
 from edgepick_agent.core.runner_spec import GoldenFile
 from edgepick_agent.errors import InputError
 from edgepick_agent.ports import Session, TensorSpec
-from edgepick_agent.runner.tensors import to_real, to_tensor
+from edgepick_agent.runner.tensors import check_shapes, to_real, to_tensor
 from edgepick_wire.metrics import GoldenResult
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def check(session: Session, golden: Golden, tolerance: GoldenFile, beat: Callabl
 
     Raises:
         InputError: The golden inputs do not fit the model.
-        InferenceError: The runtime failed.
+        InferenceError: The runtime failed, or an output has not the shape that the model declares.
     """
     answers = np.stack([_answer(session, golden, index, beat) for index in range(golden.samples)])
     finite = np.isfinite(answers)
@@ -142,6 +142,7 @@ def check(session: Session, golden: Golden, tolerance: GoldenFile, beat: Callabl
 
 def _answer(session: Session, golden: Golden, index: int, beat: Callable[[], None]) -> "Array":
     outputs = session.run(feed(golden, session.inputs, index))
+    check_shapes(session, outputs)
     beat()
     answer = to_real(outputs[0], session.outputs[0]).reshape(-1)
     if answer.shape != golden.expected.shape[1:]:

@@ -4,12 +4,13 @@ q = round(real / scale) + zero_point, clipped to the type; real = (q - zero_poin
 (TensorFlow Lite 8-bit quantization specification). Tensors without a scale are cast.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgepick_agent.errors import InputError
-from edgepick_agent.ports import TensorSpec
+from edgepick_agent.errors import InferenceError, InputError
+from edgepick_agent.ports import Session, TensorSpec
 
 if TYPE_CHECKING:
     from edgepick_agent.ports import Array
@@ -53,6 +54,20 @@ def to_real(tensor: "Array", spec: TensorSpec) -> "Array":
     if spec.scale:
         return ((tensor.astype(np.float64) - spec.zero_point) * spec.scale).astype(np.float32)
     return tensor.astype(np.float32)
+
+
+def check_shapes(session: Session, outputs: Sequence["Array"]) -> None:
+    """Raise ``InferenceError`` if an output has not the shape that the model declares.
+
+    A model that declares no shape has promised none; where an input's size is open, an interpreter may tell an
+    output's size for another one, so that only the number of dimensions counts.
+    """
+    open_inputs = any(size < 0 for spec in session.inputs for size in spec.shape)
+    for spec, output in zip(session.outputs, outputs, strict=True):
+        wanted = [-1] * len(spec.shape) if open_inputs else list(spec.shape)
+        found = list(output.shape)
+        if wanted and (len(found) != len(wanted) or any(w not in {-1, f} for w, f in zip(wanted, found, strict=True))):
+            raise InferenceError(f"output {spec.name}: the model declares shape {list(spec.shape)}, found {found}")
 
 
 def random_feed(inputs: tuple[TensorSpec, ...]) -> dict[str, "Array"]:

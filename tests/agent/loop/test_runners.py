@@ -37,7 +37,7 @@ def test_a_killed_runner_is_reported_and_started_again_after_a_pause():
     assert bench.model().phase is Phase.CONFIRMED
 
 
-@pytest.mark.parametrize("serve", ["crashes", "hangs", "swells"])
+@pytest.mark.parametrize("serve", ["crashes", "hangs", "swells", "blunders"])
 def test_a_confirmed_variant_that_keeps_failing_falls_back_to_the_previous_one(serve):
     """After the allowed failures in a row the previous variant serves, and the host is told."""
     bench = running(ONE, TWO)

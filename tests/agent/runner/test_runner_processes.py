@@ -454,6 +454,12 @@ def test_launching_costs_the_agent_no_runtime_and_no_numpy():
         (b'HTTP/1.1 503 X\r\n\r\n{"live": true, "error": "e"}', Health(live=True, ready=False, detail="e")),
         (b'HTTP/1.1 503 X\r\n\r\n{"live": false}', Health(live=False, ready=False)),
         (b"HTTP/1.1 503 X\r\n\r\n[]", None),
+        (b"HTTP/1.1 200 OK\r\n\r\n[]", None),
+        (b'HTTP/1.1 200 OK\r\n\r\n{"answered": true}', Health(live=True, ready=True, answered=True)),
+        (
+            b'HTTP/1.1 503 X\r\n\r\n{"live": false, "bad_answers": true}',
+            Health(live=False, ready=False, bad_answers=True),
+        ),
         (b"HTTP/1.1 500 X\r\n\r\n<html>", None),
         (b"", None),
     ],

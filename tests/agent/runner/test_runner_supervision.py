@@ -16,7 +16,7 @@ from edgepick_agent.ports import RunnerState
 from edgepick_wire.messages import IncidentCode
 
 SETTINGS = RunnerSettings(max_failures=3, healthy_seconds=60, backoff_seconds=1, backoff_max_seconds=10)
-FAILING = ("exited", "hung", "over-memory")
+FAILING = ("exited", "hung", "over-memory", "bad-answers")
 LOOKS = st.sampled_from([*FAILING, "starting", "ready", "ready", "ready"])
 TIMES = st.lists(st.tuples(st.floats(0.01, 30), LOOKS, st.floats(0, 1)), max_size=120)
 ANY_SETTINGS = st.builds(
@@ -41,9 +41,9 @@ class World:
         self.failures: list[float] = []
         self.actions: list = []
 
-    def look(self, seen: str | None = None, *, after: float = 0.0, jitter: float = 0.0):
+    def look(self, seen: str | None = None, *, after: float = 0.0, jitter: float = 0.0, any_good: bool = False):
         self.now += after
-        look = Look(state=seen or "ready", detail="why") if self.alive else None
+        look = Look(state=seen or "ready", detail="why", any_good=any_good) if self.alive else None
         self.state, action = observe(
             self.state, look, self.now, self.settings, jitter=jitter, can_fall_back=self.can_fall_back
         )
@@ -76,6 +76,7 @@ def test_the_first_look_starts_at_once():
         (RunnerState.EXITED, IncidentCode.RUNNER_CRASHED),
         (RunnerState.HUNG, IncidentCode.RUNNER_HUNG),
         (RunnerState.OVER_MEMORY, IncidentCode.RUNNER_OVER_MEMORY),
+        (RunnerState.BAD_ANSWERS, IncidentCode.RUNNER_BAD_ANSWERS),
     ],
 )
 def test_each_way_to_fail_is_its_own_incident(seen, code):
@@ -144,6 +145,21 @@ def test_healthy_time_forgives():
     world.look("ready", after=59)
     before = world.state.failures
     world.look("ready", after=2)
+
+    assert (before, world.state.failures) == (1, 0)
+
+
+def test_bad_answers_are_forgiven_by_a_good_one_only():
+    """A device that is seldom asked does not forget between two requests that its variant answers badly."""
+    world = World(SETTINGS)
+    world.look()
+    world.look("bad-answers", after=1)
+    world.look(after=2)
+    world.look("ready", after=1)
+
+    world.look("ready", after=1000)
+    before = world.state.failures
+    world.look("ready", after=1, any_good=True)
 
     assert (before, world.state.failures) == (1, 0)
 
