@@ -11,6 +11,7 @@ from edgepick_agent.core.admission import label_of, refuse, runnable
 from edgepick_agent.core.effects import StartRunner, StopRunner
 from edgepick_agent.core.endings import close_job, end_measurement, refuse_job, revert_job, run_key
 from edgepick_agent.core.events import RunnerNotStarted, RunnerSeen
+from edgepick_agent.core.garbage import bundles_in_use
 from edgepick_agent.core.outbox import report_incident
 from edgepick_agent.core.runner_spec import (
     Beside,
@@ -199,7 +200,9 @@ def _tried(turn: Turn, job: Job, measurement: Measurement) -> None:
         return
     assert job.content is not None
     turn.keep(without_attempts(turn.agent.durable, f"run/{job.key}"))
-    turn.change(manifests={**turn.agent.manifests, job.manifest: job.content})
+    kept = bundles_in_use(turn.agent)
+    known = {digest: content for digest, content in turn.agent.manifests.items() if digest in kept}
+    turn.change(manifests={**known, job.manifest: job.content})
     turn.set_job(stage=Stage.START, deadline=None)
     turn.do(StopRunner(run_key(job.manifest)))
 

@@ -228,6 +228,16 @@ def test_a_runner_on_trial_does_not_get_the_port():
     assert fronted == [("1", True), ("2", False)]
 
 
+def test_an_agent_remembers_no_more_variants_than_it_has():
+    """After many updates it holds the manifests of the slots, and not of everything that ever ran."""
+    bench = running(ONE, TWO, *(bundle(str(number)) for number in range(3, 9)))
+
+    held = set(bench.loop.agent.manifests)
+
+    assert bench.model().active in held
+    assert len(held) <= 3
+
+
 def test_an_active_variant_is_served_without_a_broker():
     """A device that boots without a network runs its model at once."""
     bench = running(ONE)
