@@ -149,7 +149,8 @@ def measure_deadline_seconds(spec: RunnerSpec) -> float:
     """
     windows = 4 + sum((spec.passes.rate_per_s is not None, spec.passes.operators, spec.passes.trace))
     if spec.beside is not None:
-        windows += 2  # the quads, and warming up what they compare with
+        # Warming up what they compare with, the quads, their energy, and a last quad begun just before its end.
+        windows += 4
     return spec.limits.start_seconds + windows * spec.plan.max_seconds + 2 * spec.limits.inference_seconds + 30
 
 

@@ -25,6 +25,7 @@ from edgepick_agent.core.energy import (
 from edgepick_agent.core.runner_spec import RunnerSpec
 from edgepick_agent.ports import PowerSensor, SensorKind
 from edgepick_wire.metrics import EnergySummary
+from edgepick_wire.pairing import BLOCKS
 
 MOST_FAILED = 0.1
 """Share of failed reads above which a sampled window is not believed."""
@@ -94,18 +95,34 @@ class Meter:
             seconds = window_seconds(self._sensor.period_seconds)
             self._load = _window(self._sensor, lambda: run_for(seconds))
 
+    @property
+    def tells_quads(self) -> bool:
+        """Whether the four blocks of a quad, each a window of its own, fit into the plan's longest time."""
+        return self._sensor is not None and BLOCKS * window_seconds(self._sensor.period_seconds) <= self._max_seconds
+
+    def block(self, run_for: Callable[[float], int]) -> float | None:
+        """Return the energy per inference of ``run_for(seconds)``, net of idle power; ``None`` if it cannot be told."""
+        if self._sensor is None:
+            return None
+        seconds = window_seconds(self._sensor.period_seconds)
+        window = _window(self._sensor, lambda: run_for(seconds))
+        return self._summarised(self._sensor, window).net_uj if window else None
+
     def summary(self) -> EnergySummary:
         """Return energy per inference, or why there is none."""
         if self._sensor is None:
             return self._estimate(self._reason)
         if self._load is None:
             return not_measured(f"{self._sensor.source} could not be read during the run")
+        return self._summarised(self._sensor, self._load)
+
+    def _summarised(self, sensor: PowerSensor, load: EnergyWindow) -> EnergySummary:
         return summarise_energy(
-            self._load,
+            load,
             [window for window in self._idle if window],
-            source=self._sensor.source,
-            scope=self._sensor.scope,
-            period_seconds=self._sensor.period_seconds,
+            source=sensor.source,
+            scope=sensor.scope,
+            period_seconds=sensor.period_seconds,
         )
 
     def _estimate(self, reason: str) -> EnergySummary:

@@ -103,11 +103,12 @@ def measure(spec: RunnerSpec, hung: Callable[[], None]) -> RunnerResult:
     )
     if spec.passes.samples:
         write_beside(spec, FOUND, codec.encode_document(further))
-    return RunnerResult(measurement=_with_pair(spec, start, line, hung, _measurement(spec, start, found, meter)))
+    alone = _measurement(spec, start, found, meter)
+    return RunnerResult(measurement=_with_pair(spec, start, line, hung, meter=meter, alone=alone))
 
 
 def _with_pair(
-    spec: RunnerSpec, start: Start, line: Timeline, hung: Callable[[], None], alone: Measurement
+    spec: RunnerSpec, start: Start, line: Timeline, hung: Callable[[], None], *, meter: Meter, alone: Measurement
 ) -> Measurement:
     """Return the measurement with the comparison that was asked for, or with why there is none."""
     if spec.beside is None:
@@ -118,7 +119,9 @@ def _with_pair(
             opened = quads.open_beside(spec, spec.beside)
             incumbent = quads.Side(session=opened.session, feeds=_feeds(opened, archive))
             candidate = quads.Side(session=start.opened.session, feeds=start.feeds)
-            return replace(alone, paired=quads.run_quads(spec, spec.beside, incumbent, candidate, dog.beat))
+            return replace(
+                alone, paired=quads.run_quads(spec, spec.beside, incumbent, candidate, meter=meter, beat=dog.beat)
+            )
     except RunError as error:
         return replace(alone, extra={**alone.extra, "unpaired": str(error)})
 

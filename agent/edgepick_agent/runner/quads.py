@@ -2,18 +2,23 @@
 
 Both models are loaded before the first block, and each was warmed up. A quad in which the board throttled is marked;
 nobody looks at who was faster. When the time is over, no further quad is begun: a comparison may end at any look.
+
+Energy takes longer blocks than latency, as long as the sensor needs, so it has a pass of its own over the same quads
+in the same orders. A quad that it does not reach, or cannot tell, has a latency and no energy.
 """
 
 import dataclasses
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING
 
 from edgepick_agent.core.runner_spec import Beside, RunnerSpec
 from edgepick_agent.ports import Session
 from edgepick_agent.runner import timing
+from edgepick_agent.runner.energy import Meter
 from edgepick_agent.runner.session import Opened, open_model
 from edgepick_agent.runner.watch import Watch
 from edgepick_wire.pairing import PairedRun, Quad, quad_order
@@ -43,9 +48,11 @@ def open_beside(spec: RunnerSpec, beside: Beside) -> Opened:
 
 
 def run_quads(
-    spec: RunnerSpec, beside: Beside, incumbent: Side, candidate: Side, beat: Callable[[], None]
+    spec: RunnerSpec, beside: Beside, incumbent: Side, candidate: Side, *, meter: Meter, beat: Callable[[], None]
 ) -> PairedRun:
     """Return the quads that were asked for, or as many as the plan's longest time allows; at least one.
+
+    As many of them as fit into that time once more have their energy too, where ``meter`` can tell it.
 
     Raises:
         RunError: A model cannot be run.
@@ -58,6 +65,9 @@ def run_quads(
     with timing.no_garbage_collection():
         while len(quads) < pair.quads and (not quads or time.monotonic() < end):
             quads.append(_quad(spec, beside, sides, len(quads), beat))
+    if meter.tells_quads:
+        end = time.monotonic() + spec.plan.max_seconds
+        quads = [_with_energy(spec, quad, sides, meter, beat) if time.monotonic() < end else quad for quad in quads]
     return PairedRun(
         against=pair.against,
         key=pair.key,
@@ -76,6 +86,26 @@ def _quad(spec: RunnerSpec, beside: Beside, sides: Mapping[str, Side], index: in
     seen = watch.conditions()
     invalid = ("; ".join(seen.throttle_reasons) or "throttled") if seen.throttled else None
     return Quad(index=index, order=order, latency_ns=blocks, invalid=invalid)
+
+
+def _with_energy(
+    spec: RunnerSpec, quad: Quad, sides: Mapping[str, Side], meter: Meter, beat: Callable[[], None]
+) -> Quad:
+    """Return the quad with its blocks' energy, or as it is if one of them is missing or the board throttled."""
+    if quad.invalid is not None:
+        return quad
+    watch = Watch(spec)
+    watch.start()
+    blocks = [meter.block(partial(_run_for, sides[which], beat)) for which in quad.order.value]
+    watch.stop()
+    known = tuple(b for b in blocks if b is not None and b > 0)
+    if len(known) < len(blocks) or watch.conditions().throttled:
+        return quad
+    return dataclasses.replace(quad, energy_uj=known)
+
+
+def _run_for(side: Side, beat: Callable[[], None], seconds: float) -> int:
+    return timing.runs_for(side.session, side.feeds, seconds, beat)
 
 
 def _block(side: Side, beside: Beside, beat: Callable[[], None]) -> float:

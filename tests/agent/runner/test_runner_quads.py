@@ -8,6 +8,7 @@ from edgepick_agent.core.runner_spec import Beside, measure_deadline_seconds
 from edgepick_wire.manifest import ModelFormat, RuntimeChoice, RuntimeName
 from edgepick_wire.pairing import PairOrder, quad_order
 from fakes.runtime_models import DIGITS, DIGITS_ONNX
+from fakes.sensor_trees import AMD_RAPL, plant
 
 RUNNING = "a" * 64
 PAIR = PairOrder(against=RUNNING, key="r-1", quads=6, block_runs=5, dropped_runs=2)
@@ -31,6 +32,18 @@ def test_every_quad_has_four_blocks_in_the_order_of_the_coin(start, spec, golden
     assert [quad.index for quad in found.paired.quads] == list(range(6))
     assert [quad.order for quad in found.paired.quads] == [quad_order("r-1", "pi-1", n) for n in range(6)]
     assert all(len(quad.latency_ns) == 4 and min(quad.latency_ns) > 0 for quad in found.paired.quads)
+
+
+def test_a_counter_that_stands_still_gives_quads_without_energy(start, spec, beside, tmp_path):
+    """Energy of nothing is missing, never zero; the quads have their latencies all the same."""
+    root = plant(tmp_path / "amd", AMD_RAPL)
+    pair = replace(PAIR, quads=1)
+
+    result, _ = start.measured(replace(spec, sysfs_root=str(root), beside=replace(beside, pair=pair)))
+
+    (quad,) = result.measurement.paired.quads
+    assert quad.energy_uj == ()
+    assert len(quad.latency_ns) == 4
 
 
 def test_two_runtimes_are_compared_in_one_process(start, spec, beside):

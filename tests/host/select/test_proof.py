@@ -176,6 +176,52 @@ def test_throttled_quads_are_dropped_and_counted():
     assert proof(decision).units == 8
 
 
+def test_energy_is_decided_by_the_energy_of_quads():
+    """On one device, seven quads in which the slower candidate takes less energy promote it where energy is asked."""
+    slower = [_with_energy(report, 0.8) for report in new(1, ratio=1.1, n=7)]
+    energy = [_energy_alone(old(1)[0], 5e3), *(_energy_alone(report, 4.9e3) for report in slower)]
+
+    by_energy = decide(energy, 1, objective=parse_objective("minimise energy"))
+
+    assert by_energy.verdict is Judgement.PROMOTE
+    assert (proof(by_energy).paired, proof(by_energy).units, proof(by_energy).scope) == (True, 7, Scope.DEVICES)
+    assert decide(energy, 1).verdict is Judgement.INCONCLUSIVE
+
+
+def test_quads_without_energy_are_counted_and_prove_nothing_about_it():
+    """Two quads whose energy is missing are named as not measured, and the five others are too few."""
+    partly = [_with_energy(report, 0.8, missing=2) for report in new(1, n=7)]
+
+    decision = decide(
+        [_energy_alone(r, 5e3) for r in (*old(1), *partly)], 1, objective=parse_objective("minimise energy")
+    )
+
+    assert decision.verdict is Judgement.INCONCLUSIVE
+    assert (proof(decision).units, proof(decision).dropped) == (5, {"not measured": 2})
+
+
+def _with_energy(report, ratio, missing=0):
+    """Return the report with 5 mJ for what runs in each quad, and ``ratio`` of it for the candidate."""
+
+    def told(quad):
+        inner, outer = (5e3 * ratio, 5e3) if quad.order is Order.ABBA else (5e3, 5e3 * ratio)
+        return quad if quad.index < missing else dataclasses.replace(quad, energy_uj=(outer, inner, inner, outer))
+
+    found = report.measurement.measurement
+    paired = dataclasses.replace(found.paired, quads=tuple(told(q) for q in found.paired.quads))
+    return _changed(report, paired=paired)
+
+
+def _energy_alone(report, microjoules):
+    """Return the report with the energy that the variant took by itself."""
+    return _changed(report, energy=measurement(energy_uj=microjoules).energy)
+
+
+def _changed(report, **fields):
+    figures = dataclasses.replace(report.measurement.measurement, **fields)
+    return dataclasses.replace(report, measurement=dataclasses.replace(report.measurement, measurement=figures))
+
+
 def test_nothing_is_proven_by_an_invalid_measurement():
     """Quads inside a measurement that may not be used count for nothing."""
     valid, invalid = new(1, number=2)[0], new(1, quality=Quality.INVALID, key="r-2")[0]
