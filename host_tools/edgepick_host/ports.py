@@ -1,6 +1,6 @@
 """Every effect of the host. Adapters are picked in ``app.py`` only."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -9,6 +9,9 @@ from edgepick_host.core.records import (
     Device,
     DevicePage,
     DeviceQuery,
+    Hearing,
+    Marks,
+    MemberRow,
     ModelCount,
     ProfileCount,
     Release,
@@ -90,8 +93,12 @@ class Store(Protocol):
         """Make one transaction of everything that this thread does inside: all of it is kept, or none."""
         ...
 
-    def next_sequence(self, *, above: int = 0) -> int:
-        """Return a number higher than any before and than ``above``, durably."""
+    def next_sequence(self, *, above: int = 0, count: int = 1) -> int:
+        """Return the first of ``count`` numbers higher than any before and than ``above``, durably."""
+        ...
+
+    def marks(self) -> Marks:
+        """Return how far desired states, rollouts and releases have been written, by anyone."""
         ...
 
     def save_release(self, release: Release, envelope: bytes) -> None:
@@ -110,16 +117,20 @@ class Store(Protocol):
         """Replace the signed manifest of a kept release: the same payload, signed again."""
         ...
 
-    def save_desired(self, desired: Desired) -> None:
-        """Keep what a target should do, unless it has been told something of a higher sequence."""
+    def save_desired(self, *desired: Desired) -> None:
+        """Keep what targets should do, each unless it has been told something of a higher sequence."""
         ...
 
     def desired(self, kind: TargetKind, target: str) -> Desired | None:
         """Return what a target should do."""
         ...
 
-    def all_desired(self) -> Sequence[Desired]:
-        """Return what every target should do."""
+    def all_desired(self, *, since: int = 0) -> Sequence[Desired]:
+        """Return what every target should do, or only what was written after the mark ``since``."""
+        ...
+
+    def hear(self, hearings: Sequence[Hearing]) -> None:
+        """Keep what devices said; a last will of an older session changes nothing."""
         ...
 
     def heard_birth(self, birth: Birth, at: float) -> None:
@@ -158,10 +169,18 @@ class Store(Protocol):
         """Keep a report; ``False`` if its device already sent one with this id."""
         ...
 
+    def add_reports(self, reports: Sequence[Report], at: float) -> Sequence[Report]:
+        """Keep reports; returns those that are new, in their order."""
+        ...
+
     def reports(
         self, *, model: str | None = None, device: str | None = None, newest: int | None = None
     ) -> Sequence[Report]:
         """Return reports in the order of their arrival: all, or the ``newest`` of them."""
+        ...
+
+    def each_report(self, *, model: str | None = None, after: int = 0) -> Iterator[Report]:
+        """Yield reports in the order of their arrival, without the first ``after``; never all of them in memory."""
         ...
 
     def append_decision(self, model: str, document: bytes) -> int:
@@ -172,12 +191,16 @@ class Store(Protocol):
         """Return decision records with their numbers, oldest first."""
         ...
 
-    def save_rollout(self, rollout: str, document: bytes) -> None:
-        """Keep a rollout's state, replacing the last."""
+    def save_rollout(self, rollout: str, document: bytes, members: Sequence[MemberRow] = ()) -> None:
+        """Keep a rollout's state, replacing the last, and those of its members that changed, all or nothing."""
         ...
 
     def rollouts(self) -> Sequence[tuple[str, bytes]]:
         """Return every rollout's state, oldest first."""
+        ...
+
+    def members(self, rollout: str) -> Sequence[MemberRow]:
+        """Return a rollout's members, by lane and place."""
         ...
 
     def lease(self, name: str, holder: str, *, now: float, seconds: float) -> str:
@@ -196,8 +219,8 @@ class Store(Protocol):
         """Forget a token; ``False`` if there is none of this name."""
         ...
 
-    def report_count(self) -> int:
-        """Return how many reports were taken in since the beginning."""
+    def report_count(self, *, model: str | None = None) -> int:
+        """Return how many reports were taken in since the beginning: all, or those about a model."""
         ...
 
     def add_audit(self, entry: AuditEntry) -> None:

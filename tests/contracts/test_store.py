@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgepick_host.adapters.store_sql import SqlStore
-from edgepick_host.core.records import AuditEntry, DeviceQuery, ProfileCount, Release, Role, Token
+from edgepick_host.core.records import AuditEntry, DeviceQuery, Hearing, MemberRow, ProfileCount, Release, Role, Token
 from edgepick_wire.ids import digest_of
 from edgepick_wire.messages import (
     Assignment,
@@ -109,6 +109,13 @@ def test_sequences_rise(store):
     assert [first, second, third, fourth] == [1, 2, 41, 42]
 
 
+def test_sequences_are_taken_many_at_once(store):
+    """The first of several is returned; nobody gets one of the others."""
+    taken = [store.next_sequence(), store.next_sequence(above=40, count=5), store.next_sequence()]
+
+    assert taken == [1, 41, 46]
+
+
 def test_release_comes_back_whole_and_in_order(store):
     """Releases come back as they were saved, oldest first, and per model."""
     for variant, model in (("b", "digits"), ("a", "digits"), ("a", "other")):
@@ -178,6 +185,40 @@ def test_desired_is_kept_per_target(store):
     assert store.desired(TargetKind.DEVICE, "raspberry-pi-4") is None
 
 
+def test_many_desired_states_are_kept_at_once(store):
+    """Several targets are told in one go; one that has been told something newer keeps it."""
+    store.save_desired(desired(5, target="b"))
+
+    store.save_desired(desired(3, target="a"), desired(4, target="b"), desired(6, target="c"), desired(2, target="a"))
+
+    assert [(d.target, d.sequence) for d in store.all_desired()] == [("a", 3), ("b", 5), ("c", 6)]
+
+
+def test_what_was_written_since_a_mark_is_found(store):
+    """Whoever remembers a mark finds everything that anyone wrote after it, also of a lower sequence."""
+    store.save_desired(desired(7, target="a"))
+    mark = store.marks().desired
+    store.save_desired(desired(5, target="b"))
+
+    assert [d.target for d in store.all_desired(since=mark)] == ["b"]
+    assert list(store.all_desired(since=store.marks().desired)) == []
+
+
+def test_each_mark_moves_with_its_own_changes(store):
+    """A desired state, a rollout and a new release move one mark each; a release that is known moves none."""
+    before = store.marks()
+    store.save_desired(desired(1))
+    store.save_rollout("r1", b"one")
+    store.save_rollout("r1", b"two")
+    for _ in range(2):
+        store.save_release(release("a"), b"signed")
+
+    after = store.marks()
+
+    moved = [getattr(after, n) - getattr(before, n) for n in ("desired", "rollouts", "releases")]
+    assert moved == [1, 2, 1]
+
+
 def test_device_is_built_from_what_was_heard(store):
     """A device has a birth, a presence and a reported state, each as last heard."""
     reported = Reported(device="pi-1", session=3, sequence=7, security_epoch=0)
@@ -219,6 +260,41 @@ def test_device_that_lost_its_state_is_heard_again(store):
     assert not store.devices()[0].online
 
 
+def test_what_many_devices_said_is_kept_at_once(store):
+    """Of each device the last of each part holds, whatever was known before and whoever is new."""
+    store.heard_birth(birth(3), 1.0)
+    store.heard_presence("pi-1", Presence(session=3, online=True), 1.0)
+    hearings = [
+        Hearing(device="pi-1", at=2.0, presence=Presence(session=2, online=False)),
+        Hearing(device="pi-2", at=3.0, presence=Presence(session=1, online=True)),
+        Hearing(device="pi-1", at=4.0, reported=Reported(device="pi-1", session=3, sequence=1, security_epoch=0)),
+        Hearing(device="pi-2", at=5.0, birth=birth(1, "pi-2"), presence=Presence(session=1, online=False)),
+        Hearing(device="pi-1", at=6.0, reported=reported("pi-1", "1 int8")),
+        Hearing(device="pi-3", at=7.0, reported=reported("pi-3", "1 int8")),
+    ]
+
+    store.hear(hearings)
+
+    found = {d.device: (d.birth, d.reported, d.online, d.last_seen) for d in store.devices()}
+    assert found == {
+        "pi-1": (birth(3), reported("pi-1", "1 int8"), True, 6.0),
+        "pi-2": (birth(1, "pi-2"), None, False, 5.0),
+        "pi-3": (None, reported("pi-3", "1 int8"), False, 7.0),
+    }
+    assert [(c.profile, c.devices) for c in store.model_counts()] == [(None, 1), ("raspberry-pi-4", 1)]
+    assert [d.device for d in store.device_page(DeviceQuery(online=True)).devices] == ["pi-1"]
+
+
+def test_a_fleet_is_heard_at_once(store):
+    """More devices than one query may name, twice, are each kept once."""
+    names = [f"pi-{n}" for n in range(900)]
+    for at in (1.0, 2.0):
+        store.hear([Hearing(device=n, at=at, birth=birth(1, n), reported=reported(n, "1 int8")) for n in names])
+
+    assert [c.devices for c in store.model_counts()] == [900]
+    assert {d.last_seen for d in store.devices()} == {2.0}
+
+
 def test_device_known_by_birth_alone_is_offline(store):
     """Without any word of presence a device does not count as online."""
     store.heard_birth(birth(1), 1.0)
@@ -238,6 +314,27 @@ def test_reports_are_kept_once(kind, numbers, tmp_path):
     assert accepted == list(dict.fromkeys(numbers))
     assert [(r.device, int(r.id[1:])) for r in store.reports()] == accepted
     store.close()
+
+
+def test_of_many_reports_those_that_are_new_are_told(store):
+    """Reports that are known, or come twice at once, are kept once; the others come back in their order."""
+    store.add_report(report(1), 1.0)
+
+    new = store.add_reports([report(2), report(1), report(1, "pi-2"), report(2)], 2.0)
+
+    assert [(r.device, r.id) for r in new] == [("pi-1", "r2"), ("pi-2", "r1")]
+    assert [(r.device, r.id) for r in store.reports()] == [("pi-1", "r1"), ("pi-1", "r2"), ("pi-2", "r1")]
+    assert store.add_reports([], 3.0) == []
+
+
+def test_reports_are_read_one_by_one(store):
+    """In the order of arrival, of one model, from where the reader was; also more than one page of them."""
+    store.add_reports([report(n, model="digits" if n % 2 else "other") for n in range(1800)], 1.0)
+
+    found = [r.id for r in store.each_report(model="digits", after=3)]
+
+    assert found == [f"r{n}" for n in range(7, 1800, 2)]
+    assert sum(1 for _ in store.each_report()) == 1800
 
 
 def test_reports_are_found_by_model_and_device(store):
@@ -268,6 +365,20 @@ def test_rollout_is_replaced_in_place(store):
     store.save_rollout("r1", b"three")
 
     assert store.rollouts() == [("r1", b"three"), ("r2", b"two")]
+
+
+def test_members_are_kept_beside_their_rollout(store):
+    """Only those that changed are written; they come back by lane and place, of their own rollout."""
+    rows = [MemberRow(lane=lane, place=place, document=b"old") for lane in (1, 0) for place in (11, 2)]
+    store.save_rollout("r1", b"head", rows)
+    store.save_rollout("r2", b"head", [MemberRow(lane=0, place=0, document=b"other")])
+
+    store.save_rollout("r1", b"later", [MemberRow(lane=0, place=11, document=b"new")])
+
+    found = [(m.lane, m.place, m.document) for m in store.members("r1")]
+    assert found == [(0, 2, b"old"), (0, 11, b"new"), (1, 2, b"old"), (1, 11, b"old")]
+    assert store.rollouts() == [("r1", b"later"), ("r2", b"head")]
+    assert list(store.members("r3")) == []
 
 
 def test_lease_has_one_holder(store):
@@ -414,8 +525,9 @@ def test_reports_are_counted(store):
     """Each report counts once, however often it comes."""
     for number in (0, 1, 1, 2):
         store.add_report(report(number), 1.0)
+    store.add_report(report(3, model="other"), 1.0)
 
-    assert store.report_count() == 3
+    assert (store.report_count(), store.report_count(model="other")) == (4, 1)
 
 
 def test_a_batch_is_kept_whole_or_not_at_all(store):

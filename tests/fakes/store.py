@@ -5,13 +5,16 @@ import copy
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 from edgepick_host.core.records import (
     AuditEntry,
     Device,
     DevicePage,
     DeviceQuery,
+    Hearing,
+    Marks,
+    MemberRow,
     ModelCount,
     ProfileCount,
     Release,
@@ -41,6 +44,9 @@ class MemoryStore:
     received: dict[tuple[str, str], Report] = field(default_factory=dict)
     decided: list[tuple[str, bytes]] = field(default_factory=list)
     rolled: dict[str, bytes] = field(default_factory=dict)
+    seated: dict[str, dict[tuple[int, int], MemberRow]] = field(default_factory=dict)
+    marked: Marks = field(default_factory=Marks)
+    written: dict[tuple[TargetKind, str], int] = field(default_factory=dict)
     leases: dict[str, tuple[str, float]] = field(default_factory=dict)
     chunks: dict[str, set[str]] = field(default_factory=dict)
     audited: list[AuditEntry] = field(default_factory=list)
@@ -61,13 +67,17 @@ class MemoryStore:
                 setattr(self, name, value)
             raise
 
-    def next_sequence(self, *, above: int = 0) -> int:
+    def next_sequence(self, *, above: int = 0, count: int = 1) -> int:
         with self.lock:
-            self.sequence = max(self.sequence, above) + 1
-            return self.sequence
+            self.sequence = max(self.sequence, above) + count
+            return self.sequence - count + 1
+
+    def marks(self) -> Marks:
+        return self.marked
 
     def save_release(self, release: Release, envelope: bytes) -> None:
-        self.released.setdefault(release.manifest, (release, envelope))
+        if self.released.setdefault(release.manifest, (release, envelope))[0] is release:
+            self.marked = replace(self.marked, releases=self.marked.releases + 1)
 
     def releases(self, model: str | None = None) -> Sequence[Release]:
         return [release for release, _ in self.released.values() if model in (None, release.model)]
@@ -79,16 +89,29 @@ class MemoryStore:
     def manifest(self, digest: str) -> bytes | None:
         return self.released[digest][1] if digest in self.released else None
 
-    def save_desired(self, desired: Desired) -> None:
-        key = (desired.target_kind, desired.target)
-        if key not in self.wanted or self.wanted[key].sequence <= desired.sequence:
-            self.wanted[key] = desired
+    def save_desired(self, *desired: Desired) -> None:
+        if desired:
+            self.marked = replace(self.marked, desired=self.marked.desired + 1)
+        for each in desired:
+            key = (each.target_kind, each.target)
+            if key not in self.wanted or self.wanted[key].sequence <= each.sequence:
+                self.wanted[key] = each
+                self.written[key] = self.marked.desired
 
     def desired(self, kind: TargetKind, target: str) -> Desired | None:
         return self.wanted.get((kind, target))
 
-    def all_desired(self) -> Sequence[Desired]:
-        return [self.wanted[key] for key in sorted(self.wanted)]
+    def all_desired(self, *, since: int = 0) -> Sequence[Desired]:
+        return [self.wanted[key] for key in sorted(self.wanted) if self.written[key] > since]
+
+    def hear(self, hearings: Sequence[Hearing]) -> None:
+        for h in hearings:
+            if h.birth is not None:
+                self.heard_birth(h.birth, h.at)
+            if h.presence is not None:
+                self.heard_presence(h.device, h.presence, h.at)
+            if h.reported is not None:
+                self.heard_reported(h.reported, h.at)
 
     def heard_birth(self, birth: Birth, at: float) -> None:
         self._heard(birth.device, at).birth = birth
@@ -152,6 +175,12 @@ class MemoryStore:
         self.received.setdefault(key, report)
         return new
 
+    def add_reports(self, reports: Sequence[Report], at: float) -> Sequence[Report]:
+        return [report for report in reports if self.add_report(report, at)]
+
+    def each_report(self, *, model: str | None = None, after: int = 0) -> Iterator[Report]:
+        yield from self.reports(model=model)[after:]
+
     def reports(
         self, *, model: str | None = None, device: str | None = None, newest: int | None = None
     ) -> Sequence[Report]:
@@ -167,8 +196,13 @@ class MemoryStore:
     def decisions(self, model: str | None = None) -> Sequence[tuple[int, bytes]]:
         return [(n, d) for n, (m, d) in enumerate(self.decided, 1) if model in (None, m)]
 
-    def save_rollout(self, rollout: str, document: bytes) -> None:
+    def save_rollout(self, rollout: str, document: bytes, members: Sequence[MemberRow] = ()) -> None:
         self.rolled[rollout] = document
+        self.seated.setdefault(rollout, {}).update({(m.lane, m.place): m for m in members})
+        self.marked = replace(self.marked, rollouts=self.marked.rollouts + 1)
+
+    def members(self, rollout: str) -> Sequence[MemberRow]:
+        return [row for _, row in sorted(self.seated.get(rollout, {}).items())]
 
     def rollouts(self) -> Sequence[tuple[str, bytes]]:
         return list(self.rolled.items())
@@ -189,8 +223,8 @@ class MemoryStore:
     def remove_token(self, name: str) -> bool:
         return self.given.pop(name, None) is not None
 
-    def report_count(self) -> int:
-        return len(self.received)
+    def report_count(self, *, model: str | None = None) -> int:
+        return len(self.reports(model=model))
 
     def add_audit(self, entry: AuditEntry) -> None:
         self.audited.append(entry)

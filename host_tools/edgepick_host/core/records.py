@@ -51,6 +51,35 @@ class Device:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Hearing:
+    """What a device said at one time: each part as it was said last, ``None`` where it said nothing of it."""
+
+    device: str
+    at: float
+    birth: Birth | None = None
+    presence: Presence | None = None
+    reported: Reported | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Marks:
+    """How far parts of the store have been written: each number rises with every change, whoever makes it."""
+
+    desired: int = 0
+    rollouts: int = 0
+    releases: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberRow:
+    """A device in a rollout, as the store keeps it: which lane, which place in it, and its document."""
+
+    lane: int
+    place: int
+    document: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceQuery:
     """Which devices to show.
 

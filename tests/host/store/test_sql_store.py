@@ -9,10 +9,10 @@ import pytest
 import sqlalchemy as sa
 
 from edgepick_host.adapters.store_sql import SqlStore, tables
-from edgepick_host.core.records import DeviceQuery
+from edgepick_host.core.records import DeviceQuery, MemberRow
 from edgepick_host.errors import ConfigError, StateError
 from edgepick_wire import codec
-from edgepick_wire.messages import Birth, ModelState, Phase, Presence, Reported
+from edgepick_wire.messages import Birth, Desired, ModelState, Phase, Presence, Reported, TargetKind
 
 BORN = Birth(
     device="pi-1",
@@ -33,6 +33,8 @@ REPORTED = Reported(
     security_epoch=0,
     models=(ModelState(model="digits", phase=Phase.CONFIRMED, active="a" * 64, active_label="1 int8"),),
 )
+
+TOLD = Desired(fleet="main", target_kind=TargetKind.PROFILE, target="raspberry-pi-4", sequence=1, issued_at=1.0)
 
 
 def test_memory_survives_closing(tmp_path):
@@ -102,6 +104,10 @@ def first_version(request, tmp_path):
         connection.execute(sa.text("INSERT INTO edgepick_schema (version) VALUES (1)"))
         insert = "INSERT INTO device (device, birth, presence, reported, last_seen) VALUES ('pi-1', :b, :p, :r, 5.0)"
         documents = {"b": BORN, "p": Presence(session=1, online=True), "r": REPORTED}
+        rollout = "INSERT INTO rollout (position, rollout, document) VALUES (1, 'r-old', :d)"
+        connection.execute(sa.text(rollout), {"d": b"a head"})
+        told = "INSERT INTO desired (kind, target, sequence, document) VALUES ('profile', 'raspberry-pi-4', 1, :d)"
+        connection.execute(sa.text(told), {"d": codec.encode_document(TOLD)})
         connection.execute(sa.text(insert), {key: codec.encode_document(value) for key, value in documents.items()})
     engine.dispose()
     return url
@@ -116,6 +122,18 @@ def test_a_database_of_the_first_version_becomes_searchable(first_version):
     assert [(d.device, d.birth, d.reported, d.last_seen) for d in page.devices] == [("pi-1", BORN, REPORTED, 5.0)]
     assert [c.active_label for c in store.model_counts()] == ["1 int8"]
     assert store.audit(newest=1) == []
+    store.close()
+
+
+def test_a_database_of_the_first_version_goes_on_with_its_rollouts(first_version):
+    """Rollouts and desired states that an older edgepick kept are there, and members can be kept beside them."""
+    store = SqlStore(first_version)
+
+    store.save_rollout("r-old", b"a newer head", [MemberRow(lane=0, place=0, document=b"member")])
+
+    assert store.rollouts() == [("r-old", b"a newer head")]
+    assert [m.document for m in store.members("r-old")] == [b"member"]
+    assert store.all_desired() == [TOLD]
     store.close()
 
 

@@ -7,6 +7,7 @@ Rules:
 """
 
 import contextlib
+import dataclasses
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -15,19 +16,20 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from edgepick_host.adapters.store_sql import tables
+from edgepick_host.adapters.store_sql import devices, tables, writes
 from edgepick_host.adapters.store_sql.engine import WRITE, engine_of, without_password
 from edgepick_host.core.records import (
     AuditEntry,
     Device,
     DevicePage,
     DeviceQuery,
+    Hearing,
+    Marks,
+    MemberRow,
     ModelCount,
     ProfileCount,
     Release,
     Token,
-    is_online,
-    newer_presence,
 )
 from edgepick_host.errors import StateError
 from edgepick_wire import codec
@@ -67,13 +69,17 @@ class SqlStore:
             finally:
                 self._open.connection = None
 
-    def next_sequence(self, *, above: int = 0) -> int:
-        """Return a number higher than any before and than ``above``, durably."""
+    def next_sequence(self, *, above: int = 0, count: int = 1) -> int:
+        """Return the first of ``count`` numbers higher than any before and than ``above``, durably."""
         with self._write() as connection:
-            last = connection.scalar(sa.select(tables.counter.c.value).where(tables.counter.c.name == "sequence")) or 0
-            value = max(last, above) + 1
-            _put(connection, tables.counter, {"name": "sequence"}, {"value": value})
-        return value
+            return writes.counted(connection, "sequence", above=above, by=count) - count + 1
+
+    def marks(self) -> Marks:
+        """Return how far desired states, rollouts and releases have been written, by anyone."""
+        names = [f.name for f in dataclasses.fields(Marks)]
+        query = sa.select(tables.counter.c.name, tables.counter.c.value).where(tables.counter.c.name.in_(names))
+        with self._read() as connection:
+            return Marks(**{row.name: row.value for row in connection.execute(query)})
 
     def save_release(self, release: Release, envelope: bytes) -> None:
         """Keep a release and its signed manifest; publishing the same again changes nothing."""
@@ -81,6 +87,7 @@ class SqlStore:
         with self._write() as connection:
             if not _exists(connection, tables.release.c.manifest == release.manifest):
                 connection.execute(tables.release.insert().values(manifest=release.manifest, **row))
+                writes.counted(connection, "releases")
 
     def releases(self, model: str | None = None) -> Sequence[Release]:
         """Return releases, oldest first."""
@@ -100,68 +107,62 @@ class SqlStore:
                 tables.release.update().where(tables.release.c.manifest == digest).values(envelope=envelope)
             )
 
-    def save_desired(self, desired: Desired) -> None:
-        """Keep what a target should do, unless it has been told something of a higher sequence."""
-        key = {"kind": desired.target_kind.value, "target": desired.target}
-        newer = sa.and_(*_equal(tables.desired, key), tables.desired.c.sequence > desired.sequence)
+    def save_desired(self, *desired: Desired) -> None:
+        """Keep what targets should do, each unless it has been told something of a higher sequence."""
         with self._write() as connection:
-            if not _exists(connection, newer):
-                row = {"sequence": desired.sequence, "document": codec.encode_document(desired)}
-                _put(connection, tables.desired, key, row)
+            if desired:
+                writes.save_desired(connection, desired, writes.counted(connection, "desired"))
 
     def desired(self, kind: TargetKind, target: str) -> Desired | None:
         """Return what a target should do."""
-        key = _equal(tables.desired, {"kind": kind.value, "target": target})
+        key = writes.equal(tables.desired, {"kind": kind.value, "target": target})
         document = self._one(sa.select(tables.desired.c.document).where(*key))
         return None if document is None else codec.decode_document(Desired, document)
 
-    def all_desired(self) -> Sequence[Desired]:
-        """Return what every target should do, by kind and target."""
+    def all_desired(self, *, since: int = 0) -> Sequence[Desired]:
+        """Return what every target should do, by kind and target, or only what was written after ``since``."""
         query = sa.select(tables.desired.c.document).order_by(tables.desired.c.kind, tables.desired.c.target)
+        if since:
+            query = query.where(tables.desired.c.written > since)
         return [codec.decode_document(Desired, document) for document in self._column(query)]
+
+    def hear(self, hearings: Sequence[Hearing]) -> None:
+        """Keep what devices said; a last will of an older session changes nothing."""
+        with self._write() as connection:
+            devices.hear(connection, hearings)
 
     def heard_birth(self, birth: Birth, at: float) -> None:
         """Keep who a device is."""
-        with self._write() as connection:
-            _put_device(connection, birth.device, at, birth=codec.encode_document(birth))
+        self.hear([Hearing(device=birth.device, at=at, birth=birth)])
 
     def heard_presence(self, device: str, presence: Presence, at: float) -> None:
         """Keep whether a device is online; a last will of an older session changes nothing."""
-        with self._write() as connection:
-            found = connection.scalar(sa.select(tables.device.c.presence).where(tables.device.c.device == device))
-            holds = newer_presence(_decoded(Presence, found), presence)
-            _put_device(connection, device, at, presence=codec.encode_document(holds))
+        self.hear([Hearing(device=device, at=at, presence=presence)])
 
     def heard_reported(self, reported: Reported, at: float) -> None:
         """Keep what a device runs."""
-        with self._write() as connection:
-            _put_device(connection, reported.device, at, reported=codec.encode_document(reported))
-            of_device = tables.device_model.c.device == reported.device
-            connection.execute(tables.device_model.delete().where(of_device))
-            rows = tables.model_rows(reported)
-            if rows:
-                connection.execute(tables.device_model.insert(), rows)
+        self.hear([Hearing(device=reported.device, at=at, reported=reported)])
 
     def devices(self) -> Sequence[Device]:
         """Return every device that was ever heard, by id."""
         with self._read() as connection:
             rows = connection.execute(sa.select(tables.device).order_by(tables.device.c.device)).all()
-        return [_device_of(row) for row in rows]
+        return [devices.device_of(row) for row in rows]
 
     def device(self, name: str) -> Device | None:
         """Return one device."""
         with self._read() as connection:
             row = connection.execute(sa.select(tables.device).where(tables.device.c.device == name)).first()
-        return None if row is None else _device_of(row)
+        return None if row is None else devices.device_of(row)
 
     def device_page(self, query: DeviceQuery) -> DevicePage:
         """Return the devices that match, by id, from the one after ``query.after``, and how many match in all."""
-        matching = sa.select(tables.device).where(*_conditions(query))
+        matching = sa.select(tables.device).where(*devices.conditions(query))
         page = matching.where(tables.device.c.device > query.after).order_by(tables.device.c.device).limit(query.limit)
         with self._read() as connection:
             total = connection.scalar(sa.select(sa.func.count()).select_from(matching.subquery())) or 0
             rows = connection.execute(page).all()
-        return DevicePage(devices=tuple(map(_device_of, rows)), total=total)
+        return DevicePage(devices=tuple(map(devices.device_of, rows)), total=total)
 
     def profile_counts(self) -> Sequence[ProfileCount]:
         """Return how many devices of each kind there are, and how many are online."""
@@ -186,13 +187,15 @@ class SqlStore:
 
     def add_report(self, report: Report, at: float) -> bool:
         """Keep a report; ``False`` if its device already sent one with this id."""
-        key = {"device": report.device, "id": report.id}
+        return bool(self.add_reports([report], at))
+
+    def add_reports(self, reports: Sequence[Report], at: float) -> Sequence[Report]:
+        """Keep reports; returns those that are new, in their order."""
         with self._write() as connection:
-            if _exists(connection, *_equal(tables.report, key)):
-                return False
-            row = {"model": _model_of(report), "document": codec.encode_document(report), "heard_at": at}
-            connection.execute(tables.report.insert().values(**key, **row))
-        return True
+            new = writes.unknown(connection, reports)
+            if new:
+                connection.execute(tables.report.insert(), [writes.report_row(report, at) for report in new])
+        return new
 
     def reports(
         self, *, model: str | None = None, device: str | None = None, newest: int | None = None
@@ -201,6 +204,18 @@ class SqlStore:
         query = sa.select(tables.report.c.document).order_by(tables.report.c.position.desc()).limit(newest)
         query = _only(_only(query, tables.report.c.model, model), tables.report.c.device, device)
         return [codec.decode_document(Report, document) for document in reversed(self._column(query))]
+
+    def each_report(self, *, model: str | None = None, after: int = 0) -> Iterator[Report]:
+        """Yield reports in the order of their arrival, without the first ``after``; never all of them in memory."""
+        query: sa.Select[Any] = sa.select(tables.report.c.position, tables.report.c.document).order_by(
+            tables.report.c.position
+        )
+        query = _only(query, tables.report.c.model, model).limit(devices.AT_ONCE)
+        found = self._pairs(query.offset(after))
+        while found:
+            for _, document in found:
+                yield codec.decode_document(Report, document)
+            found = self._pairs(query.where(tables.report.c.position > found[-1][0]))
 
     def append_decision(self, model: str, document: bytes) -> int:
         """Keep a decision record for ever; returns its number, from 1."""
@@ -213,10 +228,13 @@ class SqlStore:
         query = sa.select(tables.decision.c.number, tables.decision.c.document).order_by(tables.decision.c.number)
         return self._pairs(_only(query, tables.decision.c.model, model))
 
-    def save_rollout(self, rollout: str, document: bytes) -> None:
-        """Keep a rollout's state, replacing the last."""
+    def save_rollout(self, rollout: str, document: bytes, members: Sequence[MemberRow] = ()) -> None:
+        """Keep a rollout's state, replacing the last, and those of its members that changed, all or nothing."""
         with self._write() as connection:
-            _put(connection, tables.rollout, {"rollout": rollout}, {"document": document})
+            writes.put(connection, tables.rollout, {"rollout": rollout}, {"document": document})
+            if members:
+                writes.save_members(connection, rollout, members)
+            writes.counted(connection, "rollouts")
 
     def rollouts(self) -> Sequence[tuple[str, bytes]]:
         """Return every rollout's state, oldest first."""
@@ -224,13 +242,21 @@ class SqlStore:
             sa.select(tables.rollout.c.rollout, tables.rollout.c.document).order_by(tables.rollout.c.position)
         )
 
+    def members(self, rollout: str) -> Sequence[MemberRow]:
+        """Return a rollout's members, by lane and place."""
+        member = tables.member.c
+        query = sa.select(member.lane, member.place, member.document).where(member.rollout == rollout)
+        with self._read() as connection:
+            rows = connection.execute(query.order_by(member.lane, member.place)).all()
+        return [MemberRow(lane=row.lane, place=row.place, document=row.document) for row in rows]
+
     def lease(self, name: str, holder: str, *, now: float, seconds: float) -> str:
         """Return who holds the lease ``name``: taken or extended by ``holder`` if it was free or its own."""
         with self._write() as connection:
             found = connection.execute(sa.select(tables.lease).where(tables.lease.c.name == name)).first()
             if found is not None and found.holder != holder and found.expires_at > now:
                 return str(found.holder)
-            _put(connection, tables.lease, {"name": name}, {"holder": holder, "expires_at": now + seconds})
+            writes.put(connection, tables.lease, {"name": name}, {"holder": holder, "expires_at": now + seconds})
         return holder
 
     def save_token(self, token: Token) -> bool:
@@ -252,10 +278,13 @@ class SqlStore:
         with self._write() as connection:
             return connection.execute(tables.token.delete().where(tables.token.c.name == name)).rowcount > 0
 
-    def report_count(self) -> int:
-        """Return how many reports were taken in since the beginning."""
+    def report_count(self, *, model: str | None = None) -> int:
+        """Return how many reports were taken in since the beginning: all, or those about a model."""
+        query = sa.select(sa.func.max(tables.report.c.position))
+        if model is not None:
+            query = sa.select(sa.func.count()).where(tables.report.c.model == model)
         with self._read() as connection:
-            return connection.scalar(sa.select(sa.func.max(tables.report.c.position))) or 0
+            return connection.scalar(query) or 0
 
     def add_audit(self, entry: AuditEntry) -> None:
         """Keep what somebody did, for ever."""
@@ -332,66 +361,9 @@ class SqlStore:
             return [(row[0], row[1]) for row in connection.execute(query)]
 
 
-def _put(connection: Connection, table: sa.Table, key: dict[str, Any], row: dict[str, Any]) -> None:
-    """Update the row ``key``, or insert it: portable, and safe because the write lock is held."""
-    changed = connection.execute(table.update().where(*_equal(table, key)).values(**row))
-    if changed.rowcount == 0:
-        connection.execute(table.insert().values(**key, **row))
-
-
-def _equal(table: sa.Table, key: dict[str, Any]) -> list[sa.ColumnElement[bool]]:
-    return [table.c[name] == value for name, value in key.items()]
-
-
 def _exists(connection: Connection, *conditions: sa.ColumnElement[bool]) -> bool:
     return connection.scalar(sa.select(sa.literal(1)).where(*conditions).limit(1)) is not None
 
 
 def _only(query: sa.Select[Any], column: sa.Column[Any], value: str | None) -> sa.Select[Any]:
     return query if value is None else query.where(column == value)
-
-
-def _put_device(connection: Connection, device: str, at: float, **parts: bytes) -> None:
-    """Keep a document of a device, and what is searched of it."""
-    _put(connection, tables.device, {"device": device}, {"last_seen": at, **parts})
-    if "reported" not in parts:
-        here = tables.device.c.device == device
-        kept = connection.execute(sa.select(tables.device.c.birth, tables.device.c.presence).where(here)).one()
-        connection.execute(tables.device.update().where(here).values(tables.device_columns(kept.birth, kept.presence)))
-
-
-def _conditions(query: DeviceQuery) -> Iterator[sa.ColumnElement[bool]]:
-    device = tables.device.c
-    if query.search:
-        yield sa.or_(
-            device.device.icontains(query.search, autoescape=True),
-            device.profile.icontains(query.search, autoescape=True),
-        )
-    if query.profile is not None:
-        yield device.profile == query.profile
-    if query.online is not None:
-        yield device.online == query.online
-    said = tables.device_model.c
-    for column, value in ((said.model, query.model), (said.active_label, query.variant)):
-        if value is not None:
-            yield device.device.in_(sa.select(said.device).where(column == value))
-
-
-def _decoded(kind: type[Any], document: bytes | None) -> Any:
-    return None if document is None else codec.decode_document(kind, document)
-
-
-def _device_of(row: Any) -> Device:
-    birth = _decoded(Birth, row.birth)
-    return Device(
-        device=row.device,
-        birth=birth,
-        reported=_decoded(Reported, row.reported),
-        online=is_online(birth, _decoded(Presence, row.presence)),
-        last_seen=row.last_seen,
-    )
-
-
-def _model_of(report: Report) -> str | None:
-    part = report.measurement or report.install or report.incident or report.shadow
-    return None if part is None else part.model

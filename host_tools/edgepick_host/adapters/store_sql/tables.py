@@ -35,6 +35,7 @@ desired = sa.Table(
     sa.Column("target", sa.Text, primary_key=True),
     sa.Column("sequence", sa.BigInteger, nullable=False),
     sa.Column("document", Bytes, nullable=False),
+    sa.Column("written", sa.BigInteger, nullable=False, server_default="0", index=True),
 )
 device = sa.Table(
     "device",
@@ -80,6 +81,14 @@ rollout = sa.Table(
     TABLES,
     sa.Column("position", sa.Integer, primary_key=True),
     sa.Column("rollout", sa.Text, nullable=False, unique=True),
+    sa.Column("document", Bytes, nullable=False),
+)
+member = sa.Table(
+    "member",
+    TABLES,
+    sa.Column("rollout", sa.Text, primary_key=True),
+    sa.Column("lane", sa.Integer, primary_key=True),
+    sa.Column("place", sa.Integer, primary_key=True),
     sa.Column("document", Bytes, nullable=False),
 )
 lease = sa.Table(
@@ -153,7 +162,16 @@ def _searchable_devices(connection: Connection) -> None:
                 connection.execute(device_model.insert(), rows)
 
 
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_searchable_devices,)
+def _members_apart(connection: Connection) -> None:
+    """Version 3: a rollout's members are rows of their own, and a desired state tells when it was written."""
+    kind = desired.c.written.type.compile(connection.dialect)
+    connection.exec_driver_sql(f"ALTER TABLE desired ADD COLUMN written {kind} DEFAULT 0 NOT NULL")
+    for index in desired.indexes:
+        index.create(connection)
+    member.create(connection)
+
+
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_searchable_devices, _members_apart)
 """Step ``n`` brings a database of version ``n + 1`` to ``n + 2``; an empty one is made as the newest."""
 
 
