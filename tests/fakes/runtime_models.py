@@ -91,11 +91,11 @@ def onnx_add() -> bytes:
 
 
 @cache
-def onnx_endless() -> bytes:
-    """Return a model of one input ``a`` whose inference does not end within a lifetime."""
+def onnx_endless(shape: tuple[int, ...] = (1,)) -> bytes:
+    """Return a model of one input ``a`` of this shape whose inference does not end within a lifetime."""
     flag = helper.make_tensor_value_info("flag", TensorProto.BOOL, [])
     step = helper.make_tensor_value_info("step", TensorProto.INT64, [])
-    carried = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("before", "after")]
+    carried = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("before", "after")]
     kept = helper.make_tensor_value_info("kept", TensorProto.BOOL, [])
     body = helper.make_graph(
         [helper.make_node("Identity", ["flag"], ["kept"]), helper.make_node("Neg", ["before"], ["after"])],
@@ -105,7 +105,7 @@ def onnx_endless() -> bytes:
     )
     often = helper.make_tensor("often", TensorProto.INT64, [], [2**62])
     yes = helper.make_tensor("yes", TensorProto.BOOL, [], [True])
-    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("a", "b")]
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("a", "b")]
     loop = helper.make_node("Loop", ["often", "yes", "a"], ["b"], body=body)
     return _onnx([loop], values[:1], values[1:], (often, yes))
 

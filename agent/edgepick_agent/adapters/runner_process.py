@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import edgepick_agent
 import edgepick_wire
-from edgepick_agent.adapters.runner_look import HealthProbe, is_stopped, memory_of
+from edgepick_agent.adapters.runner_look import HealthProbe, connect, is_stopped, memory_of
 from edgepick_agent.core.runner_spec import (
     FRONT,
     RETIRE,
@@ -75,8 +75,11 @@ class Launcher:
         folder = self._work_dir / "runners" / f"{self._started}-{mode}-{spec.model}"
         folder.mkdir(parents=True)
         spec = dataclasses.replace(_complete(spec, mode, folder), tcp_fd=self._port(spec, mode))
+        tap = _connected(spec)
         meter = self._meter(spec) if mode is RunnerMode.MEASURE else None
-        spec = dataclasses.replace(spec, broker=None, meter_fd=meter.descriptor if meter else None)
+        spec = dataclasses.replace(
+            spec, broker=None, meter_fd=meter.descriptor if meter else None, tap_fd=tap.fileno() if tap else None
+        )
         path = folder / "spec.json"
         write_atomically(path, codec.encode_document(spec))
         try:
@@ -84,6 +87,9 @@ class Launcher:
         except OSError:
             _end_meter(meter)
             raise
+        finally:
+            if tap:
+                tap.close()
         if meter:
             meter.hand_over()
         return Process(popen, spec, mode, folder, self._clock, meter=meter)
@@ -126,13 +132,13 @@ class Launcher:
                 stderr=log,
                 cwd=folder,
                 env=environment,
-                pass_fds=[fd for fd in (spec.tcp_fd, spec.meter_fd) if fd is not None],
+                pass_fds=[fd for fd in (spec.tcp_fd, spec.meter_fd, spec.tap_fd) if fd is not None],
                 start_new_session=True,
             )
 
 
 def _complete(spec: RunnerSpec, mode: RunnerMode, folder: Path) -> RunnerSpec:
-    serving = mode is RunnerMode.SERVE
+    serving = mode is not RunnerMode.MEASURE
     return dataclasses.replace(
         spec,
         model_path=str(Path(spec.model_path).absolute()),
@@ -140,6 +146,23 @@ def _complete(spec: RunnerSpec, mode: RunnerMode, folder: Path) -> RunnerSpec:
         socket_path=(spec.socket_path or str(folder / "infer.sock")) if serving else None,
         parent_pid=os.getpid(),
     )
+
+
+def _connected(spec: RunnerSpec) -> socket.socket | None:
+    """Return a connection to the runner that is to be shadowed; a runner may not connect to anything itself.
+
+    Raises:
+        OSError: It does not listen.
+    """
+    if spec.shadow is None:
+        return None
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connect(connection, Path(spec.shadow.tap))
+    except OSError:
+        connection.close()
+        raise
+    return connection
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -10,12 +10,15 @@ from edgepick_wire.manifest import ModelFormat, RunLimits, RuntimeChoice
 from edgepick_wire.messages import RuntimeAvailable
 from edgepick_wire.metrics import Measurement, MeasurePlan
 from edgepick_wire.pairing import PairOrder
+from edgepick_wire.shadow import ShadowRequest, ShadowSummary
 
 FRONT, RETIRE = signal.SIGUSR1, signal.SIGUSR2
 """What the agent tells a serving runner: take your model's port; answer whoever is connected, and end."""
 
 SANDBOX_GAPS = "sandbox-gaps.txt"
 """File beside the result: in which way a runner is not shut in."""
+SHADOW_FILE = "shadow.json"
+"""File beside the result: the :class:`ShadowProgress` of a shadow."""
 
 
 class RunnerMode(StrEnum):
@@ -25,6 +28,8 @@ class RunnerMode(StrEnum):
     """Load, answer the golden inputs, measure, write the result, exit."""
     SERVE = "serve"
     """Load, then answer inference requests on the socket until told to stop."""
+    SHADOW = "shadow"
+    """Load, then answer copies of what another runner answers, compare, and exit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +75,31 @@ class Beside:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ShadowOrder:
+    """Whom a runner shadows.
+
+    Attributes:
+        tap: Socket on which the serving runner hands out copies; the launcher connects to it.
+        against: Manifest that serves there.
+        seed: What the drawing of requests starts from.
+    """
+
+    tap: str
+    against: str
+    seed: str
+    request: ShadowRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShadowProgress:
+    """What a shadow has seen so far; ``detail`` says why it ended, if that was before its time."""
+
+    done: bool
+    detail: str
+    summary: ShadowSummary
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunnerSpec:
     """One model to run.
 
@@ -95,6 +125,9 @@ class RunnerSpec:
         tcp_port: ``serve`` listens on this loopback port too; ``None`` for the socket only.
         tcp_fd: The inherited socket that listens there, which the runner takes when told so; ``None`` when a person
             starts the runner, which then binds the port itself.
+        tap_path: Where ``serve`` hands out copies of requests; ``None`` for nowhere.
+        shadow: Whom to shadow.
+        tap_fd: The inherited connection to whom is shadowed.
         parent_pid: The process that the runner must not outlive; ``None`` when a person starts it.
     """
 
@@ -120,6 +153,9 @@ class RunnerSpec:
     socket_path: str | None = None
     tcp_port: int | None = None
     tcp_fd: int | None = None
+    tap_path: str | None = None
+    shadow: ShadowOrder | None = None
+    tap_fd: int | None = None
     parent_pid: int | None = None
 
 

@@ -1,4 +1,4 @@
-"""``python -m edgepick_agent.runner measure SPEC.json | serve SPEC.json | runtimes``."""
+"""``python -m edgepick_agent.runner measure SPEC.json | serve SPEC.json | shadow SPEC.json | runtimes``."""
 
 import sys
 import traceback
@@ -13,7 +13,7 @@ from edgepick_agent.runner.result import failed, write_beside, write_result
 from edgepick_wire import codec
 from edgepick_wire.errors import WireError
 
-USAGE = "usage: python -m edgepick_agent.runner measure SPEC.json | serve SPEC.json | runtimes"
+USAGE = "usage: python -m edgepick_agent.runner measure|serve|shadow SPEC.json, or runtimes"
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
 
 
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str]) -> int:
 
             print_runtimes()
             return DONE
-        case [("measure" | "serve") as mode, path]:
+        case [("measure" | "serve" | "shadow") as mode, path]:
             return _run(RunnerMode(mode), Path(path))
         case _:
             return _complain(USAGE)
@@ -72,7 +72,14 @@ def _serve(spec: RunnerSpec) -> int:
     return DONE
 
 
-_MODES = {RunnerMode.MEASURE: _measure, RunnerMode.SERVE: _serve}
+def _shadow(spec: RunnerSpec) -> int:
+    from edgepick_agent.runner.shadow import shadow
+
+    shadow(spec)
+    return DONE
+
+
+_MODES = {RunnerMode.MEASURE: _measure, RunnerMode.SERVE: _serve, RunnerMode.SHADOW: _shadow}
 
 
 def _fail(spec: RunnerSpec, error: AgentError) -> int:

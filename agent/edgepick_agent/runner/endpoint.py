@@ -16,6 +16,7 @@ from edgepick_agent.errors import InferenceError, InputError
 from edgepick_agent.ports import Session
 from edgepick_agent.runner import oip
 from edgepick_agent.runner.pool import FullError, Pool, WaitedError
+from edgepick_agent.runner.tap import Served, Tap
 from edgepick_agent.runner.tensors import check_shapes
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ class Answer(NamedTuple):
     document: Mapping[str, Any]
     tensors: Sequence[bytes] = ()
     headers: Mapping[str, str] = {}
+    served: Served | None = None
+    """What a shadow may be given once this is sent."""
 
 
 class Refused(Exception):  # noqa: N818 - it is an answer, not a failure of this program
@@ -65,6 +68,7 @@ class Service:
         self._pool: Pool | None = None
         self.answers = answers.Answers()
         """Two threads may count one bad answer as one of theirs; the next one tells them apart."""
+        self.tap: Tap | None = None
         self.last_answers = False
         """Every answer is the last one on its connection: the runner is about to end."""
 
@@ -95,13 +99,15 @@ class Service:
             raise Refused(503, "the model is not ready", RETRY_AFTER)
         return self._pool
 
-    def infer(self, body: "bytes | memoryview", header_bytes: int | None = None) -> oip.Answer:
+    def infer(self, body: bytes, header_bytes: int | None = None) -> Answer:
         """Return the answer to one inference request."""
         pool = self.pool()
         try:
             request = oip.parse_request(body, pool.first, header_bytes)
             with pool.take(min(self._takes.queue_seconds, request.patience_seconds)) as session:
+                began = time.perf_counter_ns()
                 outputs = session.run(request.feeds)
+                took_ns = time.perf_counter_ns() - began
             check_shapes(pool.first, outputs)
             answer = oip.response(request, outputs, pool.first, self.model, self.version)
         except InputError as error:
@@ -114,7 +120,13 @@ class Service:
             self.answers = answers.after_bad(self.answers, str(error))
             raise Refused(500, str(error)) from error
         self.answers = answers.after_good(self.answers)
-        return answer
+        served = Served(body, header_bytes, outputs, pool.first.outputs, took_ns)
+        return Answer(200, answer.document, answer.tensors, served=served)
+
+    def sent(self, served: Served) -> None:
+        """Take note that a client has its answer."""
+        if self.tap is not None and self.tap.is_open:
+            self.tap.offer(served)
 
     def request_bytes(self) -> int:
         """Return how long a request may be: what the model's inputs can need."""
@@ -207,6 +219,8 @@ class Handler(BaseHTTPRequestHandler):
         self._send(answer)
         if self._unread:
             self._linger()
+        if answer.served is not None:
+            self._service.sent(answer.served)
 
     def _linger(self) -> None:
         """Take in what the client still sends: closing on it would reset the answer away."""
@@ -293,8 +307,7 @@ class Handler(BaseHTTPRequestHandler):
             raise Refused(404, f"nothing is at {self.path}")
         if self._below_version(parts[2], parts[3:]) != ["infer"]:
             raise Refused(404, f"nothing is at {self.path}")
-        found = self._service.infer(*self._body())
-        return Answer(200, found.document, found.tensors)
+        return self._service.infer(*self._body())
 
     def _body(self) -> tuple[bytes, int | None]:
         """Return the body, and how long its JSON part is if binary tensors may follow."""

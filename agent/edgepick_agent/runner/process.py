@@ -1,5 +1,6 @@
 """What a runner does to itself as a process: not outlive the agent, and measure its own memory."""
 
+import contextlib
 import ctypes
 import os
 import resource
@@ -9,6 +10,12 @@ from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
 """prctl(2)."""
+
+LOADING_NICENESS, LOWEST_NICENESS = 10, 19
+FIRST_TO_GO = "1000"
+"""Written to oom_score_adj (Documentation/filesystems/proc.rst)."""
+RESERVED_BYTES = 256 * 1024 * 1024
+"""What a runtime may ask for beyond what it touches: stacks of threads, arenas. Counted by the kernel, not resident."""
 
 RESET_PEAK = "5"
 """Written to clear_refs, it resets VmHWM (Documentation/filesystems/proc.rst)."""
@@ -22,6 +29,29 @@ def die_with(parent_pid: int) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent_pid:
         os._exit(1)
+
+
+def stand_back(cap_bytes: int | None) -> None:
+    """Leave the device to others: half the priority, one CPU, a limit to memory, and first to be ended for want of it.
+
+    Each part is taken if the kernel allows it; a process may always ask for less.
+    """
+    os.nice(LOADING_NICENESS)
+    with contextlib.suppress(OSError):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(FIRST_TO_GO)
+    if cap_bytes is not None:
+        most = cap_bytes + RESERVED_BYTES
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+
+
+def stand_back_entirely() -> None:
+    """Give every thread of this process the lowest priority; loading at it might never end on a busy device."""
+    for thread in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, int(thread.name), LOWEST_NICENESS)
 
 
 def reset_peak_memory() -> bool:

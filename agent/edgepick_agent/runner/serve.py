@@ -17,6 +17,7 @@ import socket
 import socketserver
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,11 +27,14 @@ from edgepick_agent.ports import Session
 from edgepick_agent.runner import golden as golden_inputs
 from edgepick_agent.runner.endpoint import Handler, Service
 from edgepick_agent.runner.session import open_model
+from edgepick_agent.runner.tap import Tap
 
 MOST_CONNECTIONS = 64
 """More than that at a time are closed at once; how many requests wait is bounded before."""
 BACKLOG = 128
 POLL_SECONDS = 0.1
+OWNER_AND_GROUP, OWNER_ONLY = 0o117, 0o177
+"""File mode creation masks of sockets."""
 
 IDLE_SECONDS = 5.0
 """A retiring runner leaves a connection that says nothing for so long."""
@@ -109,8 +113,12 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
                     connection.shutdown(socket.SHUT_RD)
 
 
-def serve(spec: RunnerSpec) -> None:
+def serve(spec: RunnerSpec, *, alongside: Callable[[Session], None] | None = None) -> None:
     """Serve the model of ``spec`` until told to stop or to retire.
+
+    Args:
+        spec: What to serve, and where.
+        alongside: What to do with the loaded model besides; serving ends when it does.
 
     Raises:
         RunError: The model cannot be loaded or run, or does not pass its golden inputs.
@@ -119,8 +127,10 @@ def serve(spec: RunnerSpec) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     service = Service(spec)
     with contextlib.closing(_Listening(spec, service)) as listening:
-        sessions = _tested(spec, service)
+        sessions, watched = _tested(spec, service)
         service.open()
+        if alongside is not None:
+            threading.Thread(target=_until_done, args=(alongside, watched), daemon=True).start()
         while (told := signal.sigwait(SIGNALS)) == FRONT:
             listening.take_the_port()
         if told == RETIRE:
@@ -131,7 +141,16 @@ def serve(spec: RunnerSpec) -> None:
             session.close()
 
 
-def _tested(spec: RunnerSpec, service: Service) -> list[Session]:
+def _until_done(work: Callable[[Session], None], session: Session) -> None:
+    try:
+        work(session)
+    except BaseException:  # noqa: BLE001 - whatever it is, the process must not go on without what it is there for
+        traceback.print_exc()
+        os._exit(1)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _tested(spec: RunnerSpec, service: Service) -> tuple[list[Session], Session]:
     sessions = [open_model(spec).session for _ in range(spec.serve_limits.concurrency)]
     watched = service.load(*sessions)
     if spec.golden is not None:
@@ -139,7 +158,7 @@ def _tested(spec: RunnerSpec, service: Service) -> list[Session]:
         result = golden_inputs.check(watched, archive, spec.golden, lambda: None)
         if not result.passed:
             raise InferenceError(f"{Path(spec.model_path).name} fails its golden inputs: {result.detail}")
-    return sessions
+    return sessions, watched
 
 
 class _Listening:
@@ -147,19 +166,25 @@ class _Listening:
 
     def __init__(self, spec: RunnerSpec, service: Service) -> None:
         self._service = service
-        self._path = Path(spec.socket_path) if spec.socket_path else None
-        self._own: os.stat_result | None = None
+        self._names: dict[Path, os.stat_result] = {}
         self._servers: list[Server] = []
         self._port: Server | None = None
+        self._tap: Tap | None = None
         self._shared = None if spec.tcp_fd is None else socket.socket(fileno=spec.tcp_fd)
         try:
-            if self._path is not None:
-                self._listen(unix_listener(self._path))
-                self._own = self._path.stat()
+            if spec.socket_path is not None:
+                self._listen(self._named(Path(spec.socket_path), OWNER_AND_GROUP))
+            if spec.tap_path is not None:
+                service.tap = self._tap = Tap(self._named(Path(spec.tap_path), OWNER_ONLY))
             if spec.tcp_port is not None and self._shared is None:
                 self._listen(tcp_listener(spec.tcp_port))
         except OSError as error:
             raise RunError(f"cannot listen on {spec.socket_path} or port {spec.tcp_port}: {error}") from error
+
+    def _named(self, path: Path, mask: int) -> socket.socket:
+        listener = unix_listener(path, mask=mask)
+        self._names[path] = path.stat()
+        return listener
 
     def _listen(self, listener: socket.socket) -> Server:
         server = Server(listener, self._service)
@@ -180,7 +205,7 @@ class _Listening:
         if self._port is not None:
             self._port.shutdown()  # the successor takes what waits there
         time.sleep(LATECOMERS_SECONDS)
-        self._leave_name()
+        self._leave_names()
         for server in self._servers:
             if server is not self._port:
                 server.take_all()
@@ -202,21 +227,24 @@ class _Listening:
         for server in self._servers:
             wait(server, max(0.0, end - time.monotonic()))
 
-    def _leave_name(self) -> None:
-        """Remove the socket's name, unless a newer runner has taken it."""
-        with contextlib.suppress(OSError):
-            if self._path is not None and self._own is not None and os.path.samestat(self._path.stat(), self._own):
-                self._path.unlink()
+    def _leave_names(self) -> None:
+        """Remove the sockets' names, unless a newer runner has taken them."""
+        for path, own in self._names.items():
+            with contextlib.suppress(OSError):
+                if os.path.samestat(path.stat(), own):
+                    path.unlink()
 
     def close(self) -> None:
         """Listen no longer."""
         for server in self._servers:
             server.socket.close()
-        self._leave_name()
+        if self._tap is not None:
+            self._tap.close()
+        self._leave_names()
 
 
-def unix_listener(path: Path) -> socket.socket:
-    """Return a socket that listens at ``path``, for the owner and the group only.
+def unix_listener(path: Path, *, mask: int = OWNER_AND_GROUP) -> socket.socket:
+    """Return a socket that listens at ``path``, for the owner and the group only, or whomever ``mask`` leaves.
 
     Raises:
         OSError: It cannot be bound.
@@ -224,7 +252,7 @@ def unix_listener(path: Path) -> socket.socket:
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX)
     # A socket address holds 107 bytes, a path may be longer: bind by name in its folder.
-    home, mask = Path.cwd(), os.umask(0o117)
+    home, before = Path.cwd(), os.umask(mask)
     try:
         os.chdir(path.parent)
         listener.bind(path.name)
@@ -234,7 +262,7 @@ def unix_listener(path: Path) -> socket.socket:
         raise
     finally:
         os.chdir(home)
-        os.umask(mask)
+        os.umask(before)
     return listener
 
 
