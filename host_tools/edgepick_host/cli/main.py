@@ -46,6 +46,7 @@ COMMANDS: dict[str, Entry] = {
     "conformance": Entry(
         "edgepick_host.cli.conformance:conformance", "host", "Attack any agent, and see whether it keeps the protocol."
     ),
+    "simulate": Entry("edgepick_host.cli.simulate:command", "host", "Thousands of virtual devices at a real broker."),
     "demo": Entry("edgepick_host.cli.demo:demo", "demo", "The whole job on this machine, with a report."),
 }
 """Subcommand -> its entry; a module is imported when its command is called, not before."""
