@@ -64,3 +64,39 @@ def test_waves_that_grow_reach_everybody():
 
     assert (end.stage, end.waves) == (Stage.DONE, 3)
     assert [sum(m.wave == n for m in end.members) for n in range(4)] == [1, 3, 9, 27]
+
+
+def test_devices_that_appear_join_the_last_wave():
+    """A device that is heard of in the middle of a rollout gets the winner with the others, supervised like them."""
+    world = fleet_of("lab")
+    world.start(Plan(version="2", wave_seconds=30, only="site=lab", soak_seconds=3))
+    while world.rollout().wave == 0:
+        world.turn()
+    world.add(1, running=OLD, labels={"site": "lab"}, **{NEW.manifest: Script(p50_ms=5)})
+    world.add(1, running=OLD, labels={"site": "plant"}, **{NEW.manifest: Script(p50_ms=5)})
+
+    end = world.run()
+
+    assert end.stage is Stage.DONE
+    assert len(end.members) == 7
+    assert at(world, "lab") == {NEW.manifest: 7}
+    assert at(world, "plant") == {OLD.manifest: 1}
+
+
+def test_nothing_is_offered_before_the_window_opens():
+    """Whatever has been decided, the canary waits for the window; the host may be replaced meanwhile."""
+    world = fleet_of("lab")
+    world.clock.time = 86_400.0 * 20 + 7 * 3600
+    world.start(Plan(version="2", wave_seconds=30, window="daily 08:00-10:00"))
+    for _ in range(40):
+        world.turn()
+    waiting = world.rollout()
+    world.host_up()
+    before = at(world, "lab")
+    world.clock.time = 86_400.0 * 20 + 8 * 3600
+
+    end = world.run()
+
+    assert (waiting.upcoming, waiting.opens_at) == (0, 86_400.0 * 20 + 8 * 3600)
+    assert before == {OLD.manifest: 6}
+    assert end.stage is Stage.DONE

@@ -15,7 +15,7 @@ from edgepick_host.core.objective import DEFAULT_OBJECTIVE, parse_objective
 from edgepick_host.core.rollout_state import RequestKind, RolloutState, Stage
 from edgepick_host.core.schedule import parse_waves
 from edgepick_host.core.settings import HostSettings
-from edgepick_host.core.waves import Lane, MemberStatus, Plan, count
+from edgepick_host.core.waves import Lane, Leg, MemberStatus, Plan, count
 from edgepick_host.errors import ConfigError
 from edgepick_host.service.campaigns import Preview
 from edgepick_wire.errors import MalformedError
@@ -38,6 +38,17 @@ def _share(_context: click.Context, _parameter: click.Parameter, value: str) -> 
     if match is None:
         raise click.BadParameter(f"{value!r} is not a share such as 5% or 0.05")
     return float(match[1]) / (100 if match[2] else 1)
+
+
+def _phases(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, float]:
+    """Return ``fetch=30m`` and the like as seconds by phase."""
+    found = {}
+    for value in values:
+        phase, _, limit = value.partition("=")
+        if phase not in set(Leg):
+            raise click.BadParameter(f"{value!r} is not PHASE=TIME; phases are {', '.join(Leg)}")
+        found[phase] = _duration(context, parameter, limit)
+    return found
 
 
 @click.group()
@@ -75,6 +86,20 @@ def rollout() -> None:
     help="For the canary and each wave.",
 )
 @click.option(
+    "--phase-deadline",
+    "phases",
+    callback=_phases,
+    metavar="PHASE=TIME",
+    multiple=True,
+    help=f"Longest stay of a device in one phase ({', '.join(Leg)}); repeatable.",
+)
+@click.option(
+    "--window",
+    metavar="TIMES",
+    default="",
+    help="Offer only then: 'mon-fri 01:00-05:00', UTC unless a zone follows ('... Europe/Berlin').",
+)
+@click.option(
     "--measure-deadline", callback=_duration, metavar="TIME", default="10m", show_default=True, help="For measurements."
 )
 @click.option(
@@ -87,6 +112,14 @@ def rollout() -> None:
     default="10%",
     show_default=True,
     help="Of a stratum in one wave.",
+)
+@click.option(
+    "--min-confirmed",
+    callback=_share,
+    metavar="SHARE",
+    default="100%",
+    show_default=True,
+    help="Of a wave before the next; the rest has the deadline's time. Canary and last wave need all.",
 )
 @click.option("--min-devices", type=click.IntRange(min=1), default=1, show_default=True, help="That measured.")
 @click.option(
@@ -230,6 +263,9 @@ def _unchecked_plan(flags: dict[str, Any]) -> Plan:
         canary=flags["canary"],
         steps=parse_waves(flags["waves"]),
         only=flags["only"],
+        window=flags["window"],
+        phase_seconds=flags["phases"],
+        min_confirmed=flags["min_confirmed"],
         max_failures=flags["max_failures"],
         wave_seconds=flags["deadline"],
         soak_seconds=flags["soak"],

@@ -1,42 +1,54 @@
 """What a device says, as its status in a rollout. A status only ever moves forward."""
 
 import dataclasses
+import math
 from collections.abc import Iterable
 
 from edgepick_host.core.rollout_state import DeviceView, RolloutState, Stage
-from edgepick_host.core.waves import Lane, Member, MemberStatus
+from edgepick_host.core.waves import Lane, Leg, Member, MemberStatus
 from edgepick_wire.messages import IncidentCode, ModelState, Outcome, Phase, Refusal, RefusalCode, Report
 
-STANDINGS = {
-    Phase.FETCHING: "it was still fetching",
-    Phase.TRIAL: "its trial had not ended",
-    Phase.CONFIRMING: "it served, but had not confirmed",
-}
-"""Where a device was stuck, for the operator; without counters, which would have every chunk stored."""
+_LEGS = {Phase.FETCHING: Leg.FETCH, Phase.TRIAL: Leg.TRIAL, Phase.CONFIRMING: Leg.CONFIRM}
 
 
-def seen(state: RolloutState, lane: Lane, member: Member, view: DeviceView) -> Member:
+def seen(state: RolloutState, lane: Lane, member: Member, view: DeviceView, now: float) -> Member:
     """Return the member after its device was seen so."""
     member = changed(member, online=view.online)
-    if member.status is MemberStatus.OFFERED and view.online:
-        member = changed(member, reached=True)
+    if view.online:
+        member = reached(member, now)
     if view.state is None:
         return member
     home = view.state.active == member.previous and view.state.wanted != lane.winner
     if member.touched and home and state.stage is Stage.REVERTING:
         member = changed(member, returned=True)
-    return _stated(state, lane, member, view.state)
+    return _stated(state, lane, member, view.state, now)
 
 
-def _stated(state: RolloutState, lane: Lane, member: Member, said: ModelState) -> Member:
+def reached(member: Member, now: float) -> Member:
+    """Return the member as one that could answer, if it was offered anything: its silence means something now."""
+    if member.status is not MemberStatus.OFFERED or member.reached:
+        return member
+    return changed(member, reached=True, since=now)
+
+
+def _stated(state: RolloutState, lane: Lane, member: Member, said: ModelState, now: float) -> Member:
     ours = said.wanted == lane.winner and said.rollout == state.id
     if ours and said.phase in (Phase.REVERTED, Phase.REFUSED):
         return _lost(member, said.phase, said.refusal)
     if said.phase is Phase.CONFIRMED and said.active is not None and said.active == lane.winner:
         return _confirmed(member)
-    if not (ours and member.touched):
+    leg = _LEGS.get(said.phase, Leg.BEGIN)
+    if not ours or member.status is not MemberStatus.OFFERED or member.leg is leg:
         return member
-    return changed(member, reached=True, standing=STANDINGS.get(said.phase, said.phase.value))
+    return changed(member, reached=True, leg=leg, since=now)
+
+
+def due(state: RolloutState, member: Member) -> float:
+    """Return when a device has been too long in the phase in which it is; infinity if that has no limit of its own."""
+    limit = state.plan.phase_seconds.get(member.leg)
+    if limit is None or member.since is None or member.status is not MemberStatus.OFFERED:
+        return math.inf
+    return member.since + limit
 
 
 def told(state: RolloutState, lane: Lane, member: Member, reports: Iterable[Report]) -> Member:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edgepick_host.core.schedule import CANARY
-from edgepick_host.core.waves import Lane, Member, Plan
+from edgepick_host.core.waves import Lane, Member, Plan, Seat
 from edgepick_wire.enums import StrEnum
 from edgepick_wire.messages import ModelState, Report
 
@@ -63,10 +63,15 @@ class RolloutState:
         started_at: Seconds since the epoch.
         deadline: When the present stage ends at the latest.
         soak_until: The present wave has confirmed and must stay healthy until then.
+        upcoming: Wave that is to be offered as soon as the maintenance window opens.
+        opens_at: When that is.
+        phase_due: Not before then is a device too long in one phase of its installation.
+        after: Rollout of the same model that has to end first.
         lanes: One per stratum, once decided.
         reason: Why it ended, or why it is returning.
         paused_from: Stage to resume.
         remaining: Seconds left to the deadline when it was paused.
+        paused_at: When that was.
         ending: How it ends when everything has returned.
         reports_seen: Number of the model's reports that were taken in.
         request_seen: Id of the last request that was taken in.
@@ -84,10 +89,15 @@ class RolloutState:
     started_at: float
     deadline: float | None
     soak_until: float | None = None
+    upcoming: int | None = None
+    opens_at: float | None = None
+    phase_due: float | None = None
+    after: str = ""
     lanes: tuple[Lane, ...] = ()
     reason: str = ""
     paused_from: Stage | None = None
     remaining: float | None = None
+    paused_at: float | None = None
     ending: Stage | None = None
     reports_seen: int = 0
     request_seen: str = ""
@@ -161,7 +171,23 @@ class Requested:
     kind: RequestKind
 
 
-Event = Tick | EvidenceReady | Decided | Observed | Heard | Requested
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Joiner:
+    """A device that was first heard after the lanes were decided."""
+
+    profile: str
+    seat: Seat
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Joined:
+    """Devices have appeared that the rollout is about; may repeat what is known."""
+
+    now: float
+    joiners: tuple[Joiner, ...]
+
+
+Event = Tick | EvidenceReady | Decided | Observed | Heard | Requested | Joined
 
 
 # Actions.

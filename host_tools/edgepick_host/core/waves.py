@@ -9,8 +9,36 @@ from edgepick_host.core.gates import Policy
 from edgepick_host.core.objective import DEFAULT_OBJECTIVE
 from edgepick_host.core.schedule import Share, Step, check, schedule, wave_numbers
 from edgepick_host.core.selector import parse_query
+from edgepick_host.core.windows import parse_window
 from edgepick_wire.enums import StrEnum
 from edgepick_wire.errors import MalformedError
+
+
+class Leg(StrEnum):
+    """How far a device that was offered the winner has come, as last heard."""
+
+    ACCEPT = "accept"
+    """It has said nothing of it yet."""
+    BEGIN = "begin"
+    """It knows what it is to run, and has not begun."""
+    FETCH = "fetch"
+    TRIAL = "trial"
+    CONFIRM = "confirm"
+    """It serves, and its health gate has not spoken."""
+
+    @property
+    def words(self) -> str:
+        """For people."""
+        return _STANDINGS[self]
+
+
+_STANDINGS = {
+    Leg.ACCEPT: "nothing was heard of it",
+    Leg.BEGIN: "it had not begun",
+    Leg.FETCH: "it was still fetching",
+    Leg.TRIAL: "its trial had not ended",
+    Leg.CONFIRM: "it served, but had not confirmed",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +53,8 @@ class Plan:
         waves: Cumulative shares of each stratum, rising, the last one 1.0.
         steps: The waves as a person writes them, which may be more than shares; takes the place of ``waves``.
         only: Query that a device has to match to be in the rollout; empty for every device.
+        window: When devices may be offered something new; empty for always.
+        phase_seconds: Longest stay of a device in a phase of its installation, where that is limited by itself.
         max_failures: Share of a stratum's devices in one wave that may fail; more returns everything.
             In the canary any failure does.
         min_confirmed: Share of a wave that must have confirmed before the next; the rest has the
@@ -45,6 +75,8 @@ class Plan:
     waves: tuple[float, ...] = (0.25, 0.5, 1.0)
     steps: tuple[str, ...] = ()
     only: str = ""
+    window: str = ""
+    phase_seconds: Mapping[str, float] = field(default_factory=dict)
     max_failures: float = 0.10
     min_confirmed: float = 1.0
     wave_seconds: float = 600.0
@@ -60,6 +92,10 @@ class Plan:
             raise MalformedError(f"canary {self.canary}: at least one device goes first")
         check(self.schedule)
         parse_query(self.only)
+        if self.window:
+            parse_window(self.window)
+        if not set(self.phase_seconds) <= set(Leg) or min(self.phase_seconds.values(), default=1.0) <= 0:
+            raise MalformedError(f"a phase deadline is a positive time for one of {', '.join(Leg)}")
         if not (0 <= self.max_failures < 1 and 0 < self.min_confirmed <= 1):
             raise MalformedError("max_failures must be 0 to below 1, min_confirmed above 0 to 1")
         if self.wave_seconds <= 0 or self.measure_seconds < 0 or self.soak_seconds < 0:
@@ -102,7 +138,8 @@ class Member:
         online: As last heard.
         reached: It was online at some time since the offer, so its silence means something.
         returned: It is back on ``previous`` (or has nothing to go back to).
-        standing: How far it said that it had come with the winner; empty if it never spoke of it.
+        leg: How far it has come with the winner, without counters, which would have every chunk stored.
+        since: When it was first known to be there, by the host's clock; ``None`` before it was reached.
         reason: Why it failed or declined.
     """
 
@@ -113,7 +150,8 @@ class Member:
     online: bool = False
     reached: bool = False
     returned: bool = False
-    standing: str = ""
+    leg: Leg = Leg.ACCEPT
+    since: float | None = None
     reason: str = ""
 
     @property

@@ -19,6 +19,7 @@ from edgepick_host.core.rollout_state import (
     Event,
     EvidenceReady,
     Heard,
+    Joined,
     Observed,
     Requested,
     RolloutState,
@@ -242,6 +243,8 @@ class Coordinator:
             yield Heard(now=now, first=first, reports=known.reports[first:])
         if state.lanes:
             yield Observed(now=now, views=reactions.views(known.devices, state.model))
+            if came := reactions.joiners(state, known.devices):
+                yield Joined(now=now, joiners=came)
 
     def _measured(self, state: RolloutState, known: Knowledge) -> Iterable[Event]:
         if state.stage is not Stage.MEASURING:

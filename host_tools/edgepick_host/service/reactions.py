@@ -17,7 +17,8 @@ from edgepick_host.core.objective import Objective, parse_objective
 from edgepick_host.core.outlook import QUADS, outlook
 from edgepick_host.core.race import Race, count_family, gather_race
 from edgepick_host.core.records import Device, Release
-from edgepick_host.core.rollout_state import DeviceView, RolloutState
+from edgepick_host.core.rollout import joinable
+from edgepick_host.core.rollout_state import DeviceView, Joiner, RolloutState
 from edgepick_host.core.select import decide, label
 from edgepick_host.core.selector import facts_of, parse_query
 from edgepick_host.core.strata import Results, Stratum, latest_results, stratify
@@ -66,6 +67,20 @@ def state_of(device: Device, model: str) -> ModelState | None:
 def views(devices: Iterable[Device], model: str) -> tuple[DeviceView, ...]:
     """Return the devices as the rollout core sees them."""
     return tuple(DeviceView(device=d.device, online=d.online, state=state_of(d, model)) for d in devices)
+
+
+def joiners(state: RolloutState, devices: Iterable[Device]) -> tuple[Joiner, ...]:
+    """Return those of ``devices`` that a rollout is about and has not heard of, while it still takes any in."""
+    if not joinable(state):
+        return ()
+    known = {m.device for m in state.members}
+    profiles = {lane.profile for lane in state.lanes if lane.lead and lane.active}
+    query = parse_query(state.plan.only)
+    return tuple(
+        Joiner(profile=d.birth.profile, seat=_seat(d, state.model))
+        for d in devices
+        if d.birth is not None and d.birth.profile in profiles and d.device not in known and query.matches(facts_of(d))
+    )
 
 
 def profiles_of(plan: Plan, releases: Iterable[Release]) -> tuple[str, ...]:

@@ -2,9 +2,9 @@
 
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
 
@@ -80,6 +80,9 @@ class NewRollout:
     canary: int = 1
     waves: str = "25%,50%,100%"
     only: str = ""
+    window: str = ""
+    phase_deadlines: Mapping[str, float] = field(default_factory=dict)
+    min_confirmed: float = 1.0
     objective: str = str(DEFAULT_OBJECTIVE)
     deadline: float = 600.0
     measure_deadline: float = 600.0
@@ -104,6 +107,9 @@ class NewRollout:
                 canary=self.canary,
                 steps=parse_waves(self.waves),
                 only=self.only,
+                window=self.window,
+                phase_seconds=self.phase_deadlines,
+                min_confirmed=self.min_confirmed,
                 max_failures=self.max_failures,
                 wave_seconds=self.deadline,
                 soak_seconds=self.soak,

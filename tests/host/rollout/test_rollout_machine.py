@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from edgepick_host.core.decision import Judgement
+from edgepick_host.core.progress import progress
 from edgepick_host.core.rollout import begin, step, wanted
 from edgepick_host.core.rollout_state import (
     Decided,
@@ -14,6 +15,8 @@ from edgepick_host.core.rollout_state import (
     Event,
     EvidenceReady,
     Heard,
+    Joined,
+    Joiner,
     Observed,
     Requested,
     RequestKind,
@@ -25,6 +28,7 @@ from edgepick_host.core.rollout_state import (
 )
 from edgepick_host.core.schedule import CANARY
 from edgepick_host.core.waves import Lane, MemberStatus, Plan, Seat, seat
+from edgepick_host.core.windows import parse_window
 from edgepick_wire import codec
 from edgepick_wire.ids import digest_of
 from edgepick_wire.messages import ModelState, Outcome, Phase, RefusalCode
@@ -32,6 +36,8 @@ from fleet.synthetic import fell_back, installed, refusal
 
 NEW, OLD = digest_of(b"new"), digest_of(b"old")
 DEVICES = tuple(f"d{n}" for n in range(8))
+NEWCOMERS = ("n0", "n1")
+WINDOW = "daily 00:00-00:01"
 LANES = {"pi": DEVICES[:6], "coral": DEVICES[6:]}
 SECONDS = 10.0
 
@@ -63,6 +69,9 @@ class RolloutMachine(RuleBasedStateMachine):
             min_confirmed=st.sampled_from([1.0, 0.5]),
             wave_seconds=st.just(SECONDS),
             soak_seconds=st.sampled_from([0.0, 3.0]),
+            steps=st.sampled_from([(), ("exponential:2",), ("2", "device in (d1, d5)", "100%")]),
+            window=st.sampled_from(["", "", WINDOW]),
+            phase_seconds=st.sampled_from([{}, {"fetch": 4.0, "accept": 6.0}]),
         ),
         online=st.fixed_dictionaries({d: st.booleans() for d in DEVICES}),
         coral=st.sampled_from([NEW, None]),
@@ -91,11 +100,19 @@ class RolloutMachine(RuleBasedStateMachine):
             assert after == before
             assert actions == ()
         order = list(MemberStatus)
-        for old, new in zip(before.members, after.members, strict=False):
-            assert old.device == new.device
+        names = {m.device: m for m in after.members}
+        assert len(names) == len(after.members)
+        for old in before.members:
+            new = names[old.device]
             forward = order.index(new.status) >= order.index(old.status)
             late = (old.status, new.status) == (MemberStatus.UNREACHABLE, MemberStatus.CONFIRMED)
             assert forward or late
+        self.check_window(before, after)
+
+    def check_window(self, before: RolloutState, after: RolloutState) -> None:
+        touched = {m.device for m in before.members if m.touched}
+        if after.plan.window and parse_window(after.plan.window).opens(self.now) is not None:
+            assert {m.device for m in after.members if m.touched} <= touched, "offered outside of the window"
 
     def offered(self) -> list[str]:
         return [m.device for m in self.state.members if m.touched]
@@ -114,6 +131,20 @@ class RolloutMachine(RuleBasedStateMachine):
             self.do(Observed(now=self.now, views=(DeviceView(device=device, online=True, state=said),)))
         else:
             self.report(device, lambda n: installed(device, NEW, Outcome.CONFIRMED, rollout="r-1", number=n))
+
+    @precondition(lambda self: self.offered())
+    @rule(data=st.data(), phase=st.sampled_from([Phase.FETCHING, Phase.TRIAL, Phase.CONFIRMING]))
+    def gets_somewhere(self, data, phase):
+        device = data.draw(st.sampled_from(self.offered()))
+        said = ModelState(model="digits", phase=phase, active=OLD, wanted=NEW, rollout="r-1")
+        self.do(Observed(now=self.now, views=(DeviceView(device=device, online=True, state=said),)))
+
+    @rule(device=st.sampled_from(NEWCOMERS), profile=st.sampled_from([*LANES, "unknown"]))
+    def appears(self, device, profile):
+        before = self.state
+        newcomer = Seat(device=device, online=True, previous=OLD)
+        self.do(Joined(now=self.now, joiners=(Joiner(profile=profile, seat=newcomer),)))
+        assert wanted(before) == wanted(self.state) or before.stage is not self.state.stage
 
     @precondition(lambda self: self.offered())
     @rule(data=st.data(), how=st.sampled_from(["reverted", "fell-back", "refused", "state"]))
@@ -205,7 +236,21 @@ class RolloutMachine(RuleBasedStateMachine):
     @invariant()
     def a_deadline_or_an_operator_always_ends_a_stage(self):
         if hasattr(self, "state") and self.state.stage in (Stage.CANARY, Stage.WAVE, Stage.REVERTING):
-            assert self.state.deadline is not None or self.state.soak_until is not None
+            moments = (self.state.deadline, self.state.soak_until, self.state.opens_at)
+            assert any(moment is not None for moment in moments)
+
+    @invariant()
+    def nobody_is_longer_in_a_phase_than_its_limit(self):
+        if hasattr(self, "state") and self.state.stage in (Stage.CANARY, Stage.WAVE) and self.state.upcoming is None:
+            for member in self.state.members:
+                limit = self.state.plan.phase_seconds.get(member.leg)
+                if limit is not None and member.since is not None and member.status is MemberStatus.OFFERED:
+                    assert self.now < member.since + limit
+
+    @invariant()
+    def looking_again_at_the_same_time_changes_nothing(self):
+        if hasattr(self, "state") and not self.state.stage.terminal:
+            assert progress(self.state, self.now) is self.state
 
     def teardown(self):
         """Whatever happened, time alone brings every rollout to an end."""
@@ -213,7 +258,10 @@ class RolloutMachine(RuleBasedStateMachine):
             return
         if self.state.stage is Stage.PAUSED:
             self.do(Requested(now=self.now, id="resume", kind=RequestKind.RESUME))
-        for _ in range(4 * len(DEVICES)):
+        for _ in range(4 * (len(DEVICES) + len(NEWCOMERS))):
+            if self.state.opens_at is not None:
+                self.now = self.state.opens_at
+                self.do(Tick(now=self.now))
             self.now += SECONDS + 5
             self.do(Tick(now=self.now))
         assert self.state.stage.terminal
@@ -285,6 +333,98 @@ def test_strata_of_one_profile_keep_what_suits_each():
     assert state.stage is Stage.DONE
     assert wanted(state).profiles == {"pi": NEW}
     assert wanted(state).devices == dict.fromkeys(LANES["coral"], OLD)
+
+
+def running(plan: Plan) -> RolloutState:
+    """Return a rollout that has just offered its canary, all devices being online."""
+    state, _ = step(begin("r-1", "digits", plan, now=0.0), EvidenceReady(now=0.0))
+    return step(
+        state, Decided(now=0.0, lanes=lanes("r-1", plan, dict.fromkeys(DEVICES, True), {"pi": NEW, "coral": None}))
+    )[0]
+
+
+def canary_of(state: RolloutState) -> str:
+    return next(m.device for m in state.lanes[0].members if m.wave == CANARY)
+
+
+def test_a_device_stuck_in_a_phase_is_named_with_the_phase_and_its_limit():
+    """Each phase has its own time, which begins when the device is heard in it, and a pause does not count."""
+    state = running(Plan(version="1", wave_seconds=1000, phase_seconds={"fetch": 60, "trial": 5}))
+    device = canary_of(state)
+    said = ModelState(model="digits", phase=Phase.FETCHING, active=OLD, wanted=NEW, rollout="r-1")
+    state, _ = step(state, Observed(now=100.0, views=(DeviceView(device=device, online=True, state=said),)))
+    state, _ = step(state, Requested(now=120.0, id="p", kind=RequestKind.PAUSE))
+    state, _ = step(state, Requested(now=500.0, id="r", kind=RequestKind.RESUME))
+
+    within, _ = step(state, Tick(now=539.9))
+    over, _ = step(state, Tick(now=540.0))
+
+    assert within.stage is Stage.CANARY
+    assert over.stage is Stage.REVERTING
+    assert f"{device} too long in phase fetch: it was still fetching after 60 s" in over.reason
+
+
+def test_a_wave_waits_for_the_window_and_says_until_when():
+    """Outside of the window the next wave waits, the history says until when, and then it is offered."""
+    state = running(Plan(version="1", window=WINDOW, soak_seconds=0, steps=("100%",)))
+    said = ModelState(model="digits", phase=Phase.CONFIRMED, active=NEW, wanted=NEW, rollout="r-1")
+    view = DeviceView(device=canary_of(state), online=True, state=said)
+
+    waiting, _ = step(state, Observed(now=100.0, views=(view,)))
+    later, _ = step(waiting, Tick(now=86_399.0))
+    opened, actions = step(later, Tick(now=86_400.0))
+
+    assert waiting.history[-1].text == "wave 1 of 1 waits for the maintenance window until Fri 1970-01-02 00:00 UTC"
+    assert later == waiting
+    assert opened.stage is Stage.WAVE
+    assert sum(isinstance(a, WantDevice) for a in actions) == 5
+
+
+def test_harm_is_returned_outside_of_the_window_too():
+    """A device that falls back while the next wave waits sends everything back at once."""
+    state = running(Plan(version="1", window=WINDOW, soak_seconds=0))
+    device = canary_of(state)
+    said = ModelState(model="digits", phase=Phase.CONFIRMED, active=NEW, wanted=NEW, rollout="r-1")
+    state, _ = step(state, Observed(now=100.0, views=(DeviceView(device=device, online=True, state=said),)))
+
+    after, actions = step(state, Heard(now=200.0, first=0, reports=(fell_back(device, NEW),)))
+
+    assert state.opens_at is not None
+    assert after.stage is Stage.REVERTING
+    assert WantDevice(device=device, manifest=OLD) in actions
+
+
+def test_a_device_that_appears_joins_the_last_wave():
+    """It is offered nothing before the others of the last wave, and one that comes later is left to its profile."""
+    state = running(Plan(version="1", soak_seconds=0, steps=("50%", "100%")))
+    said = ModelState(model="digits", phase=Phase.CONFIRMED, active=NEW, wanted=NEW, rollout="r-1")
+
+    def confirmed(at: RolloutState) -> RolloutState:
+        views = tuple(DeviceView(device=m.device, online=True, state=said) for m in at.members if m.touched)
+        return step(at, Observed(now=1.0, views=views))[0]
+
+    def joined(at: RolloutState, name: str) -> RolloutState:
+        newcomer = Joiner(profile="pi", seat=Seat(device=name, online=True, previous=None))
+        return step(at, Joined(now=1.0, joiners=(newcomer,)))[0]
+
+    first = joined(confirmed(state), "n0")
+    last = joined(confirmed(first), "n1")
+
+    assert next(m for m in first.members if m.device == "n0").wave == 2
+    assert last.wave == 2
+    assert wanted(last).devices["n0"] == NEW
+    assert "n1" not in [m.device for m in last.members]
+    assert wanted(confirmed(last)).profiles == {"pi": NEW}
+
+
+def test_a_rollout_that_waits_for_another_has_all_its_time():
+    """Its deadline for measuring begins with its first step."""
+    state = begin("r-2", "digits", Plan(version="1", measure_seconds=5), now=0.0, after="r-1")
+
+    first, _ = step(state, Tick(now=100.0))
+
+    assert (state.deadline, first.deadline) == (None, 105.0)
+    assert "waits for r-1 to end" in state.history[0].text
 
 
 def test_a_request_is_taken_in_once():
