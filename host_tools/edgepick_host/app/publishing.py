@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgepick_host.app.composition import broker_of, clock, keys_of, load, store_of, verify_signature
+from edgepick_host.app.composition import broker_of, clock, keys_of, load, store_of, store_to_read, verify_signature
 from edgepick_host.app.trust import read_chain, read_root, succession_of
 from edgepick_host.core.delta import Tensor
 from edgepick_host.core.settings import DEFAULT_DATABASE, HostSettings
 from edgepick_host.core.trust import check_signers, document_signer
 from edgepick_host.errors import MissingExtraError
-from edgepick_host.service import bundles, prepare, pruner, publisher, source_check
+from edgepick_host.service import bundles, prepare, pruner, publisher, recipients, source_check
 from edgepick_host.service.archive import Archive
 from edgepick_host.service.ledger import OnTransfer
 from edgepick_host.service.targets import Targets
@@ -61,14 +61,18 @@ def prepare_folder(
         selection,
         lambda name: load_profile(name, directories=folders),
         now=clock().now(),
-        find_forms=archive_of(settings, remember=remember).forms,
+        find_forms=archive_of(settings, upload=selection.upload, remember=remember).forms,
     )
 
 
-def archive_of(settings: HostSettings, *, remember: bool = True) -> Archive:
+def archive_of(settings: HostSettings, *, upload: float | None = None, remember: bool = True) -> Archive:
     """Return the folder of published files: beside the database if that is a file, else in this directory."""
     place = DEFAULT_DATABASE if "://" in settings.database else settings.database
-    return Archive(folder=Path(f"{place}.files"), find_tensors=_find_tensors, remember=remember)
+    with store_to_read(settings) as store:
+        known = recipients.heard(store)
+    return Archive(
+        folder=Path(f"{place}.files"), find_tensors=_find_tensors, recipients=known, upload=upload, remember=remember
+    )
 
 
 def _find_tensors(data: bytes) -> Sequence[Tensor]:

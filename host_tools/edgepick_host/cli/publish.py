@@ -36,9 +36,15 @@ from edgepick_host.service.publisher import Activation, Publication
     "--max-bytes",
     type=click.IntRange(min=0),
     metavar="N",
-    help="Devices that would have to fetch more refuse to install it. [no limit]",
+    help="Devices that would have to fetch more refuse to install or to measure it. [no limit]",
 )
 @click.option("--plain", is_flag=True, help="Send the files as they are only, neither compressed nor as differences.")
+@click.option(
+    "--upload",
+    type=click.FloatRange(min=1.0),
+    metavar="SIZES",
+    help="Most that is sent of a file, in sizes of that file: more lets differences go besides. [1.05]",
+)
 @click.option(
     "--source",
     "sources",
@@ -67,6 +73,7 @@ def publish(
     republish: bool,
     max_bytes: int | None,
     plain: bool,
+    upload: float | None,
     sources: tuple[str, ...],
     check_sources: bool,
     dry_run: bool,
@@ -89,6 +96,7 @@ def publish(
         variants=variants,
         everything=everything,
         plain=plain,
+        upload=upload,
         sources=sources,
     )
     _confirm(activate, asked=not (yes or dry_run or as_json))

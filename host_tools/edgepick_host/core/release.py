@@ -84,10 +84,15 @@ def build_manifest(
             max_mean_abs_error=variant.golden_max_mean_abs_error,
         ),
         limits=RunLimits(peak_rss_bytes=memory_limit(profiles)),
-        requires=("golden",),
+        requires=("golden", *required_algorithms(files)),
         provenance=provenance(variant, variants),
         sources=tuple(sources),
     )
+
+
+def required_algorithms(files: Iterable[FileEntry]) -> tuple[str, ...]:
+    """Return what a device must be able to decode: a form that stands alone is published instead of the file."""
+    return tuple(sorted({form.algorithm for entry in files for form in entry.encodings if form.base is None}))
 
 
 def runtimes_for(variant: Variant, profiles: Sequence[Profile]) -> tuple[RuntimeChoice, ...]:

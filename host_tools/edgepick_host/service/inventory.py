@@ -16,8 +16,9 @@ class Blob:
     """A release that the broker keeps.
 
     Attributes:
-        size_bytes: All its files together; chunks that it shares with another count for both.
-        chunks: Chunks of its files, without those of their indexes.
+        size_bytes: All its files together, as devices have them.
+        chunks: Chunks of every form of them that is published, without those of their indexes; one that it shares
+            with another release counts for both.
         needed_by: Who needs it, in words; empty if it may be pruned.
     """
 
@@ -71,7 +72,7 @@ def _blob(release: Release, content: Manifest, needed_by: tuple[str, ...]) -> Bl
         variant=release.variant,
         manifest=release.manifest,
         size_bytes=content.size,
-        chunks=sum(entry.chunks for entry in content.files),
+        chunks=sum(form.chunks for form in content.published),
         needed_by=needed_by,
     )
 

@@ -36,11 +36,12 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slot:
-    """One file of one variant, over all its versions."""
+    """One file of one variant, over all its versions; ``profiles`` are the kinds of device that will fetch it."""
 
     model: str
     variant: str
     name: str
+    profiles: tuple[str, ...] = ()
 
 
 Forms = tuple[SourceFile, tuple[SourceFile, ...]]
@@ -64,7 +65,7 @@ class PreparedRelease:
         payload: Its exact bytes.
         release: The record for the store.
         files: Its files, in the manifest's order.
-        encoded: Their encoded forms.
+        encoded: Their encoded forms, of which some are published instead of the file.
     """
 
     manifest: Manifest
@@ -76,7 +77,8 @@ class PreparedRelease:
     @property
     def sources(self) -> tuple[SourceFile, ...]:
         """Everything whose chunks are published."""
-        return self.files + self.encoded
+        own = tuple(f for f in self.files if self.manifest.has_own_chunks(f.chunked.entry))
+        return own + self.encoded
 
     @property
     def digest(self) -> str:
@@ -97,6 +99,7 @@ class Selection:
         everything: Publish also what another variant beats in every respect.
         chunk_size: Bytes per chunk.
         plain: Files as they are only, without encoded forms.
+        upload: Most that is uploaded of a file, in sizes of that file; ``None`` for what it was before, else 1.05.
         sources: URL templates under which devices may find the files too.
     """
 
@@ -108,6 +111,7 @@ class Selection:
     everything: bool = False
     chunk_size: int = limits.CHUNK_BYTES
     plain: bool = False
+    upload: float | None = None
     sources: tuple[str, ...] = ()
 
 
@@ -283,7 +287,8 @@ class _Maker:
         return PreparedRelease(manifest=manifest, payload=payload, release=record, files=files, encoded=encoded)
 
     def _forms(self, variant: Variant, source: SourceFile) -> Forms:
-        slot = Slot(model=self.variants.model, variant=variant.name, name=source.chunked.entry.name)
+        name = source.chunked.entry.name
+        slot = Slot(model=self.variants.model, variant=variant.name, name=name, profiles=variant.profiles)
         return self.find_forms(slot, source)
 
     def _manifest(self, variant: Variant, profiles: Sequence[Profile], files: Sequence[SourceFile]) -> Manifest:

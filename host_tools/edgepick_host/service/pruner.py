@@ -68,9 +68,8 @@ class Pruner:
 
     def _chunks(self, release: Release) -> set[str]:
         signed = self.store.manifest(release.manifest)
-        files = parse_manifest(envelope.unpack(signed).payload).files if signed else ()
-        forms: list[FileEntry | Encoding] = [*files, *(encoding for entry in files for encoding in entry.encodings)]
-        return {digest for form in forms for digest in self._chunks_of(release, form)}
+        published = parse_manifest(envelope.unpack(signed).payload).published if signed else ()
+        return {digest for form in published for digest in self._chunks_of(release, form)}
 
     def _chunks_of(self, release: Release, entry: FileEntry | Encoding) -> Sequence[str]:
         places = [topics.chunk(self.fleet, digest) for digest in entry.index]
