@@ -41,6 +41,7 @@ def close_job(turn: Turn) -> None:
         return
     _unsubscribe(turn, job)
     if job.stage is Stage.RUN:
+        turn.keep(without_attempts(turn.agent.durable, f"run/{job.key}"))
         turn.do(StopRunner(run_key(job.manifest)))
     turn.change(job=None, swept=False)
 

@@ -261,6 +261,9 @@ def _activate(turn: Turn, job: Job) -> None:
     slot = Slot(manifest=job.manifest, label=label_of(job.content), security_epoch=job.content.security_epoch)
     if job.path is not None:
         pin(turn, job.model, job.manifest, job.overruled)
+    left = turn.agent.durable.model(job.model).current
+    if left is not None:
+        turn.keep(without_attempts(turn.agent.durable, f"confirm/{left.manifest}"))
     record = slots.activate(turn.agent.durable.model(job.model), slot, job.origin(turn.now))
     turn.set_record(job.model, replace(record, pinned=job.path is not None))
     turn.keep(with_attempt(turn.agent.durable, f"confirm/{job.manifest}"))

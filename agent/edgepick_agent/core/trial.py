@@ -187,7 +187,6 @@ def _failed(turn: Turn, detail: str, hint: str = "") -> None:
 
 def _measured(turn: Turn, job: Job, measurement: Measurement) -> None:
     assert job.request is not None
-    turn.keep(without_attempts(turn.agent.durable, f"run/{job.key}"))
     close_job(turn)
     measured = MeasuredVariant(request=job.request.id, model=job.model, manifest=job.manifest, measurement=measurement)
     end_measurement(turn, job, measured)

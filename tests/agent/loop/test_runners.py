@@ -155,6 +155,22 @@ def test_a_trial_that_takes_the_device_down_is_not_begun_for_ever():
     assert bench.model().active == ONE.digest
 
 
+def test_what_was_overtaken_is_not_blamed():
+    """A trial and a confirmation that newer wishes cut short leave nothing that is counted against them."""
+    bench = running(ONE, settings=with_runner(confirm_seconds=30.0))
+    bench.launcher.scripts["2"] = Script(measure="slow")
+    for wanted in (TWO, bundle("3"), bundle("4")):
+        bench.host.publish(wanted)
+        bench.host.want(wanted, rollout=wanted.content.version)
+        bench.run(10)
+    unconfirmed = bench.loop.agent.durable.attempts
+
+    bench.run(60)
+
+    assert len(unconfirmed) == 1
+    assert bench.loop.agent.durable.attempts == {}
+
+
 def test_a_variant_that_takes_the_device_down_before_it_is_confirmed_is_left():
     """After three power cuts while it was active and unconfirmed, the device starts with the previous variant."""
     bench = running(ONE, settings=with_runner(confirm_seconds=30.0))
