@@ -44,17 +44,25 @@ def report_measurement(turn: Turn, measured: MeasuredVariant) -> None:
 def report_incident(turn: Turn, incident: Incident) -> None:
     """Have an incident reported, and shown as the latest error; repetitions are counted, not sent."""
     turn.change(last_error=incident.detail)
-    key = f"{incident.code}/{incident.model}/{incident.manifest}"
-    said_at, swallowed = turn.agent.quiet.get(key, (None, 0))
-    if said_at is not None and turn.now - said_at < QUIET_SECONDS and incident.code in FLOODING:
-        turn.change(quiet={**turn.agent.quiet, key: (said_at, swallowed + 1)})
+    swallowed = _swallowed(turn, incident) if incident.code in FLOODING else 0
+    if swallowed is None:
         return
-    turn.change(quiet={**_recent(turn), key: (turn.now, 0)})
     turn.do(Say(f"{incident.code}: {incident.detail}", serious=True))
     lost = f" ({turn.agent.lost} older reports were dropped from the full outbox)" if turn.agent.lost else ""
     said = replace(incident, detail=(incident.detail + lost)[:2000], count=max(incident.count, swallowed + 1))
     turn.change(lost=0)
     _save(turn, ReportKind.INCIDENT, incident=said)
+
+
+def _swallowed(turn: Turn, incident: Incident) -> int | None:
+    """Return how often it happened unsaid since it was last said; ``None``, and one more, if that was just now."""
+    key = f"{incident.code}/{incident.model}/{incident.manifest}"
+    said_at, swallowed = turn.agent.quiet.get(key, (None, 0))
+    if said_at is not None and turn.now - said_at < QUIET_SECONDS:
+        turn.change(quiet={**turn.agent.quiet, key: (said_at, swallowed + 1)})
+        return None
+    turn.change(quiet={**_recent(turn), key: (turn.now, 0)})
+    return swallowed
 
 
 def _recent(turn: Turn) -> dict[str, tuple[float, int]]:
