@@ -318,7 +318,7 @@ class Fetcher(threading.Thread):
         super().__init__(name=name, daemon=True)
         self._inbox: queue.SimpleQueue[TransportEvent] = queue.SimpleQueue()
         settings = BrokerSettings(host="127.0.0.1", port=port)
-        self._transport = MqttTransport(settings, name, (f"bench/{name}", b"gone"), self._inbox.put)
+        self._transport = MqttTransport(settings, name, (f"bench/{name}", b"gone"), self._inbox.put, self._take_chunk)
         self.fetch = window.begin(targets, {}, FetchSettings())
         self.taken = 0
 
@@ -328,6 +328,10 @@ class Fetcher(threading.Thread):
         while not self.fetch.finished:
             self._take(self._inbox.get(timeout=60))
         self._transport.stop()
+
+    @staticmethod
+    def _take_chunk(digest: str, data: bytes | memoryview) -> window.Chunk:
+        return window.Chunk(digest, len(data), hashlib.sha256(data).hexdigest() == digest)
 
     def _take(self, event: TransportEvent) -> None:
         now = time.monotonic()

@@ -25,10 +25,11 @@ from edgepick_agent.core.technician import ready_to_answer, status_at_rest
 from edgepick_agent.core.turn import Agent, Context
 from edgepick_agent.errors import ConfigError, NotAnsweringError, StorageError, StorageFullError, UnreachableError
 from edgepick_agent.loop.agent_loop import AgentLoop, Log, Parts
+from edgepick_agent.loop.arrivals import Arrivals
 from edgepick_agent.loop.bundles import Bundles
 from edgepick_agent.loop.runners import Runners
 from edgepick_agent.loop.worker import Worker
-from edgepick_agent.ports import Board, Clock, PowerSensor, RunnerLauncher, Storage, Transport
+from edgepick_agent.ports import Board, Clock, PowerSensor, RunnerLauncher, Storage, TakeChunk, Transport
 from edgepick_wire import topics
 from edgepick_wire.codec import decode_document, encode, encode_document
 from edgepick_wire.envelope import unpack
@@ -333,7 +334,8 @@ def _compose(
     root = _first_root(settings)
     durable, note = _begin_session(storage, bundles, root, log)
     clock: Clock = adapter(PARTS["clock"])()
-    transport = _transport(settings, durable.session, inbox.put, online=online)
+    arrivals = Arrivals(storage, inbox.put)
+    transport = _transport(settings, durable.session, inbox.put, arrivals.take, online=online)
     worker = Worker(inbox.put)
     worker.start()
     context = Context(
@@ -347,6 +349,7 @@ def _compose(
     parts = Parts(
         storage=storage,
         transport=transport,
+        arrivals=arrivals,
         clock=clock,
         bundles=bundles,
         runners=Runners(launcher(settings.runner.python, folder / places.RUN, clock), _socket_names(folder)),
@@ -355,7 +358,7 @@ def _compose(
         birth=_birth(settings),
         rss_bytes=_rss_bytes,
         log=log,
-        range_source=lambda: adapter(PARTS["https-source"])(settings.fetch, inbox.put),
+        range_source=lambda: adapter(PARTS["https-source"])(settings.fetch, inbox.put, arrivals.take),
     )
     outbox = tuple(name.removesuffix(".json") for name in storage.names(places.OUTBOX))
     loop = AgentLoop(Agent(durable=durable), context, parts, inbox)
@@ -416,7 +419,9 @@ def _load_state(storage: Storage, bundles: Bundles) -> tuple[AgentState, str | N
     return state or AgentState(), None
 
 
-def _transport(settings: AgentSettings, session: int, sink: Callable[[Event], None], *, online: bool) -> Transport:
+def _transport(
+    settings: AgentSettings, session: int, sink: Callable[[Event], None], take: TakeChunk, *, online: bool
+) -> Transport:
     if not online:
         return cast("Transport", adapter(PARTS["no-transport"])())
     made: Transport = adapter(PARTS["transport"])(
@@ -424,6 +429,7 @@ def _transport(settings: AgentSettings, session: int, sink: Callable[[Event], No
         f"edgepick-{settings.fleet}-{settings.device}",
         _presence(settings, session, online=False),
         sink,
+        take,
     )
     return made
 

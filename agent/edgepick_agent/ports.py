@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from edgepick_agent.core.board_state import BoardReading
 from edgepick_agent.core.effects import FetchRange
+from edgepick_agent.core.fetch import Chunk
 from edgepick_agent.core.runner_spec import RunnerMode, RunnerObservation, RunnerResult, RunnerSpec, RunnerState
 from edgepick_wire.enums import StrEnum
 from edgepick_wire.manifest import RuntimeChoice
@@ -34,6 +35,7 @@ __all__ = [
     "SensorKind",
     "Session",
     "Storage",
+    "TakeChunk",
     "TensorSpec",
     "Transport",
 ]
@@ -107,8 +109,8 @@ class Storage(Protocol):
         """Make a file of ``size`` bytes exist with its blocks allocated; keep what is in it."""
         ...
 
-    def write_at(self, name: str, offset: int, data: bytes) -> None:
-        """Write into a reserved file, not yet durably."""
+    def write_at(self, name: str, offset: int, data: bytes | memoryview) -> None:
+        """Write into a reserved file, not yet durably; any thread."""
         ...
 
     def sync(self, name: str) -> None:
@@ -164,11 +166,15 @@ class Decode(Protocol):
         ...
 
 
+TakeChunk = Callable[[str, "bytes | memoryview"], "Chunk | None"]
+"""Given the digest that a chunk was sent under and its bytes: keeps them and says what they were, if anybody waits."""
+
+
 class Transport(Protocol):
     """The broker: bytes and topics, reconnecting by itself with jittered backoff.
 
-    Connection changes and deliveries are handed to the sinks given at construction, from the
-    transport's own thread.
+    Connection changes and deliveries are handed to the sink given at construction, chunks to the
+    :data:`TakeChunk`, from the transport's own thread.
     """
 
     def start(self) -> None:

@@ -6,8 +6,10 @@ import time
 import pytest
 
 from edgepick_agent.adapters.mqtt import MqttTransport
-from edgepick_agent.core.events import Connected, Delivered, Disconnected, Oversized
+from edgepick_agent.core.events import ChunksDelivered, Connected, Delivered, Disconnected, Oversized
+from edgepick_agent.core.fetch import Chunk
 from edgepick_agent.core.settings import BrokerSettings
+from edgepick_wire.ids import digest_of
 from edgepick_wire.limits import MAX_PAYLOAD_BYTES
 from fakes.agent_process import HostClient
 from fakes.transport import FakeBroker, FakeTransport
@@ -21,9 +23,15 @@ class Inbox:
     def __init__(self) -> None:
         self.queue: queue.SimpleQueue = queue.SimpleQueue()
         self.seen: list = []
+        self.chunks: list[tuple[str, bytes]] = []
 
     def put(self, event) -> None:
         self.queue.put(event)
+
+    def take(self, digest, data):
+        """Keep every chunk."""
+        self.chunks.append((digest, bytes(data)))
+        return Chunk(digest, len(data), good=True)
 
     def wait(self, kind, count: int = 1) -> list:
         """Return all events of a kind once there are so many."""
@@ -45,13 +53,13 @@ def ends(request):
     inbox = Inbox()
     if request.param == "fake":
         far = FakeBroker()
-        transport = FakeTransport(far, WILL, inbox.put)
+        transport = FakeTransport(far, WILL, inbox.put, inbox.take)
         far.latest = lambda ending: next(iter(far.payloads(ending)[-1:]), None)
         yield transport, inbox, far
         return
     broker = request.getfixturevalue("broker")
-    far = HostClient(broker.port)
-    transport = MqttTransport(BrokerSettings(host="127.0.0.1", port=broker.port), "agent", WILL, inbox.put)
+    far, settings = HostClient(broker.port), BrokerSettings(host="127.0.0.1", port=broker.port)
+    transport = MqttTransport(settings, "agent", WILL, inbox.put, inbox.take)
     yield transport, inbox, far
     transport.stop()
     far.close()
@@ -99,6 +107,27 @@ def test_many_topics_at_once_all_arrive(ends):
     transport.subscribe((name, 0) for name in names)
 
     assert {event.topic for event in inbox.wait(Delivered, 100)} == set(names)
+
+
+def test_chunks_are_handed_over_before_they_are_told(ends):
+    """What comes on a chunk's topic is given whole to whoever keeps it; the event says which, and how long."""
+    transport, inbox, far = ends
+    data = [bytes([n]) * 30_000 for n in range(40)]
+    names = [f"edgepick/1/demo/c/{digest_of(d)}" for d in data]
+    for name, payload in zip(names, data, strict=True):
+        far.publish(name, payload)
+    transport.start()
+    inbox.wait(Connected)
+
+    transport.subscribe((name, 0) for name in names)
+    wait_for(lambda: len(inbox.chunks) == len(data))
+    transport.subscribe([("edgepick/1/demo/done", 0)])
+    far.publish("edgepick/1/demo/done", b"done")
+    inbox.wait(Delivered)
+
+    told = [chunk for event in inbox.seen if isinstance(event, ChunksDelivered) for chunk in event.chunks]
+    assert sorted(inbox.chunks) == sorted((digest_of(d), d) for d in data)
+    assert sorted(told) == sorted(Chunk(digest_of(d), len(d), good=True) for d in data)
 
 
 def test_after_unsubscribing_nothing_more_comes(ends):

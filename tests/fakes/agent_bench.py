@@ -16,9 +16,10 @@ from edgepick_agent.core.settings import AgentSettings, BrokerSettings, FetchSet
 from edgepick_agent.core.turn import Agent, Context
 from edgepick_agent.errors import RefusedError
 from edgepick_agent.loop.agent_loop import AgentLoop, Parts
+from edgepick_agent.loop.arrivals import Arrivals
 from edgepick_agent.loop.bundles import Bundles
 from edgepick_agent.loop.runners import Runners
-from edgepick_agent.ports import UndecodedError
+from edgepick_agent.ports import TakeChunk, UndecodedError
 from edgepick_wire import codec
 from edgepick_wire.messages import (
     Birth,
@@ -99,7 +100,7 @@ class Bench:
         self.runtimes = (RuntimeAvailable(name="litert", version="2.1"),)
         self.algorithms: frozenset[str] = frozenset()
         self.sockets: dict[str, str] = {}
-        self.range_source: Callable[[FetchSettings, Callable[[Event], None]], Any] | None = None
+        self.range_source: Callable[[FetchSettings, Callable[[Event], None], TakeChunk], Any] | None = None
         self.log: list[str] = []
         self.replies: list[ControlReply] = []
         self.loop: AgentLoop
@@ -110,9 +111,9 @@ class Bench:
         inbox: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         bundles = Bundles(self.storage, self.reader, self._decode)
         durable, note = app._begin_session(self.storage, bundles, root(), self._log)
-        self.transport = FakeTransport(
-            self.broker, app._presence(self.settings, durable.session, online=False), inbox.put
-        )
+        arrivals = Arrivals(self.storage, inbox.put)
+        presence = app._presence(self.settings, durable.session, online=False)
+        self.transport = FakeTransport(self.broker, presence, inbox.put, arrivals.take)
         context = Context(
             settings=self.settings,
             first_root=root(),
@@ -123,6 +124,7 @@ class Bench:
         parts = Parts(
             storage=self.storage,
             transport=self.transport,
+            arrivals=arrivals,
             clock=self.clock,
             bundles=bundles,
             runners=Runners(self.launcher, self._point),
@@ -131,7 +133,9 @@ class Bench:
             birth=BIRTH,
             rss_bytes=lambda: 1,
             log=self._log,
-            range_source=partial(made, self.settings.fetch, inbox.put) if (made := self.range_source) else None,
+            range_source=partial(made, self.settings.fetch, inbox.put, arrivals.take)
+            if (made := self.range_source)
+            else None,
         )
         self.loop = AgentLoop(Agent(durable=durable), context, parts, inbox)
         outbox = tuple(name.removesuffix(".json") for name in self.storage.names(places.OUTBOX))

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Iterable
 
-from edgepick_agent.core.events import Connected, Delivered, Disconnected, Oversized, TransportEvent
+from edgepick_agent.core.events import ChunksDelivered, Connected, Delivered, Disconnected, Oversized, TransportEvent
 from edgepick_agent.core.fetch import TOPICS_PER_PACKET
+from edgepick_agent.core.intake import chunk_named
+from edgepick_agent.ports import TakeChunk
 from edgepick_wire.limits import MAX_PAYLOAD_BYTES
 
 
@@ -33,10 +35,13 @@ class FakeBroker:
 class FakeTransport:
     """Keeps ``edgepick_agent.ports.Transport``; stricter than a broker about the size of packets."""
 
-    def __init__(self, broker: FakeBroker, will: tuple[str, bytes], sink: Callable[[TransportEvent], None]) -> None:
+    def __init__(
+        self, broker: FakeBroker, will: tuple[str, bytes], sink: Callable[[TransportEvent], None], take: TakeChunk
+    ) -> None:
         self._broker = broker
         self._will = will
         self._sink = sink
+        self._take = take
         self.up = False
         self.topics: set[str] = set()
         self.packets: list[int] = []
@@ -64,8 +69,13 @@ class FakeTransport:
     def receive(self, topic: str, payload: bytes) -> None:
         if topic in self.topics:
             self._broker.delivered.append(topic)
-            large = len(payload) > MAX_PAYLOAD_BYTES
-            self._sink(Oversized(topic, len(payload)) if large else Delivered(topic, payload))
+            digest = chunk_named(topic)
+            if len(payload) > MAX_PAYLOAD_BYTES:
+                self._sink(Oversized(topic, len(payload)))
+            elif digest is None:
+                self._sink(Delivered(topic, payload))
+            elif (chunk := self._take(digest, payload)) is not None:
+                self._sink(ChunksDelivered((chunk,)))
 
     def subscribe(self, topics: Iterable[tuple[str, int]]) -> None:
         wanted = [topic for topic, _ in topics] if self.up else []

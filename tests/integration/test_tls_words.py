@@ -103,7 +103,7 @@ def settings(port, trusted, own=None, **changes):
 def said(found):
     """Return what the transport and the doctor say to one attempt."""
     inbox = queue.SimpleQueue()
-    transport = MqttTransport(found, "pi-1", ("t", b""), inbox.put)
+    transport = MqttTransport(found, "pi-1", ("t", b""), inbox.put, lambda _digest, _data: None)
     transport.start()
     event = inbox.get(timeout=20)
     transport.stop()

@@ -13,6 +13,7 @@ from edgepick_agent.core.events import Event, RangeDelivered, RangeEnded
 from edgepick_agent.core.settings import FetchSettings
 from edgepick_agent.core.state import decode_state
 from edgepick_agent.errors import StorageError
+from edgepick_agent.ports import TakeChunk
 from edgepick_host.core import delta
 from edgepick_wire import envelope
 from edgepick_wire.envelope import DocumentType
@@ -111,12 +112,14 @@ STORIES = {
 class SiteInMemory:
     """Keeps ``edgepick_agent.ports.RangeSource`` for a site that has every file and answers at once."""
 
-    def __init__(self, _settings: FetchSettings, sink: Callable[[Event], None]) -> None:
+    def __init__(self, _settings: FetchSettings, sink: Callable[[Event], None], take: TakeChunk) -> None:
         self._sink = sink
+        self._take = take
 
     def begin(self, asked: FetchRange) -> None:
         chunks = {digest: data for made in VERSIONS for digest, data in made.chunks.items()}
-        self._sink(RangeDelivered(asked.key, tuple((digest, chunks[digest]) for digest, _ in asked.chunks)))
+        taken = [self._take(digest, chunks[digest]) for digest, _ in asked.chunks]
+        self._sink(RangeDelivered(asked.key, tuple(chunk for chunk in taken if chunk is not None)))
         self._sink(RangeEnded(asked.key, None))
 
     def cancel(self) -> None: ...

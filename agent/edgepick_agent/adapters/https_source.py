@@ -1,7 +1,6 @@
 """Ranges of files by HTTPS: certificates are verified, the connection is kept, one thread per range.
 
-Imported on first use only: most devices never pay for it. Nothing is judged here but the protocol;
-whether the bytes are right, the core finds out.
+Imported on first use only: most devices never pay for it. Nothing is judged here but the protocol.
 """
 
 import contextlib
@@ -14,7 +13,9 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 
 from edgepick_agent.core.effects import FetchRange
 from edgepick_agent.core.events import Event, RangeDelivered, RangeEnded
+from edgepick_agent.core.fetch import Chunk
 from edgepick_agent.core.settings import FetchSettings
+from edgepick_agent.ports import TakeChunk
 
 BATCH_CHUNKS = 8
 REDIRECTS = 3
@@ -49,11 +50,13 @@ class HttpsSource:
     Args:
         settings: Whose certificates are trusted, and the longest silence.
         sink: Takes the events, from a thread of its own.
+        take: Takes the chunks, in the same thread.
     """
 
-    def __init__(self, settings: FetchSettings, sink: Callable[[Event], None]) -> None:
+    def __init__(self, settings: FetchSettings, sink: Callable[[Event], None], take: TakeChunk) -> None:
         self._settings = settings
         self._sink = sink
+        self._take_chunk = take
         self._kept: tuple[str, http.client.HTTPConnection] | None = None
         self._lock = threading.Lock()
         self._range: _Range | None = None
@@ -155,13 +158,14 @@ class HttpsSource:
             self._keep(place, connection)
 
     def _deliver(self, flight: _Range, response: http.client.HTTPResponse) -> None:
-        batch: list[tuple[str, bytes]] = []
+        batch: list[Chunk] = []
         try:
             for digest, size in flight.asked.chunks:
                 data = response.read(size)
                 if flight.cancelled or len(data) != size:
                     raise _UselessError("the connection ended in the middle")
-                batch.append((digest, data))
+                chunk = self._take_chunk(digest, data)
+                batch += [chunk] if chunk is not None else []
                 if len(batch) == BATCH_CHUNKS:
                     self._sink(RangeDelivered(flight.asked.key, tuple(batch)))
                     batch.clear()

@@ -25,17 +25,22 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from edgepick_agent.core.events import ChunksDelivered, Connected, Delivered, Disconnected, Oversized, TransportEvent
 from edgepick_agent.core.fetch import TOPICS_PER_PACKET, Chunk
-from edgepick_agent.core.intake import chunk_of, is_chunk
+from edgepick_agent.core.intake import chunk_named
 from edgepick_agent.core.packets import BrokenPacketError, PacketBuffer, published
 from edgepick_agent.core.settings import BrokerSettings
 from edgepick_agent.core.tls_words import alert_words, certificate_words
 from edgepick_agent.errors import ConfigError
+from edgepick_agent.ports import TakeChunk
 from edgepick_wire.limits import MAX_PAYLOAD_BYTES
 
 FIRST_PAUSE_SECONDS = 1.0
 FAREWELL_SECONDS = 2.0
 STOP_SECONDS = 5.0
 LOOK_SECONDS = 0.2
+READS = 64
+"""Most reads before what is to be sent gets its turn."""
+TOLD_CHUNKS = 32
+"""Most chunks told of at once, half a window: waking the loop costs as much as hashing a chunk."""
 PUBLISH_QOS_0, PUBLISH_MASK = 0x30, 0xF6
 """First byte of a PUBLISH packet at QoS 0, and the bits that say so: all but DUP and RETAIN (section 3.3.1)."""
 REFUSALS = {
@@ -57,9 +62,11 @@ class MqttTransport:
         client_id: str,
         will: tuple[str, bytes],
         sink: Callable[[TransportEvent], None],
+        take: TakeChunk,
     ) -> None:
         self._settings = settings
         self._sink = sink
+        self._take = take
         self._up = threading.Event()
         self._refusal: str | None = None
         self._alert: str | None = None
@@ -165,36 +172,39 @@ class MqttTransport:
         self._sink(Disconnected(self._refusal or self._alert or lost))
 
     def _on_message(self, _client: object, _data: object, message: paho.MQTTMessage) -> None:
-        self._deliver(message.topic, bytes(message.payload))
+        self._deliver(message.topic, memoryview(message.payload))
 
-    def _deliver(self, topic: str, payload: bytes, missing: int = 0) -> None:
+    def _deliver(self, topic: str, payload: memoryview, missing: int = 0) -> None:
+        digest = chunk_named(topic)
         if len(payload) + missing > MAX_PAYLOAD_BYTES:
             self._sink(Oversized(topic, len(payload) + missing))
-        elif is_chunk(topic):
-            self._chunks.append(chunk_of(topic, payload))  # hashed here: the loop's thread writes meanwhile
-        else:
+        elif digest is None:
             self._hand_on()
-            self._sink(Delivered(topic, payload))
+            self._sink(Delivered(topic, bytes(payload)))
+        elif (chunk := self._take(digest, payload)) is not None:
+            self._chunks.append(chunk)
+            if len(self._chunks) >= TOLD_CHUNKS:
+                self._hand_on()
 
     def _hand_on(self) -> None:
-        """Hand on the chunks that came together as one event: waking the loop for each would cost more than it does."""
+        """Tell of the chunks that came together as one event."""
         if self._chunks:
             chunks, self._chunks = tuple(self._chunks), []
             self._sink(ChunksDelivered(chunks))
 
 
 class _Client(paho.Client):
-    """paho, except for how it reads: all that has come at once, and a chunk is copied once.
+    """paho, except for how it reads: all that has come at once, and no chunk is copied on its way to its file.
 
     paho reads a packet in at least five system calls and copies its payload three times.
     ``_packet_read`` is not part of its documented interface: the contract tests of the transport hold
     this to what paho does.
     """
 
-    deliver: Callable[[str, bytes, int], None]
-    """Given topic, payload, and how many bytes of the payload were too many to be kept."""
+    deliver: Callable[[str, memoryview, int], None]
+    """Given topic, payload (valid for the time of the call), and how many bytes of it were too many to be kept."""
     handled: Callable[[], None]
-    """Told that everything that came together was given to ``deliver``."""
+    """Told that all that has come was given to ``deliver``."""
     broken: Callable[[str | None], None] = staticmethod(lambda _reason: None)
     """Told why TLS ended the connection, if it did."""
     _buffer: PacketBuffer
@@ -221,6 +231,17 @@ class _Client(paho.Client):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def _packet_read(self) -> MQTTErrorCode:
+        """Take in all that has come."""
+        try:
+            for _ in range(READS):
+                rc = self._read_once()
+                if rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
+                    break
+        finally:
+            self.handled()
+        return rc
+
+    def _read_once(self) -> MQTTErrorCode:
         try:
             count = self._receive()
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
@@ -237,8 +258,6 @@ class _Client(paho.Client):
             return self._handle_all()
         except (BrokenPacketError, MalformedPacket):
             return MQTTErrorCode.MQTT_ERR_PROTOCOL
-        finally:
-            self.handled()
 
     def _receive(self) -> int:
         connection: Any = self._sock

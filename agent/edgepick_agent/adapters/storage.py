@@ -95,7 +95,7 @@ class FileStorage:
             finally:
                 os.close(descriptor)
 
-    def write_at(self, name: str, offset: int, data: bytes) -> None:
+    def write_at(self, name: str, offset: int, data: bytes | memoryview) -> None:
         """Write into a reserved file."""
         with _translated(name):
             descriptor = os.open(f"{self._folder}/{name}", os.O_WRONLY)
@@ -175,7 +175,7 @@ def _write_whole(path: Path, data: bytes) -> None:
         os.close(descriptor)
 
 
-def _write_all(data: bytes, write: Callable[[memoryview, int], int]) -> None:
+def _write_all(data: bytes | memoryview, write: Callable[[memoryview, int], int]) -> None:
     rest, done = memoryview(data), 0
     while done < len(data):
         done += write(rest[done:], done)

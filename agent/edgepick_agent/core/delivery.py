@@ -3,7 +3,6 @@
 Every stage can be entered again: what is on disk decides what is left to do.
 """
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 from edgepick_agent.core import fetch as window
@@ -20,6 +19,7 @@ from edgepick_agent.core.admission import (
 from edgepick_agent.core.effects import (
     CollectGarbage,
     DiscardDownload,
+    ExpectChunks,
     ExtractBundle,
     Link,
     ReadManifest,
@@ -29,7 +29,6 @@ from edgepick_agent.core.effects import (
     Subscribe,
     TakeSurvey,
     Unsubscribe,
-    WriteChunk,
 )
 from edgepick_agent.core.endings import park_job, refuse_job
 from edgepick_agent.core.events import (
@@ -50,7 +49,7 @@ from edgepick_agent.core.hours import seconds_until_open
 from edgepick_agent.core.outbox import report_incident
 from edgepick_agent.core.ranges import ranges_for
 from edgepick_agent.core.trial import start_run
-from edgepick_agent.core.turn import Job, Stage, Turn
+from edgepick_agent.core.turn import Job, JobKind, Stage, Turn
 from edgepick_wire import topics
 from edgepick_wire.manifest import Encoding, FileEntry, Manifest, split_index
 from edgepick_wire.messages import Incident, IncidentCode, Refusal, RefusalCode
@@ -259,6 +258,7 @@ def _begin_fetch(turn: Turn, job: Job, partial: list[tuple[FileEntry, FileSurvey
     turn.do(*(Reserve(job.manifest, target.name, target.size) for target in targets))
     encoded = (entry for entry, held in partial if held.way is not None)
     turn.do(*(Reserve(job.manifest, places.part(entry.sha256), entry.size) for entry in encoded))
+    turn.do(ExpectChunks(job.manifest, fetch.pieces))
     if not turn.agent.connected or (ranges is not None and ranges.leads):
         range_delivery.ask(turn)
     if turn.agent.connected:
@@ -303,12 +303,12 @@ def interrupt(turn: Turn) -> None:
 
 
 def on_chunks(turn: Turn, chunks: tuple[window.Chunk, ...]) -> None:
-    """Write good chunks to every place that they fill, and ask for more; report corrupt ones."""
+    """Take note of what came, and ask for more."""
     job = turn.agent.job
     if job is None or job.fetch is None:
         return
     fetch, arrivals = window.accept_all(job.fetch, chunks, turn.now)
-    filled = _write(turn, job, chunks, arrivals)
+    filled = _count(turn, job, chunks, arrivals)
     before = job.fetch
     fetch, asks = window.pump(_held(turn, fetch), turn.now)
     counted = replace(
@@ -324,31 +324,12 @@ def on_chunks(turn: Turn, chunks: tuple[window.Chunk, ...]) -> None:
     _go_on_if_finished(turn)
 
 
-def _write(turn: Turn, job: Job, chunks: tuple[window.Chunk, ...], arrivals: tuple[window.Arrival, ...]) -> int:
-    """Have chunks written, those that lie side by side in one go; return how many places of files they fill."""
-    pieces: list[tuple[window.Piece, bytes]] = []
+def _count(turn: Turn, job: Job, chunks: tuple[window.Chunk, ...], arrivals: tuple[window.Arrival, ...]) -> int:
+    """Return how many places of files chunks have filled; report those that are not what they were sent as."""
     for chunk, arrival in zip(chunks, arrivals, strict=True):
         if arrival.corrupt:
             _report_chunk(turn, job, IncidentCode.CHUNK_CORRUPT, f"chunk {chunk.digest[:12]} does not hash to its name")
-        pieces += ((piece, chunk.data[: piece.size]) for piece in arrival.pieces)
-    turn.do(*(WriteChunk(job.manifest, name, offset, data) for name, offset, data in _side_by_side(pieces)))
-    return sum(piece.name.endswith(".part") for piece, _ in pieces)
-
-
-def _side_by_side(pieces: list[tuple[window.Piece, bytes]]) -> Iterator[tuple[str, int, bytes]]:
-    """Yield what follows one another in a file as one."""
-    run: list[bytes] = []
-    name, begin, end = "", 0, 0
-    for piece, data in sorted(pieces, key=lambda each: each[0][:2]):
-        if run and (piece.name, piece.offset) != (name, end):
-            yield name, begin, b"".join(run)
-            run = []
-        if not run:
-            name, begin = piece.name, piece.offset
-        run.append(data)
-        end = piece.offset + len(data)
-    if run:
-        yield name, begin, b"".join(run)
+    return sum(piece.name.endswith(".part") for arrival in arrivals for piece in arrival.pieces)
 
 
 def _held(turn: Turn, fetch: window.Fetch) -> window.Fetch:

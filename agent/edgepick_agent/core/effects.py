@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from edgepick_agent.core.control import ControlReply
 from edgepick_agent.core.events import Way
+from edgepick_agent.core.fetch import Piece
 from edgepick_agent.core.runner_spec import RunnerMode, RunnerSpec
 from edgepick_agent.core.state import AgentState
 from edgepick_wire.manifest import Manifest
@@ -120,13 +121,11 @@ class Reserve:
 
 
 @dataclass(frozen=True, slots=True)
-class WriteChunk:
-    """Write a verified chunk into a reserved file."""
+class ExpectChunks:
+    """Write what comes under these digests to these places of reserved files, and nothing else, from now on."""
 
     manifest: str
-    name: str
-    offset: int
-    data: bytes
+    pieces: Mapping[str, tuple[Piece, ...]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,7 +259,7 @@ Effect = (
     | TakeSurvey
     | Link
     | Reserve
-    | WriteChunk
+    | ExpectChunks
     | FetchRange
     | StoreBundle
     | OpenBundle

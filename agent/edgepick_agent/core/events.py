@@ -95,17 +95,17 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class ChunksDelivered:
-    """Several chunks arrived, one after the other."""
+    """Chunks of the download arrived, one after the other; the good ones are written."""
 
     chunks: tuple[Chunk, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class RangeDelivered:
-    """Some chunks of a range arrived, unchecked: the digests that were asked for, and what came."""
+    """Chunks of a range arrived; the good ones are written."""
 
     key: str
-    chunks: tuple[tuple[str, bytes], ...]
+    chunks: tuple[Chunk, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,6 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from edgepick_agent.core.settings import FetchSettings
-from edgepick_wire.ids import digest_of
 
 TOPICS_PER_PACKET = 8
 """AWS IoT Core's limit of filters per SUBSCRIBE; other brokers allow more."""
@@ -61,14 +60,14 @@ class Piece(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """A chunk as it arrived: the digest that it was sent under, and the one that it has.
+    """A chunk that arrived: the digest that it was sent under, its bytes, and whether they hash to that.
 
-    Whoever makes it has hashed ``data``; nobody else does.
+    A good one is written wherever it belongs before anybody hears of it.
     """
 
     digest: str
-    data: bytes
-    sha256: str
+    size: int
+    good: bool
 
 
 class Retry(NamedTuple):
@@ -94,7 +93,7 @@ class Asks(NamedTuple):
 
 
 class Arrival(NamedTuple):
-    """What a delivered chunk means: where to write it, or that it is corrupt; neither for a duplicate."""
+    """What a delivered chunk means: the places that it filled, or that it is corrupt; neither for a duplicate."""
 
     pieces: tuple[Piece, ...] = ()
     corrupt: bool = False
@@ -258,17 +257,8 @@ def hold(fetch: Fetch, until: float) -> Fetch:
     return replace(fetch, not_before=max(fetch.not_before, until))
 
 
-def accept(fetch: Fetch, digest: str, data: bytes, now: float) -> tuple[Fetch, Arrival]:
-    """Return the fetch with one delivered chunk taken note of, and what it is good for."""
-    fetch, arrivals = accept_all(fetch, [Chunk(digest, data, digest_of(data))], now)
-    return fetch, arrivals[0]
-
-
 def accept_all(fetch: Fetch, deliveries: Iterable[Chunk], now: float) -> tuple[Fetch, tuple[Arrival, ...]]:
-    """Return the fetch with delivered chunks taken note of, and what each is good for.
-
-    The caller writes the pieces and then calls :func:`pump`.
-    """
+    """Return the fetch with delivered chunks taken note of, and what each was good for; :func:`pump` comes next."""
     ledger = _Ledger(fetch, now)
     arrivals = tuple(map(ledger.take, deliveries))
     return ledger.entered(), arrivals
@@ -293,7 +283,7 @@ class _Ledger:
         asked = self._waiting.get(digest)
         if asked is None and digest not in self._again:
             return Arrival()
-        if chunk.sha256 != digest:
+        if not chunk.good:
             self._spoiled(digest, asked)
             return Arrival(corrupt=True)
         self._measure(asked)
@@ -302,7 +292,7 @@ class _Ledger:
             self._rounds = max(0, self._rounds - 1)
         self._heard_at = self._now
         self._fetched += 1
-        self._bytes_fetched += len(chunk.data)
+        self._bytes_fetched += chunk.size
         return Arrival(pieces=self._fetch.pieces[digest])
 
     def _forget(self, digest: str) -> None:

@@ -8,7 +8,6 @@ from edgepick_agent.core.delivery import interrupt, on_chunks, on_manifest_deliv
 from edgepick_agent.core.effects import Publish, PublishBirth, ResendReports, Say, Subscribe, Unsubscribe
 from edgepick_agent.core.events import ChunksDelivered, Connected, Delivered, Disconnected, Oversized, TransportEvent
 from edgepick_agent.core.exhaustive import assert_never
-from edgepick_agent.core.fetch import Chunk
 from edgepick_agent.core.outbox import acknowledge, report_incident
 from edgepick_agent.core.planning import forgive
 from edgepick_agent.core.state import Seen, with_seen
@@ -96,21 +95,14 @@ def _resend(turn: Turn) -> None:
         turn.do(ResendReports(turn.agent.outbox))
 
 
-def is_chunk(topic: str) -> bool:
-    """Return whether a topic is a chunk's."""
-    return topic.startswith(topics.PREFIX) and topic[-66:-64] == "c/"
-
-
-def chunk_of(topic: str, payload: bytes) -> Chunk:
-    """Return what arrived on a chunk's topic, hashed."""
-    return Chunk(topic[-64:], payload, digest_of(payload))
+def chunk_named(topic: str) -> str | None:
+    """Return the digest that a chunk's topic names, ``None`` for any other topic."""
+    return topic[-64:] if topic[-66:-64] == "c/" and topic.startswith(topics.PREFIX) else None
 
 
 def _delivered(turn: Turn, event: Delivered) -> None:
     topic, payload, fleet = event.topic, event.payload, turn.settings.fleet
-    if is_chunk(topic):
-        on_chunks(turn, (chunk_of(topic, payload),))
-    elif topic in {topics.root(fleet), _next_root(turn)}:
+    if topic in {topics.root(fleet), _next_root(turn)}:
         _on_root(turn, payload)
     elif topic == topics.host(fleet):
         _on_host(turn, payload)
@@ -245,7 +237,7 @@ def _report(turn: Turn, refusal: Refusal) -> None:
 
 def _oversized(turn: Turn, event: Oversized) -> None:
     detail = f"{event.size} bytes on {event.topic[-120:]}; at most {limits.MAX_PAYLOAD_BYTES} are accepted"
-    if is_chunk(event.topic):
+    if chunk_named(event.topic):
         report_incident(turn, Incident(code=IncidentCode.CHUNK_CORRUPT, detail=detail))
     else:
         _report(turn, refuse(RefusalCode.MALFORMED, detail, ""))

@@ -94,8 +94,8 @@ class PacketBuffer:
         raise BrokenPacketError("a remaining length of more than four bytes")
 
 
-def published(body: memoryview) -> tuple[str, bytes]:
-    """Return topic and payload of a PUBLISH packet at QoS 0 (section 3.3).
+def published(body: memoryview) -> tuple[str, memoryview]:
+    """Return topic and payload of a PUBLISH packet at QoS 0 (section 3.3); the payload is valid as long as the body.
 
     Raises:
         BrokenPacketError: It has no topic, or one that is not UTF-8.
@@ -104,6 +104,6 @@ def published(body: memoryview) -> tuple[str, bytes]:
     if not 2 < end <= len(body):
         raise BrokenPacketError("a message without a topic")
     try:
-        return str(body[2:end], "utf-8"), bytes(body[end:])
+        return str(body[2:end], "utf-8"), body[end:]
     except UnicodeDecodeError as error:
         raise BrokenPacketError("a topic that is not UTF-8") from error

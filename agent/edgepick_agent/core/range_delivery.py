@@ -1,9 +1,9 @@
-"""What the job's download does with HTTPS: asks for ranges, writes what is good, and says what went wrong."""
+"""What the job's download does with HTTPS: asks for ranges, counts what was good, and says what went wrong."""
 
 from dataclasses import replace
 
 from edgepick_agent.core import ranges as https
-from edgepick_agent.core.effects import Say, WriteChunk
+from edgepick_agent.core.effects import Say
 from edgepick_agent.core.events import RangeDelivered
 from edgepick_agent.core.fetch import Fetch
 from edgepick_agent.core.ranges import Ranges
@@ -30,19 +30,18 @@ def flying(turn: Turn, key: str) -> tuple[Job, Ranges, Fetch] | None:
 
 
 def take(turn: Turn, event: RangeDelivered) -> None:
-    """Have good chunks written; wrong bytes end the range."""
+    """Take note of good chunks; wrong bytes end the range."""
     found = flying(turn, event.key)
     if found is None:
         return
     job, before, fetch = found
-    ranges, after, pieces, good = https.accept(before, fetch, event.chunks, turn.now)
-    turn.do(*(WriteChunk(job.manifest, p.name, p.offset, data[: p.size]) for p, data in pieces))
+    ranges, after, filled, good = https.accept(before, fetch, event.chunks, turn.now)
     counted = replace(
         job,
         ranges=ranges,
         fetch=after,
         heard_at=turn.now,
-        done=job.done + len(pieces),
+        done=job.done + filled,
         fetched=job.fetched + after.fetched - fetch.fetched,
         bytes_fetched=job.bytes_fetched + after.bytes_fetched - fetch.bytes_fetched,
     )

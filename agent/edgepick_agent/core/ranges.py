@@ -15,9 +15,8 @@ from dataclasses import dataclass, replace
 from edgepick_agent.core import fetch as window
 from edgepick_agent.core import places
 from edgepick_agent.core.effects import FetchRange
-from edgepick_agent.core.fetch import Fetch, Piece, Retry
+from edgepick_agent.core.fetch import Chunk, Fetch, Piece, Retry
 from edgepick_agent.core.settings import FetchSettings
-from edgepick_wire.ids import digest_of
 from edgepick_wire.manifest import FileEntry
 from edgepick_wire.sources import source_url
 
@@ -129,26 +128,20 @@ def _claim(fetch: Fetch, run: list[tuple[str, Piece]], now: float) -> Fetch:
     )
 
 
-def accept(
-    ranges: Ranges, fetch: Fetch, chunks: tuple[tuple[str, bytes], ...], now: float
-) -> tuple[Ranges, Fetch, tuple[tuple[Piece, bytes], ...], bool]:
-    """Return both with chunks of the range taken note of, what to write, and whether all were good."""
-    good = [(d, data) for d, data in chunks if d in fetch.claimed and digest_of(data) == d]
-    size = sum(len(data) for _, data in good)
+def accept(ranges: Ranges, fetch: Fetch, chunks: tuple[Chunk, ...], now: float) -> tuple[Ranges, Fetch, int, bool]:
+    """Return both with chunks of the range taken note of, how many places they filled, and whether all were good."""
+    good = [chunk for chunk in chunks if chunk.digest in fetch.claimed and chunk.good]
+    size = sum(chunk.size for chunk in good)
     fetch = replace(
         fetch,
-        claimed=fetch.claimed - {d for d, _ in good},
+        claimed=fetch.claimed - {chunk.digest for chunk in good},
         fetched=fetch.fetched + len(good),
         bytes_fetched=fetch.bytes_fetched + size,
     )
     flight = replace(ranges.flight, heard_at=now) if ranges.flight is not None else None
     ranges = replace(ranges, flight=flight, bytes_fetched=ranges.bytes_fetched + size)
-    return (
-        ranges,
-        fetch,
-        tuple((piece, data) for d, data in good for piece in fetch.pieces[d]),
-        len(good) == len(chunks),
-    )
+    filled = sum(len(fetch.pieces[chunk.digest]) for chunk in good)
+    return ranges, fetch, filled, len(good) == len(chunks)
 
 
 def ended(ranges: Ranges, fetch: Fetch, now: float, *, failed: bool) -> tuple[Ranges, Fetch]:

@@ -73,9 +73,7 @@ def _are_passing_chunks(turn: Turn, event: Event) -> bool:
     job = turn.agent.job
     if job is None or job.stage is not Stage.FETCH:
         return False
-    return isinstance(event, ChunksDelivered | RangeDelivered) or (
-        isinstance(event, Delivered) and intake.is_chunk(event.topic)
-    )
+    return isinstance(event, ChunksDelivered | RangeDelivered)
 
 
 def _ordered(before: Agent, turn: Turn) -> tuple[Effect, ...]:

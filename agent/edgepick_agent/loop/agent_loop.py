@@ -16,13 +16,13 @@ from edgepick_agent.core import events as e
 from edgepick_agent.core import places
 from edgepick_agent.core.control import ControlReply, ControlRequest
 from edgepick_agent.core.fetch import Chunk
-from edgepick_agent.core.intake import chunk_of, is_chunk
 from edgepick_agent.core.outbox import Resending, resend
 from edgepick_agent.core.state import encode_state
 from edgepick_agent.core.step import is_fetching, next_wake, range_wanted, step
 from edgepick_agent.core.technician import complete
 from edgepick_agent.core.turn import Agent, Context
 from edgepick_agent.errors import StorageError, StorageFullError
+from edgepick_agent.loop.arrivals import Arrivals
 from edgepick_agent.loop.bundles import Bundles
 from edgepick_agent.loop.runners import Runners
 from edgepick_agent.ports import Clock, RangeSource, Storage, Transport
@@ -64,6 +64,7 @@ class Parts:
 
     storage: Storage
     transport: Transport
+    arrivals: Arrivals
     clock: Clock
     bundles: Bundles
     runners: Runners
@@ -126,16 +127,11 @@ class AgentLoop:
         return self._on_time() or busy
 
     def _gathered(self, event: e.Event) -> e.Event:
-        """Return a chunk together with those that wait right behind it; anything else as it is."""
+        """Return chunks together with those that wait right behind them; anything else as it is."""
         chunks: list[Chunk] = []
         ahead: e.Event | None = event
-        while len(chunks) < BATCH_CHUNKS:
-            if isinstance(ahead, e.ChunksDelivered):
-                chunks += ahead.chunks
-            elif isinstance(ahead, e.Delivered) and is_chunk(ahead.topic):
-                chunks.append(chunk_of(ahead.topic, ahead.payload))
-            else:
-                break
+        while isinstance(ahead, e.ChunksDelivered) and len(chunks) < BATCH_CHUNKS:
+            chunks += ahead.chunks
             ahead = self._next(0.0)
         if not chunks:
             return event
@@ -219,7 +215,7 @@ class AgentLoop:
             self._deferred.append((self._parts.clock.monotonic() + PAUSE_UNWRITTEN_SECONDS, event))
 
     def _failed(self, effect: fx.Effect, error: StorageError) -> None:
-        if isinstance(effect, fx.Link | fx.Reserve | fx.WriteChunk):
+        if isinstance(effect, fx.Link | fx.Reserve):
             self._inbox.put(e.StoreFailed(effect.manifest, isinstance(error, StorageFullError), str(error)))
         else:
             self._parts.log(f"{type(effect).__name__}: {error}", serious=True)
@@ -248,7 +244,7 @@ class AgentLoop:
             fx.TakeSurvey: lambda f: self._work(lambda: e.Surveyed(bundles.survey(f)), f.manifest),
             fx.Link: lambda f: storage.link(f.source, f.target),
             fx.Reserve: lambda f: storage.reserve(f.name, f.size),
-            fx.WriteChunk: lambda f: storage.write_at(f.name, f.offset, f.data),
+            fx.ExpectChunks: lambda f: self._parts.arrivals.expect(f.manifest, f.pieces),
             fx.FetchRange: self._fetch_range,
             fx.StoreBundle: lambda f: self._work(lambda: bundles.store(f), f.manifest),
             fx.OpenBundle: lambda f: self._work(lambda: self._opened(f)),

@@ -38,7 +38,9 @@ def test_a_stop_in_the_middle_of_a_reconnection_ends(silent_broker):
     """Stopping ends the network thread, also if it was reconnecting and a message was never acknowledged."""
     connected, reconnecting, told = threading.Event(), threading.Event(), threading.Event()
     settings = BrokerSettings(host="127.0.0.1", port=silent_broker)
-    transport = MqttTransport(settings, "agent", ("will", b""), lambda _event: connected.set())
+    transport = MqttTransport(
+        settings, "agent", ("will", b""), lambda _event: connected.set(), lambda _digest, _data: None
+    )
     client = transport._client
     opened, disconnect, openings = client.on_socket_open, client.disconnect, []
 

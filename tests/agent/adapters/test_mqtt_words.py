@@ -16,6 +16,10 @@ from edgepick_agent.errors import ConfigError
 SETTINGS = BrokerSettings(host="broker.example", port=8883)
 
 
+def nobody_waits(_digest: str, _data: bytes | memoryview) -> None:
+    """Take no chunk."""
+
+
 def certificate_error(code: int) -> ssl.SSLCertVerificationError:
     error = ssl.SSLCertVerificationError(1, "certificate verify failed")
     error.verify_code, error.verify_message = code, "as OpenSSL says it"
@@ -57,7 +61,7 @@ def test_nobody_listening_is_told_as_refused():
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     inbox: queue.SimpleQueue = queue.SimpleQueue()
-    transport = MqttTransport(BrokerSettings(host="127.0.0.1", port=port), "a", ("t", b""), inbox.put)
+    transport = MqttTransport(BrokerSettings(host="127.0.0.1", port=port), "a", ("t", b""), inbox.put, nobody_waits)
 
     transport.start()
     event = inbox.get(timeout=20)
@@ -71,7 +75,7 @@ def test_a_password_file_that_is_not_there_is_a_matter_of_configuration(tmp_path
     settings = BrokerSettings(host="x", username="u", password_file=str(tmp_path / "nothing"))
 
     with pytest.raises(ConfigError, match=r"broker\.password_file .*nothing"):
-        MqttTransport(settings, "a", ("t", b""), lambda _: None)
+        MqttTransport(settings, "a", ("t", b""), lambda _: None, nobody_waits)
 
 
 def test_tls_files_that_cannot_be_read_are_a_matter_of_configuration(tmp_path):
@@ -79,4 +83,4 @@ def test_tls_files_that_cannot_be_read_are_a_matter_of_configuration(tmp_path):
     settings = BrokerSettings(host="x", tls=True, ca_file=str(tmp_path / "nothing.pem"))
 
     with pytest.raises(ConfigError, match="TLS files"):
-        MqttTransport(settings, "a", ("t", b""), lambda _: None)
+        MqttTransport(settings, "a", ("t", b""), lambda _: None, nobody_waits)

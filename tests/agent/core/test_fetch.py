@@ -28,6 +28,12 @@ def started(data: list[bytes], config: FetchSettings = SETTINGS) -> tuple[Fetch,
     return fetch, asks.subscribe
 
 
+def accept(fetch: window.Fetch, digest: str, data: bytes, now: float) -> tuple[window.Fetch, window.Arrival]:
+    """Take in one chunk that came under ``digest``."""
+    fetch, arrivals = window.accept_all(fetch, [Chunk(digest, len(data), digest_of(data) == digest)], now)
+    return fetch, arrivals[0]
+
+
 def test_a_full_window_is_asked_for_at_first():
     """The first asks fill the window and no more."""
     fetch, asked = started(chunks(40))
@@ -45,7 +51,7 @@ def test_more_is_asked_for_in_whole_packets():
 
     while todo:
         digest = todo.pop(0)
-        fetch, _ = window.accept(fetch, digest, by_digest[digest], 0.0)
+        fetch, _ = accept(fetch, digest, by_digest[digest], 0.0)
         fetch, asks = window.pump(fetch, 0.0)
         todo += asks.subscribe
         sizes += [len(asks.subscribe), len(asks.unsubscribe)]
@@ -60,7 +66,7 @@ def test_a_chunk_is_taken_only_if_it_hashes_to_its_name():
     fetch, asked = started(data)
     flipped = bytes([data[0][0] ^ 1]) + data[0][1:]
 
-    fetch, arrival = window.accept(fetch, asked[0], flipped, 1.0)
+    fetch, arrival = accept(fetch, asked[0], flipped, 1.0)
     _, at_once = window.pump(fetch, 1.0)
     fetch, later, _ = window.tick(fetch, 1.0 + SETTINGS.timeout_seconds)
 
@@ -76,7 +82,7 @@ def test_a_chunk_that_occurs_twice_is_asked_for_once_and_fills_both_places():
     fetch = window.begin([target([same, other, same]), target([same], "b.part")], {}, SETTINGS)
     fetch, asks = window.connected(fetch, 0.0)
 
-    _, arrival = window.accept(fetch, digest_of(same), same, 0.0)
+    _, arrival = accept(fetch, digest_of(same), same, 0.0)
 
     assert len(asks.subscribe) == 2
     assert [(p.name, p.offset) for p in arrival.pieces] == [("a.part", 0), ("a.part", 128), ("b.part", 0)]
@@ -87,9 +93,9 @@ def test_a_second_copy_of_a_chunk_is_ignored():
     data = chunks(3)
     fetch, asked = started(data)
     by_digest = {digest_of(c): c for c in data}
-    fetch, _ = window.accept(fetch, asked[0], by_digest[asked[0]], 0.0)
+    fetch, _ = accept(fetch, asked[0], by_digest[asked[0]], 0.0)
 
-    again, arrival = window.accept(fetch, asked[0], by_digest[asked[0]], 0.0)
+    again, arrival = accept(fetch, asked[0], by_digest[asked[0]], 0.0)
 
     assert arrival == window.Arrival()
     assert again == fetch
@@ -130,7 +136,7 @@ def test_a_slow_link_is_not_taken_for_a_lost_message():
         now = 4.0 * (number + 1)
         fetch, asks, _ = window.tick(fetch, now)
         assert asks.subscribe == ()
-        fetch, _ = window.accept(fetch, digest, by_digest[digest], now)
+        fetch, _ = accept(fetch, digest, by_digest[digest], now)
 
     assert fetch.finished
 
@@ -177,7 +183,7 @@ def test_a_rate_limit_is_kept_on_average():
 
     while not fetch.finished:
         for digest in todo:
-            fetch, _ = window.accept(fetch, digest, by_digest[digest], now)
+            fetch, _ = accept(fetch, digest, by_digest[digest], now)
         later = window.next_wake(fetch, now)
         fetch, asks, _ = window.tick(fetch, later or now)
         now, todo, largest = later or now, list(asks.subscribe), max(largest, len(asks.subscribe))
@@ -201,7 +207,7 @@ def test_nothing_is_asked_for_while_the_fetch_is_held():
     fetch = window.hold(fetch, 3600.0)
 
     for number, digest in enumerate(asked):
-        fetch, arrival = window.accept(fetch, digest, data[number], 1.0)
+        fetch, arrival = accept(fetch, digest, data[number], 1.0)
         assert arrival.pieces
     fetch, while_held = window.pump(fetch, 1.0)
     wake = window.next_wake(fetch, 1.0)
@@ -222,7 +228,7 @@ def test_chunks_that_stand_in_a_queue_narrow_the_window_to_one_packet():
     while todo:
         now += 0.5
         digest = todo.pop(0)
-        fetch, _ = window.accept(fetch, digest, by_digest[digest], now)
+        fetch, _ = accept(fetch, digest, by_digest[digest], now)
         fetch, asks = window.pump(fetch, now)
         todo += asks.subscribe
         widths.append(fetch.width)
@@ -242,7 +248,7 @@ def test_a_quick_link_grows_the_window_and_shortens_the_patience():
     while len(todo) > 1:
         now += 0.001
         digest = todo.pop(0)
-        fetch, _ = window.accept(fetch, digest, by_digest[digest], now)
+        fetch, _ = accept(fetch, digest, by_digest[digest], now)
         fetch, asks = window.pump(fetch, now)
         todo += asks.subscribe
 
@@ -255,13 +261,13 @@ def test_a_batch_means_what_its_chunks_mean_one_by_one():
     """Taking several chunks at once leaves the same fetch as taking them one after the other."""
     data = chunks(16)
     fetch, _ = started(data)
-    batch = [Chunk(digest_of(c), c, digest_of(c)) for c in (*data[:5], data[2])]
-    batch.append(Chunk(digest_of(data[6]), b"wrong", digest_of(b"wrong")))
+    batch = [Chunk(digest_of(c), len(c), good=True) for c in (*data[:5], data[2])]
+    batch.append(Chunk(digest_of(data[6]), 5, good=False))
 
     together, arrivals = window.accept_all(fetch, batch, 1.0)
     one_by_one = fetch
     for chunk in batch:
-        one_by_one, _ = window.accept(one_by_one, chunk.digest, chunk.data, 1.0)
+        one_by_one, _ = window.accept_all(one_by_one, [chunk], 1.0)
 
     assert together == one_by_one
     assert [bool(a.pieces) for a in arrivals] == [True] * 5 + [False, False]
@@ -280,7 +286,7 @@ class Link:
         self.widest = len(self.fetch.waiting)
 
     def deliver(self, digest: str, payload: bytes) -> None:
-        self.fetch, arrival = window.accept(self.fetch, digest, payload, self.now)
+        self.fetch, arrival = accept(self.fetch, digest, payload, self.now)
         for piece in arrival.pieces:
             assert (piece.name, piece.offset) not in self.written
             self.written[piece.name, piece.offset] = payload
@@ -345,7 +351,7 @@ def test_every_chunk_arrives_once_whatever_the_link_does(count, events, width):
 
 def test_devices_do_not_ask_again_in_step():
     """Two devices that miss the same chunk at the same time ask for it again at different times."""
-    data, wrong = chunks(1), Chunk(digest_of(chunks(1)[0]), b"wrong", digest_of(b"wrong"))
+    data, wrong = chunks(1), Chunk(digest_of(chunks(1)[0]), 5, good=False)
     wakes = []
 
     for jitter in (0.0, 1.0):

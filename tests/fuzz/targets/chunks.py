@@ -22,7 +22,8 @@ def one(data: bytes) -> None:
     file, written = bytearray(len(content)), 0
     for now, (byte, chunk) in enumerate(zip(data * 2, chunks * 4, strict=False), 1):
         payload = chunk[:-1] + bytes([byte]) if byte & 1 else chunk
-        fetch, arrival = f.accept(fetch, digest_of(chunk), payload, float(now))
+        came = f.Chunk(digest_of(chunk), len(payload), digest_of(payload) == digest_of(chunk))
+        fetch, (arrival,) = f.accept_all(fetch, [came], float(now))
         for piece in arrival.pieces:
             assert piece.offset + piece.size <= len(file)
             assert digest_of(payload) == digest_of(content[piece.offset : piece.offset + piece.size])

@@ -8,6 +8,7 @@ from urllib.parse import SplitResult
 from edgepick_agent.adapters.https_source import HttpsSource, _Range
 from edgepick_agent.core.effects import FetchRange
 from edgepick_agent.core.events import RangeDelivered, RangeEnded
+from edgepick_agent.core.fetch import Chunk
 from edgepick_agent.core.settings import FetchSettings
 
 CHUNKS = (("a" * 64, 16), ("b" * 64, 16), ("c" * 64, 5))
@@ -52,7 +53,7 @@ class Source(HttpsSource):
     """The device's own fetching, over such connections."""
 
     def __init__(self, data: bytes, events: list[Any]) -> None:
-        super().__init__(FetchSettings(), events.append)
+        super().__init__(FetchSettings(), events.append, lambda digest, data: Chunk(digest, len(data), good=True))
         self._said = data
 
     def _connection(self, _parts: SplitResult) -> http.client.HTTPConnection:
@@ -71,5 +72,5 @@ def one(data: bytes) -> None:
     assert ended.problem is None or ended.problem
     chunks = [chunk for event in delivered for chunk in event.chunks]
     assert all(isinstance(event, RangeDelivered) for event in delivered)
-    assert [(digest, len(piece)) for digest, piece in chunks] == list(CHUNKS[: len(chunks)])
+    assert [(chunk.digest, chunk.size) for chunk in chunks] == list(CHUNKS[: len(chunks)])
     assert ended.problem is not None or len(chunks) == len(CHUNKS)
