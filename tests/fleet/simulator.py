@@ -166,12 +166,18 @@ class SimDevice:
     counter: int = 0
     pairs: bool = False
     labels: dict[str, str] = field(default_factory=dict)
+    model: str = "digits"
+    twin: "SimDevice | None" = None
+    """The same device's other model; the two take turns and report together."""
+
+    def __post_init__(self) -> None:
+        self.state = replace(self.state, model=self.model)
 
     def boot(self) -> None:
         self.session += 1
         self.online = True
         if self.running and self.state.phase is Phase.EMPTY:
-            self.state = ModelState(model="digits", phase=Phase.CONFIRMED, active=self.running)
+            self.state = ModelState(model=self.model, phase=Phase.CONFIRMED, active=self.running)
         patterns = (
             topics.device(FLEET, self.name, DeviceTopic.DESIRED),
             topics.profile_desired(FLEET, self.profile),
@@ -207,7 +213,7 @@ class SimDevice:
     def _assignment(self) -> Assignment | None:
         found = [d for d in (self.own, self.common) if d]
         document = max(found, key=lambda d: d.sequence, default=None)
-        return next((m for m in document.models if m.model == "digits"), None) if document else None
+        return next((m for m in document.models if m.model == self.model), None) if document else None
 
     def _measure(self, assignment: Assignment) -> None:
         order = next((o for o in assignment.measure if o.id not in self.done), None)
@@ -220,7 +226,7 @@ class SimDevice:
         else:
             result = measurement(script.p50_ms, golden=script.behaviour != "wrong")
         release = Release(
-            model="digits", version="", variant=order.manifest[:8], manifest=order.manifest, profiles=(),
+            model=self.model, version="", variant=order.manifest[:8], manifest=order.manifest, profiles=(),
             size_bytes=1, security_epoch=0, accuracy=None, accuracy_drop=None, rank=0, published_at=0.0,
         )  # fmt: skip
         report = measured(self.name, release, result, number=self._next(), session=self.session)
@@ -283,16 +289,19 @@ class SimDevice:
 
     def _become(self, **changes: object) -> None:
         values = {"active": self.state.active, "previous": self.state.previous, **changes}
-        self.state = ModelState(model="digits", **values)  # type: ignore[arg-type]
+        self.state = ModelState(model=self.model, **values)  # type: ignore[arg-type]
         self._report_state()
 
     def _report_state(self) -> None:
         sequence = max((d.sequence for d in (self.own, self.common) if d), default=0)
-        models = () if self.state.phase is Phase.EMPTY else (self.state,)
+        states = (self.state, *((self.twin.state,) if self.twin else ()))
+        models = tuple(state for state in states if state.phase is not Phase.EMPTY)
         reported = Reported(device=self.name, session=self.session, sequence=sequence, security_epoch=0, models=models)
         self._send(DeviceTopic.REPORTED, reported)
 
     def _file(self, report: Report) -> None:
+        parts = {"install": report.install, "incident": report.incident}
+        report = replace(report, **{k: part and replace(part, model=self.model) for k, part in parts.items()})
         self.outbox[report.id] = report
         self._publish_report(report)
 
@@ -334,7 +343,9 @@ def publish(
         store.save_release(release, b"signed")
     for profile in sorted({p for r in releases for p in r.profiles}):
         before = store.desired(TargetKind.PROFILE, profile)
-        old = before.models[0] if before else Assignment(model="digits")
+        model = releases[0].model
+        said = {m.model: m for m in before.models} if before else {}
+        old = said.get(model, Assignment(model=model))
         mine = [measure_request(r.manifest, MeasurePlan()) for r in releases if profile in r.profiles]
         orders = tuple({o.id: o for o in (*old.measure, *mine)}.values())
         desired = Desired(
@@ -343,7 +354,7 @@ def publish(
             target=profile,
             sequence=store.next_sequence(),
             issued_at=0.0,
-            models=(Assignment(model="digits", active=old.active, measure=orders, rollout=old.rollout),),
+            models=tuple((said | {model: replace(old, measure=orders)}).values()),
         )
         store.save_desired(desired)
         send(topics.profile_desired(FLEET, profile), pack(sign(DocumentType.DESIRED, codec.encode(desired))))
@@ -390,9 +401,9 @@ class World:
         """Do what `edgepick publish` does to the store and the profiles."""
         publish(self.store, releases, sign=sign, send=lambda t, p: self.air.publish(t, p, retain=True))
 
-    def start(self, plan: Plan, rollout: str = "r-1") -> None:
-        seen = len(self.store.reports(model="digits"))
-        save_rollout(self.store, begin(rollout, "digits", plan, now=self.clock.now(), reports_seen=seen))
+    def start(self, plan: Plan, rollout: str = "r-1", model: str = "digits") -> None:
+        seen = len(self.store.reports(model=model))
+        save_rollout(self.store, begin(rollout, model, plan, now=self.clock.now(), reports_seen=seen))
 
     def host_up(self, store: MemoryStore | None = None, before: Callable[[], None] = lambda: None) -> Coordinator:
         self.hosts += 1
@@ -415,6 +426,8 @@ class World:
     def turn(self) -> None:
         for device in self.devices.values():
             device.act()
+            if device.twin is not None:
+                device.twin.act()
         self.air.pump()
         if self.host is not None:
             self.host.step(0)

@@ -1,11 +1,17 @@
 """What an operator may ask of a rollout, in a whole fleet: parts of it, groups, windows, one after another."""
 
 from collections import Counter
+from dataclasses import replace
+
+import pytest
 
 from edgepick_host.core.rollout_state import Stage
 from edgepick_host.core.waves import Plan
-from fleet.simulator import Script, World
-from fleet.synthetic import release
+from edgepick_host.errors import StateError
+from edgepick_host.service.campaigns import start
+from edgepick_host.service.requests import load_rollouts
+from fleet.simulator import Script, SimDevice, World
+from fleet.synthetic import manifest_of, release
 
 OLD, NEW = release("old", version="1"), release("new", version="2")
 
@@ -100,3 +106,81 @@ def test_nothing_is_offered_before_the_window_opens():
     assert (waiting.upcoming, waiting.opens_at) == (0, 86_400.0 * 20 + 8 * 3600)
     assert before == {OLD.manifest: 6}
     assert end.stage is Stage.DONE
+
+
+def test_a_second_rollout_of_a_model_is_refused_while_the_first_runs():
+    """Two plans for one model would want two things of one device; the message names the one that runs."""
+    world = fleet_of("lab")
+    start(world.store, "digits", Plan(version="2"), rollout="r-1", now=0.0)
+
+    with pytest.raises(StateError, match="r-1 of digits is measuring") as refused:
+        start(world.store, "digits", Plan(version="2"), rollout="r-2", now=0.0)
+
+    assert "--replace" in refused.value.hint
+    assert [state.id for state in load_rollouts(world.store)] == ["r-1"]
+
+
+def test_a_rollout_that_replaces_another_waits_until_its_devices_are_back():
+    """What the first one touched returns; only then does the second one offer anything, and it reaches everybody."""
+    world = fleet_of("lab")
+    newest = release("newest", version="3")
+    world.publish(newest)
+    world.start(Plan(version="2", wave_seconds=30, soak_seconds=5, variant="new"))
+    while world.rollout().wave == 0:
+        world.turn()
+
+    start(world.store, "digits", Plan(version="3", variant="newest"), rollout="r-2", now=0.0, replace_running=True)
+    while not world.rollout("r-1").settled:
+        world.turn()
+        assert world.rollout("r-2").lanes == ()
+    between = at(world, "lab")
+    end = world.run(rollout="r-2")
+
+    assert world.rollout("r-1").stage is Stage.ABORTED
+    assert between == {OLD.manifest: 6}
+    assert (end.stage, {m.previous for m in end.members}) == (Stage.DONE, {OLD.manifest})
+    assert at(world, "lab") == {newest.manifest: 6}
+
+
+def test_replacing_ends_everything_that_waits_before_it():
+    """Of three in a row the last one is carried out; the second never offers anything."""
+    world = fleet_of("lab")
+    for name in ("r-1", "r-2", "r-3"):
+        start(world.store, "digits", Plan(version="2"), rollout=name, now=0.0, replace_running=True)
+
+    end = world.run(rollout="r-3")
+
+    assert [state.stage for state in load_rollouts(world.store)] == [Stage.ABORTED, Stage.ABORTED, Stage.DONE]
+    assert end.after == "r-2"
+
+
+def test_two_models_are_rolled_out_to_the_same_devices_at_once():
+    """One model's rollout ends well and the other's is taken back; neither changes what the other wants."""
+    world = fleet_of("lab", each=0)
+    heard = [replace(r, model="wake", manifest=manifest_of(r.version, "wake")) for r in (OLD, NEW)]
+    world.add(6, running=OLD, **{NEW.manifest: Script(p50_ms=5)})
+    for device in world.devices.values():
+        bad = {heard[1].manifest: Script(behaviour="crash", p50_ms=5)}
+        twin = SimDevice(
+            name=device.name,
+            profile=device.profile,
+            air=world.air,
+            scripts=bad,
+            running=heard[0].manifest,
+            model="wake",
+            session=device.session,
+            counter=99,
+        )
+        device.twin, twin.twin = twin, device
+        twin.boot()
+    world.publish(*heard[:1])
+    world.publish(*heard[1:])
+    world.start(Plan(version="2", wave_seconds=30, soak_seconds=5), "r-good")
+    world.start(Plan(version="2", wave_seconds=30, soak_seconds=5), "r-bad", model="wake")
+
+    world.run(rollout="r-bad")
+    good = world.run(rollout="r-good")
+
+    assert (good.stage, world.rollout("r-bad").stage) == (Stage.DONE, Stage.REVERTED)
+    assert set(world.running().values()) == {NEW.manifest}
+    assert {d.twin.state.active for d in world.devices.values()} == {heard[0].manifest}

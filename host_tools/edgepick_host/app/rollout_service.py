@@ -66,16 +66,18 @@ def preview_rollout(settings: HostSettings, model: str, plan: Plan) -> campaigns
         return campaigns.preview(store, model, checked, rollout=rollout, now=now, budgets_of=budgets_of(settings))
 
 
-def start_rollout(settings: HostSettings, model: str, plan: Plan) -> RolloutState:
+def start_rollout(settings: HostSettings, model: str, plan: Plan, *, replace_running: bool = False) -> RolloutState:
     """Return the new rollout, stored; it proceeds as soon as a coordinator runs.
 
     Raises:
-        StateError: Nothing of this kind was published, or another rollout of the model has not ended.
+        StateError: Nothing of this kind was published, or another rollout of the model has not ended, and is not to
+            be replaced.
     """
-    detail = codec.encode_document(plan).decode()
+    detail = ("replacing what runs: " if replace_running else "") + codec.encode_document(plan).decode()
     with store_of(settings) as store, audited_here(store, clock(), "rollout.start", model, detail):
         checked = campaigns.checked_plan(store, model, plan)
-        return campaigns.start(store, model, checked, rollout=new_rollout_id(), now=clock().now())
+        name, now = new_rollout_id(), clock().now()
+        return campaigns.start(store, model, checked, rollout=name, now=now, replace_running=replace_running)
 
 
 def rollouts(settings: HostSettings) -> tuple[RolloutState, ...]:

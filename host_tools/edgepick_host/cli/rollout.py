@@ -147,6 +147,7 @@ def rollout() -> None:
     metavar="N",
     help="What needs more over a device's link is refused there.",
 )
+@click.option("--replace", is_flag=True, help="Abort the one that runs; this one begins when its devices are back.")
 @click.option("--wait/--no-wait", default=True, help="Follow it to its end. [wait]")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Show what would happen; change nothing.")
@@ -170,7 +171,7 @@ def start_command(context: click.Context, /, *, model: str, wait: bool, yes: boo
     if not (yes or as_json) and sys.stdin.isatty():
         _print_preview(app.preview_rollout(settings, model, plan), as_json=False)
         click.confirm("Start?", abort=True)
-    state = app.start_rollout(settings, model, plan)
+    state = app.start_rollout(settings, model, plan, replace_running=flags["replace"])
     if wait:
         state = _follow(settings, state.id, quiet=as_json)
     elif not as_json and app.coordinator_at_work(settings) is None:

@@ -119,20 +119,30 @@ def preview(store: Store, model: str, plan: Plan, *, rollout: str, now: float, b
     )
 
 
-def start(store: Store, model: str, plan: Plan, *, rollout: str, now: float) -> RolloutState:
+def start(
+    store: Store, model: str, plan: Plan, *, rollout: str, now: float, replace_running: bool = False
+) -> RolloutState:
     """Return the new rollout, stored for the coordinator to find.
 
+    One that replaces another begins when that has returned its devices, so that no device is left on what nobody
+    watches any more.
+
     Raises:
-        StateError: Another rollout of the model has not ended.
+        StateError: Another rollout of the model has not ended, and is not to be replaced.
     """
     running = unfinished(store, model)
-    if running is not None:
+    if running and not replace_running:
         raise StateError(
-            f"rollout {running.id} of {model} is {running.stage}; only one at a time",
-            hint=f"Wait for it, or end it: edgepick rollout abort {running.id}",
+            f"rollout {running[0].id} of {model} is {running[0].stage}; only one at a time",
+            hint=f"Wait for it, end it (edgepick rollout abort {running[0].id}), or replace it with --replace.",
         )
-    state = core.begin(rollout, model, plan, now=now, reports_seen=len(store.reports(model=model)))
-    save_rollout(store, state)
+    after = running[-1].id if running else ""
+    seen = len(store.reports(model=model))
+    state = core.begin(rollout, model, plan, now=now, reports_seen=seen, after=after)
+    with store.batch():
+        for other in running:
+            file_request(store, other.id, Request(id=f"replaced-by-{rollout}", kind=RequestKind.ABORT))
+        save_rollout(store, state)
     return state
 
 

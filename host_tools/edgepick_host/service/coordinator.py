@@ -35,7 +35,7 @@ from edgepick_host.service import reactions
 from edgepick_host.service.desk import Desk
 from edgepick_host.service.inbox import Inbox
 from edgepick_host.service.reactions import BudgetsOf, Knowledge
-from edgepick_host.service.requests import COORDINATOR_LEASE, load_requests, load_rollouts, save_rollout
+from edgepick_host.service.requests import COORDINATOR_LEASE, in_turn, load_requests, load_rollouts, save_rollout
 from edgepick_wire import codec, topics
 from edgepick_wire.errors import WireError
 from edgepick_wire.messages import Assignment, Presence, Report
@@ -199,10 +199,8 @@ class Coordinator:
     # Rollouts.
 
     def _advance_all(self) -> None:
-        states = load_rollouts(self._store)
-        newest = {state.model: state for state in states}
         requests = load_requests(self._store)
-        for state in newest.values():
+        for state in in_turn(load_rollouts(self._store)):
             if state.settled and not (state.stage is Stage.DONE and core.wanted(state).devices):
                 continue
             known = self._knowledge(state.model)

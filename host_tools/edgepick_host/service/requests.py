@@ -4,7 +4,7 @@ A request is a document of its own, so that no process ever overwrites another's
 coordinator writes a rollout's state.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -74,9 +74,21 @@ def find_rollout(store: Store, rollout: str | None) -> RolloutState:
     raise StateError(f"{what} {rollout!r}; the latest are {known}", hint="edgepick rollout status --all lists them.")
 
 
-def unfinished(store: Store, model: str) -> RolloutState | None:
-    """Return the rollout of ``model`` that has not ended, if any."""
-    return next((s for s in load_rollouts(store) if s.model == model and not s.stage.terminal), None)
+def unfinished(store: Store, model: str) -> tuple[RolloutState, ...]:
+    """Return the rollouts of ``model`` that have not ended, oldest first: one, and those that wait for its end."""
+    return tuple(s for s in load_rollouts(store) if s.model == model and not s.stage.terminal)
+
+
+def in_turn(states: Iterable[RolloutState]) -> tuple[RolloutState, ...]:
+    """Return the one rollout of each model whose turn it is: the oldest that is not settled, or else the newest.
+
+    So no two of them ever want different things of one device, and none is forgotten on its way back.
+    """
+    turn: dict[str, RolloutState] = {}
+    for state in states:
+        if state.model not in turn or turn[state.model].settled:
+            turn[state.model] = state
+    return tuple(turn.values())
 
 
 def lease_holder(store: Store, *, now: float) -> str | None:

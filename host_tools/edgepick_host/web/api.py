@@ -83,6 +83,7 @@ class NewRollout:
     window: str = ""
     phase_deadlines: Mapping[str, float] = field(default_factory=dict)
     min_confirmed: float = 1.0
+    replace: bool = False
     objective: str = str(DEFAULT_OBJECTIVE)
     deadline: float = 600.0
     measure_deadline: float = 600.0
@@ -306,7 +307,8 @@ def _add_actions(app: FastAPI, site: Site, gate: Gate) -> None:
         with kept(who, "rollout.start", wanted.model, codec.encode_document(wanted).decode()):
             plan = campaigns.checked_plan(site.store, wanted.model, wanted.plan())
             name = site.new_rollout_id()
-            state = campaigns.start(site.store, wanted.model, plan, rollout=name, now=site.clock.now())
+            now, instead = site.clock.now(), wanted.replace
+            state = campaigns.start(site.store, wanted.model, plan, rollout=name, now=now, replace_running=instead)
         return _json(state, 201)
 
     @app.post("/api/v1/rollouts/preview", tags=["rollouts"], dependencies=[requires(gate.viewer)])
