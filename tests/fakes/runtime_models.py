@@ -91,23 +91,35 @@ def onnx_add() -> bytes:
 
 
 @cache
-def onnx_endless(shape: tuple[int, ...] = (1,)) -> bytes:
-    """Return a model of one input ``a`` of this shape whose inference does not end within a lifetime."""
+def onnx_endless() -> bytes:
+    """Return a model of one input ``a`` whose inference does not end within a lifetime."""
+    often = helper.make_tensor("often", TensorProto.INT64, [], [2**62])
+    return _loop([_value("a")], (often,))
+
+
+@cache
+def onnx_as_long_as_told() -> bytes:
+    """Return a model that negates its input ``a`` as often as its input ``often`` says."""
+    return _loop([_value("a"), helper.make_tensor_value_info("often", TensorProto.INT64, [])])
+
+
+def _value(name: str):
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, [1])
+
+
+def _loop(inputs: list, initializers: tuple = ()) -> bytes:
     flag = helper.make_tensor_value_info("flag", TensorProto.BOOL, [])
     step = helper.make_tensor_value_info("step", TensorProto.INT64, [])
-    carried = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("before", "after")]
     kept = helper.make_tensor_value_info("kept", TensorProto.BOOL, [])
     body = helper.make_graph(
         [helper.make_node("Identity", ["flag"], ["kept"]), helper.make_node("Neg", ["before"], ["after"])],
         "body",
-        [step, flag, carried[0]],
-        [kept, carried[1]],
+        [step, flag, _value("before")],
+        [kept, _value("after")],
     )
-    often = helper.make_tensor("often", TensorProto.INT64, [], [2**62])
     yes = helper.make_tensor("yes", TensorProto.BOOL, [], [True])
-    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("a", "b")]
     loop = helper.make_node("Loop", ["often", "yes", "a"], ["b"], body=body)
-    return _onnx([loop], values[:1], values[1:], (often, yes))
+    return _onnx([loop], inputs, [_value("b")], (*initializers, yes))
 
 
 def digits_golden(path: Path, *, samples: int = 24, wrong: bool = False) -> Path:

@@ -41,13 +41,23 @@ class Tally:
 
 
 class Swapping:
-    """Runners of one model, the newest of which has the socket's name and the port."""
+    """Runners of one model, the newest of which has the socket's name and the port.
 
-    def __init__(self, folder: Path, spec: RunnerSpec) -> None:
-        self._folder, self._spec = folder, spec
+    ``python`` is their interpreter; a retiring one is killed after ``retire_seconds``.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        spec: RunnerSpec,
+        *,
+        python: str | None = None,
+        retire_seconds: float = PATIENCE_SECONDS,
+    ) -> None:
+        self._folder, self._spec, self._retire_seconds = folder, spec, retire_seconds
         (folder / "run").mkdir()
         self._clock = SystemClock()
-        self._runners = Runners(Launcher(None, folder / "work", self._clock), SocketNames(folder))
+        self._runners = Runners(Launcher(python, folder / "work", self._clock), SocketNames(folder))
         self._key = ""
         self.swaps = 0
         self.pids: list[int] = []
@@ -72,7 +82,7 @@ class Swapping:
             time.sleep(0.02)
         self._runners.front(key, NAME, target)
         self.pids.append(self.look()[key].pid)
-        self._runners.retire(self._key, time.monotonic() + PATIENCE_SECONDS)
+        self._runners.retire(self._key, time.monotonic() + self._retire_seconds)
         self._key = key
 
     def _is_ready(self, key: str) -> bool:
