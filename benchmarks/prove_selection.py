@@ -25,8 +25,10 @@ from ville.evalues import combine
 
 from edgepick_host.core.experiment.assignment import RATIO_ALARM, ratio_alarm
 from edgepick_host.core.experiment.evidence import Tally, e_value, least_wins
+from edgepick_host.core.experiment.harm import HarmRules
 from edgepick_host.core.experiment.intervals import share_lower
 from edgepick_host.core.experiment.quads import block_median, log_ratio
+from edgepick_host.core.experiment.rates import least_failures
 from edgepick_host.core.experiment.trial import Rules, Verdict, look
 from edgepick_wire.pairing import Order, quad_order
 
@@ -390,6 +392,41 @@ def ratios(rng: np.random.Generator, runs: int) -> Iterator[Row]:
     )
 
 
+def monitor(rng: np.random.Generator, runs: int, devices: int = 200) -> Iterator[Row]:
+    """Show that a rollout's harm monitor leaves a healthy variant alone, and stops a bad one within few devices."""
+    rules = HarmRules()
+    most = [least_failures(n, rules.tolerated, rules.alpha / 2) or devices + 1 for n in range(1, devices + 1)]
+    found = {share: first_true((rng.random((runs, devices)) < share).cumsum(-1) >= most) for share in (0.005, 0.05)}
+    slow = {
+        ratio: first_true(
+            (normal(rng, (runs, devices)) + math.log(ratio) > math.log1p(rules.slower)).cumsum(-1)
+            >= boundary(devices, rules.alpha / 2)
+        )
+        for ratio in (1 + rules.slower, 1.10)
+    }
+    limit, within = at_most(float(rules.alpha) / 2, runs), f"within {devices} devices"
+    yield Row(
+        case="0.5 % of devices fail, as tolerated: stopped", measured=rate(found[0.005]), relation="<=", limit=limit
+    )
+    yield Row(
+        case=f"5 % of devices fail: stopped {within}",
+        measured=rate(found[0.05]),
+        relation=">=",
+        limit=90,
+        beside=f"median {np.median(found[0.05][found[0.05] > 0]):.0f} devices",
+    )
+    yield Row(
+        case="5 % slower, as tolerated: stopped", measured=rate(slow[1 + rules.slower]), relation="<=", limit=limit
+    )
+    yield Row(
+        case=f"10 % slower: stopped {within}",
+        measured=rate(slow[1.10]),
+        relation=">=",
+        limit=99,
+        beside=f"median {np.median(slow[1.10][slow[1.10] > 0]):.0f} devices",
+    )
+
+
 VILLES_BETS = (((1.0, 1.0), 6), ((2e8, 1e8), 10), ((1e8, 2e8), 10), ((1e9, 1e-9), 3), ((1e-9, 1e9), 3))
 """`ville`'s priors (beta) with their weights in 16ths: even on both sides, then 2/3 and 1 and their mirror images."""
 
@@ -414,7 +451,19 @@ def oracle(rng: np.random.Generator, runs: int) -> Iterator[Row]:
     yield Row(case=f"ville decides alike, of {asked} tallies", measured=100 * agreed / asked, relation=">=", limit=100)
 
 
-CASES = (same_variant, one_device, many_inferences, family, power, margins, few_devices, vanishing, ratios, oracle)
+CASES = (
+    same_variant,
+    one_device,
+    many_inferences,
+    family,
+    power,
+    margins,
+    few_devices,
+    vanishing,
+    ratios,
+    monitor,
+    oracle,
+)
 
 
 def prove(runs: int, seed: int = 6) -> tuple[Row, ...]:
