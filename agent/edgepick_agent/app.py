@@ -30,13 +30,12 @@ from edgepick_agent.loop.bundles import Bundles
 from edgepick_agent.loop.runners import Runners
 from edgepick_agent.loop.worker import Worker
 from edgepick_agent.ports import Board, Clock, PowerSensor, RunnerLauncher, Storage, TakeChunk, Transport
-from edgepick_wire import topics
+from edgepick_wire import pairing, shadow, topics
 from edgepick_wire.codec import decode_document, encode, encode_document
 from edgepick_wire.envelope import unpack
 from edgepick_wire.errors import WireError
 from edgepick_wire.manifest import KNOWN_REQUIREMENTS, RuntimeName
 from edgepick_wire.messages import Birth, Presence, RuntimeAvailable
-from edgepick_wire.pairing import CAPABILITY
 from edgepick_wire.trust import RootDocument, first_root
 from edgepick_wire.version import __version__
 
@@ -143,6 +142,9 @@ def benchmark(request: "ProfileRequest", tell: Callable[[str], None] = lambda _t
 
 
 # --- the agent ------------------------------------------------------------------------------------
+
+CAPABILITIES = KNOWN_REQUIREMENTS | {pairing.CAPABILITY, shadow.CAPABILITY}
+"""What this agent knows, besides the encodings that it can decode."""
 
 PARTS = {
     "storage": "edgepick_agent.adapters.storage:FileStorage",
@@ -458,7 +460,7 @@ def _birth(settings: AgentSettings) -> Birth:
         memory_bytes=machine.memory_bytes() or 0,
         disk_free_bytes=0,
         stand_in=settings.stand_in,
-        capabilities=tuple(sorted(KNOWN_REQUIREMENTS | {CAPABILITY} | adapter(PARTS["algorithms"])())),
+        capabilities=tuple(sorted(CAPABILITIES | adapter(PARTS["algorithms"])())),
         labels=settings.labels,
     )
 

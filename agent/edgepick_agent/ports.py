@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 from edgepick_agent.core.board_state import BoardReading
 from edgepick_agent.core.effects import FetchRange
 from edgepick_agent.core.fetch import Chunk
-from edgepick_agent.core.runner_spec import RunnerMode, RunnerObservation, RunnerResult, RunnerSpec, RunnerState
+from edgepick_agent.core.runner_spec import (
+    RunnerMode,
+    RunnerObservation,
+    RunnerResult,
+    RunnerSpec,
+    RunnerState,
+    ShadowProgress,
+)
 from edgepick_wire.enums import StrEnum
 from edgepick_wire.manifest import RuntimeChoice
 from edgepick_wire.messages import RuntimeAvailable
@@ -212,6 +219,10 @@ class RunnerProcess(Protocol):
 
     def result(self) -> RunnerResult | None:
         """Return what a ``measure`` run wrote, once it has ended; ``None`` if it wrote nothing."""
+        ...
+
+    def shadow(self) -> ShadowProgress | None:
+        """Return what a shadow has seen so far; ``None`` before it compares, and of any other runner."""
         ...
 
     def front(self) -> None:

@@ -139,7 +139,7 @@ def test_a_model_that_cannot_run_is_a_failure(start):
 @pytest.mark.parametrize("mode", list(RunnerMode))
 def test_a_crash_is_an_exit_without_result(start, mode):
     """A signal shows as a negative exit code and in words; memory and result are gone."""
-    process = start(Script(measure="crashes", serve="crashes"), mode)
+    process = start(Script(measure="crashes", serve="crashes", shadow="crashes"), mode)
     seen = wait_for(process, RunnerState.EXITED)
 
     assert seen.exit_code == -signal.SIGSEGV

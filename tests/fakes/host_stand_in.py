@@ -18,6 +18,7 @@ from edgepick_wire.manifest import (
     manifest_digest,
 )
 from edgepick_wire.messages import Assignment, Desired, MeasureRequest, TargetKind
+from edgepick_wire.shadow import ShadowRequest
 from edgepick_wire.topics import DeviceTopic
 from wire.wire_keys import sign
 
@@ -155,13 +156,19 @@ class HostStandIn:
         return topics.device(self.fleet, self.device, DeviceTopic.DESIRED)
 
     def want(
-        self, made: Bundle | None, *, rollout: str | None = None, measure: tuple[MeasureRequest, ...] = ()
+        self,
+        made: Bundle | None,
+        *,
+        rollout: str | None = None,
+        measure: tuple[MeasureRequest, ...] = (),
+        shadow: ShadowRequest | None = None,
     ) -> None:
-        """Have the device run a variant, and measure others."""
+        """Have the device run a variant, measure others, and run one as its shadow."""
         wanted = Assignment(
             model=made.content.model if made else "digits",
             active=made.digest if made else None,
             rollout=rollout,
             measure=measure,
+            shadow=shadow,
         )
         self.broker.publish(self.topic(), self.desired(wanted))

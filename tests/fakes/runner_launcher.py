@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgepick_agent.core.runner_spec import RunnerFailure, RunnerMode, RunnerResult, RunnerSpec
+from edgepick_agent.core.runner_spec import RunnerFailure, RunnerMode, RunnerResult, RunnerSpec, ShadowProgress
 from edgepick_agent.ports import RunnerObservation, RunnerState
 from edgepick_wire.metrics import (
     Conditions,
@@ -16,6 +16,7 @@ from edgepick_wire.metrics import (
     RuntimeUsed,
     Verdict,
 )
+from edgepick_wire.shadow import ShadowSummary
 
 
 def measurement(plan: MeasurePlan, *, passed: bool = True) -> Measurement:
@@ -55,12 +56,14 @@ class Script:
     """How the runners of one version behave.
 
     ``measure``: "passes", "fails" (wrong answers), "cannot" (a failure), "crashes", "hangs" or "swells".
+    ``shadow``: as ``serve``, and "ends" (after a few looks, with a report).
     ``serve``: "serves", "crashes", "hangs", "swells", "blunders" (bad answers) or "slow" (never ready, never
     failed).
     """
 
     measure: str = "passes"
     serve: str = "serves"
+    shadow: str = "serves"
 
 
 LOOKS = {
@@ -90,20 +93,35 @@ class ScriptedProcess:
         self.looks += 1
         if not self.running or self.killed:
             return RunnerObservation(state=RunnerState.EXITED, exit_code=-9, detail="killed by SIGKILL")
-        behaviour = self.script.measure if self.mode is RunnerMode.MEASURE else self.script.serve
+        behaviour = {
+            RunnerMode.MEASURE: self.script.measure,
+            RunnerMode.SERVE: self.script.serve,
+            RunnerMode.SHADOW: self.script.shadow,
+        }[self.mode]
         return self._observe(behaviour)
 
     def _observe(self, behaviour: str) -> RunnerObservation:
         if self.looks == 1 or behaviour == "slow":
             return RunnerObservation(state=RunnerState.STARTING, rss_bytes=1)
+        if behaviour == "ends" and self.looks < 4:
+            return LOOKS["serves"]
         return LOOKS.get(behaviour, RunnerObservation(state=RunnerState.EXITED, exit_code=0))
 
     def result(self) -> RunnerResult | None:
-        if self.mode is RunnerMode.SERVE or self.script.measure in {"crashes", "hangs", "swells"} or self.killed:
+        if self.mode is not RunnerMode.MEASURE or self.script.measure in {"crashes", "hangs", "swells"} or self.killed:
             return None
         if self.script.measure == "cannot":
             return RunnerResult(failure=RunnerFailure(code="model-load", detail="not a model"))
         return RunnerResult(measurement=measurement(self.spec.plan, passed=self.script.measure == "passes"))
+
+    def shadow(self) -> ShadowProgress | None:
+        if self.mode is not RunnerMode.SHADOW or self.looks < 3:
+            return None
+        assert self.spec.shadow is not None
+        done = self.script.shadow == "ends" and self.looks >= 4
+        return ShadowProgress(
+            done=done, detail="", summary=ShadowSummary(against=self.spec.shadow.against, seconds=1.0, compared=7)
+        )
 
     def front(self) -> None:
         self.fronted = True

@@ -24,9 +24,11 @@ from edgepick_agent.core.runner_spec import (
     FRONT,
     RETIRE,
     SANDBOX_GAPS,
+    SHADOW_FILE,
     RunnerMode,
     RunnerResult,
     RunnerSpec,
+    ShadowProgress,
     measure_deadline_seconds,
 )
 from edgepick_agent.ports import Clock, RunnerObservation, RunnerState
@@ -238,6 +240,8 @@ class Process:
         self._probe = HealthProbe(Path(spec.socket_path)) if spec.socket_path else None
         self._result: RunnerResult | None = None
         self._gaps: str | None = None
+        self._written: bytes | None = None
+        self._progress: ShadowProgress | None = None
 
     @property
     def pid(self) -> int:
@@ -331,6 +335,15 @@ class Process:
             self._result = _read_result(Path(self._spec.result_path))
         return self._result
 
+    def shadow(self) -> ShadowProgress | None:
+        """Return what a shadow has seen so far; its file is read again only once it has changed."""
+        if self._mode is not RunnerMode.SHADOW:
+            return None
+        written = self.left(SHADOW_FILE)
+        if written is not None and written != self._written:
+            self._written, self._progress = written, _read_progress(written)
+        return self._progress
+
     def left(self, name: str) -> bytes | None:
         """Return a file that it left beside its result; ``None`` if there is none."""
         try:
@@ -398,6 +411,13 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
+
+
+def _read_progress(written: bytes) -> ShadowProgress | None:
+    try:
+        return codec.decode_document(ShadowProgress, written)
+    except WireError:
+        return None
 
 
 def _read_result(path: Path) -> RunnerResult | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from edgepick_wire.enums import StrEnum
 from edgepick_wire.messages import ModelState, Refusal
+from edgepick_wire.shadow import ShadowSummary
 
 CONTROL_SOCKET = "control.sock"
 
@@ -53,6 +54,19 @@ class RunnerStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ShadowStatus:
+    """The candidate that shadows what serves: its runner, and what it has seen so far."""
+
+    model: str
+    manifest: str
+    label: str
+    state: str
+    pid: int | None = None
+    rss_bytes: int | None = None
+    summary: ShadowSummary | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AgentStatus:
     """What ``edgepick-agent status`` shows.
 
@@ -74,6 +88,7 @@ class AgentStatus:
     security_epoch: int
     models: tuple[ModelState, ...] = ()
     runners: tuple[RunnerStatus, ...] = ()
+    shadow: ShadowStatus | None = None
     outbox: int = 0
     disk_free_bytes: int = 0
     rss_bytes: int | None = None

@@ -6,7 +6,7 @@ Every stage can be entered again: what is on disk decides what is left to do.
 from dataclasses import replace
 
 from edgepick_agent.core import fetch as window
-from edgepick_agent.core import places, range_delivery
+from edgepick_agent.core import places, range_delivery, shadowing
 from edgepick_agent.core.admission import (
     SPACE_MARGIN_BYTES,
     Admitted,
@@ -434,7 +434,7 @@ def on_stored(turn: Turn, event: BundleStored) -> None:
         return
     if not event.bad:
         _leave_topic(turn, job)
-        start_run(turn)
+        shadowing.begin(turn) if job.kind is JobKind.SHADOW else start_run(turn)
         return
     turn.do(DiscardDownload(job.content))
     detail = f"{label_of(job.content)}: the digest of {', '.join(event.bad)} is not what the manifest says"

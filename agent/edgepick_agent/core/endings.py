@@ -4,7 +4,7 @@ from edgepick_agent.core import fetch as window
 from edgepick_agent.core import slots
 from edgepick_agent.core.control import ControlReply
 from edgepick_agent.core.effects import DiscardDownload, Reply, StopRunner, Unsubscribe
-from edgepick_agent.core.outbox import report_incident, report_install, report_measurement
+from edgepick_agent.core.outbox import report_incident, report_install, report_measurement, report_shadow
 from edgepick_agent.core.state import Origin, Verdict, over_budget, with_measured, without_attempts
 from edgepick_agent.core.turn import Job, Stage, Turn
 from edgepick_wire import topics
@@ -16,6 +16,7 @@ from edgepick_wire.messages import (
     Outcome,
     Refusal,
     RefusalCode,
+    ShadowedVariant,
 )
 
 RETRY_SECONDS = 900.0
@@ -32,6 +33,11 @@ def run_key(manifest: str) -> str:
 def serve_key(manifest: str) -> str:
     """Return the key of the runner that serves a variant."""
     return f"serve/{manifest}"
+
+
+def shadow_key(manifest: str) -> str:
+    """Return the key of the runner that shadows with a variant."""
+    return f"shadow/{manifest}"
 
 
 def close_job(turn: Turn) -> None:
@@ -83,6 +89,8 @@ def _end(turn: Turn, outcome: Outcome, refusal: Refusal) -> None:
         turn.do(DiscardDownload(job.content))
     if job.request is not None:
         end_measurement(turn, job, MeasuredVariant(**_subject(job), measurement=None, refusal=refusal))
+    elif job.shadow is not None:
+        _end_shadow(turn, job, job.shadow.id, refusal)
     else:
         _end_install(turn, job, outcome, refusal)
 
@@ -102,6 +110,12 @@ def end_measurement(turn: Turn, job: Job, measured: MeasuredVariant) -> None:
     refused = measured.refusal is not None and measured.refusal.code is RefusalCode.NO_BUDGET
     done = over_budget(measured.request, job.max_bytes) if refused else measured.request
     turn.keep(with_measured(turn.agent.durable, done))
+
+
+def _end_shadow(turn: Turn, job: Job, request: str, refusal: Refusal) -> None:
+    turn.fail(f"{job.model}: {refusal.detail}")
+    report_shadow(turn, ShadowedVariant(request=request, model=job.model, manifest=job.manifest, refusal=refusal))
+    turn.keep(with_measured(turn.agent.durable, request))
 
 
 def _end_install(turn: Turn, job: Job, outcome: Outcome, refusal: Refusal) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from edgepick_agent.core.control import ControlRequest
 from edgepick_agent.core.fetch import Chunk
-from edgepick_agent.core.runner_spec import RunnerObservation, RunnerResult
+from edgepick_agent.core.runner_spec import RunnerObservation, RunnerResult, ShadowProgress
 from edgepick_wire.enums import StrEnum
 from edgepick_wire.manifest import Encoding, Manifest
 from edgepick_wire.messages import Refusal, RuntimeAvailable
@@ -216,12 +216,13 @@ StoreEvent = (
 
 @dataclass(frozen=True, slots=True)
 class RunnerSeen:
-    """A look at a runner; ``result`` is what a measuring one left when it ended."""
+    """A look at a runner; ``result`` is what a measuring one left when it ended, ``shadow`` what a shadow has seen."""
 
     key: str
     pid: int
     observation: RunnerObservation
     result: RunnerResult | None = None
+    shadow: ShadowProgress | None = None
 
 
 @dataclass(frozen=True, slots=True)

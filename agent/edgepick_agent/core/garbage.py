@@ -8,6 +8,7 @@ def bundles_in_use(agent: Agent) -> frozenset[str]:
     """Return the manifests whose bundles stay: both slots, what is wanted, what is under way."""
     slots = {slot.manifest for record in agent.durable.models.values() for slot in (record.a, record.b) if slot}
     job = {agent.job.manifest} if agent.job else set()
+    job |= {agent.shadow.request.manifest} if agent.shadow else set()
     return frozenset(slots | job | set(agent.serving) | _wanted(agent))
 
 
@@ -16,6 +17,8 @@ def _wanted(agent: Agent) -> set[str]:
     if desired is None:
         return set()
     active = {a.active for a in desired.models if a.active is not None}
+    asked = {a.shadow for a in desired.models if a.shadow is not None and a.shadow.id not in agent.durable.measured}
+    active |= {request.manifest for request in asked}
     return active | {r.manifest for a in desired.models for r in a.measure if r.id not in agent.durable.measured}
 
 

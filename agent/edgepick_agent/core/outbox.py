@@ -19,6 +19,7 @@ from edgepick_wire.messages import (
     MeasuredVariant,
     Report,
     ReportKind,
+    ShadowedVariant,
 )
 
 OUTBOX_LIMIT = 512
@@ -39,6 +40,11 @@ def report_install(turn: Turn, outcome: InstallOutcome) -> None:
 def report_measurement(turn: Turn, measured: MeasuredVariant) -> None:
     """Have the result of a measure request reported."""
     _save(turn, ReportKind.MEASUREMENT, measurement=measured)
+
+
+def report_shadow(turn: Turn, shadowed: ShadowedVariant) -> None:
+    """Have the end of a shadow request reported."""
+    _save(turn, ReportKind.SHADOW, shadow=shadowed)
 
 
 def report_incident(turn: Turn, incident: Incident) -> None:
@@ -76,6 +82,7 @@ def _save(
     measurement: MeasuredVariant | None = None,
     install: InstallOutcome | None = None,
     incident: Incident | None = None,
+    shadow: ShadowedVariant | None = None,
 ) -> None:
     turn.change(counter=turn.agent.counter + 1)
     report = Report(
@@ -87,6 +94,7 @@ def _save(
         measurement=measurement,
         install=install,
         incident=incident,
+        shadow=shadow,
     )
     kept = (*turn.agent.outbox, report.id)
     surplus = _surplus(kept)

@@ -57,6 +57,11 @@ def runner_socket(manifest: str) -> str:
     return f"{RUN}/{manifest[:12]}.sock"
 
 
+def tap_socket(manifest: str) -> str:
+    """Return where the runner of one variant hands out copies of requests."""
+    return f"{RUN}/{manifest[:12]}.tap"
+
+
 def model_socket(model: str) -> str:
     """Return the stable name under which applications reach whatever variant is active."""
     return f"{RUN}/{model}.sock"

@@ -3,6 +3,9 @@
 Level-triggered: asked after every event, it answers from what is, never from what happened.
 """
 
+from collections.abc import Iterator
+
+from edgepick_agent.core import shadowing
 from edgepick_agent.core.delivery import begin
 from edgepick_agent.core.effects import CollectGarbage
 from edgepick_agent.core.endings import close_job, park_job
@@ -36,8 +39,8 @@ def _unwanted(job: Job, wanted: tuple[Job, ...]) -> bool:
 
 
 def _outranked(turn: Turn, job: Job, wanted: tuple[Job, ...]) -> bool:
-    """Return whether an installation goes first: what is only to be measured gives up the network to it."""
-    if job.kind is not JobKind.MEASURE or job.stage not in NETWORK_STAGES:
+    """Return whether an installation goes first: what is only to be measured or shadows gives up the network to it."""
+    if job.kind is JobKind.INSTALL or job.stage not in NETWORK_STAGES:
         return False
     return any(w.kind is JobKind.INSTALL and _ready(turn, w) for w in wanted)
 
@@ -59,7 +62,9 @@ def _ready(turn: Turn, job: Job) -> bool:
     if turn.agent.later.get(job.key, turn.now) > turn.now:
         return False
     unconfirmed = {name for name, record in turn.agent.durable.models.items() if _unconfirmed(record)}
-    return not unconfirmed if job.kind is JobKind.MEASURE else job.model not in unconfirmed
+    if job.kind is JobKind.SHADOW and (turn.agent.shadow is not None or shadowing.serving_for(turn, job.model) is None):
+        return False
+    return job.model not in unconfirmed if job.kind is JobKind.INSTALL else not unconfirmed
 
 
 def _unconfirmed(record: ModelRecord) -> bool:
@@ -86,7 +91,23 @@ def _wanted_jobs(agent: Agent) -> tuple[Job, ...]:
         for request in a.measure
         if not {request.id, over_budget(request.id, a.max_bytes)} & set(agent.durable.measured)
     ]
-    return (*(job for job in installs if job is not None), *measures)
+    return (*(job for job in installs if job is not None), *measures, *_shadows(agent, desired))
+
+
+def _shadows(agent: Agent, desired: Desired) -> Iterator[Job]:
+    running = agent.shadow.request.id if agent.shadow else None
+    for assignment in desired.models:
+        asked = assignment.shadow
+        if asked is not None and asked.id != running and asked.id not in agent.durable.measured:
+            yield Job(
+                kind=JobKind.SHADOW,
+                model=assignment.model,
+                manifest=asked.manifest,
+                sequence=desired.sequence,
+                rollout=assignment.rollout,
+                shadow=asked,
+                max_bytes=assignment.max_bytes,
+            )
 
 
 def _install(desired: Desired, assignment: Assignment) -> Job | None:

@@ -124,6 +124,7 @@ def _start(turn: Turn, serving: Serving) -> None:
     spec = replace(
         runner_spec(turn.context, content, serving.manifest, choices),
         socket_path=f"{turn.context.state_dir}/{places.runner_socket(serving.manifest)}",
+        tap_path=f"{turn.context.state_dir}/{places.tap_socket(serving.manifest)}",
         tcp_port=port,
     )
     _set(turn, replace(serving, port=port))

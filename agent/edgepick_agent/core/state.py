@@ -148,7 +148,7 @@ class AgentState:
         seen: The newest desired state per kind of address.
         security_epoch: Highest epoch of a confirmed variant.
         models: Slots per model.
-        measured: Ids of measure requests that are done, oldest first.
+        measured: Ids of measure and shadow requests that are done, oldest first.
         attempts: Times that something which may take the device down was begun and not yet ended.
     """
 

@@ -8,7 +8,18 @@ state cannot be written did not happen.
 
 from dataclasses import replace
 
-from edgepick_agent.core import delivery, fetch, intake, planning, ranges, serving, standing, technician, trial
+from edgepick_agent.core import (
+    delivery,
+    fetch,
+    intake,
+    planning,
+    ranges,
+    serving,
+    shadowing,
+    standing,
+    technician,
+    trial,
+)
 from edgepick_agent.core.effects import CheckSlots, DiscardDownload, Effect, FindRuntimes, Persist, SaveReport, Say
 from edgepick_agent.core.endings import park_job
 from edgepick_agent.core.events import (
@@ -65,6 +76,7 @@ def step(agent: Agent, event: Event, context: Context, *, now: float, wall: floa
     else:
         planning.arrange(turn)
         serving.tend(turn)
+        shadowing.tend(turn)
         standing.announce(turn)
     return turn.agent, _ordered(agent, turn)
 
@@ -138,8 +150,11 @@ def _on_runner(turn: Turn, event: RunnerSeen | RunnerNotStarted) -> None:
     if isinstance(event, RunnerNotStarted):
         trial.on_run_not_started(turn, event)
         serving.on_serving_not_started(turn, event)
+        shadowing.on_not_started(turn, event)
     elif event.key.startswith("run/"):
         trial.on_run_seen(turn, event)
+    elif event.key.startswith("shadow/"):
+        shadowing.on_seen(turn, event)
     else:
         serving.on_serving_seen(turn, event)
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from edgepick_agent.core import pinning, serving
 from edgepick_agent.core.admission import refuse, verified_manifest
-from edgepick_agent.core.control import AgentStatus, Command, ControlReply, ControlRequest, RunnerStatus
+from edgepick_agent.core.control import AgentStatus, Command, ControlReply, ControlRequest, RunnerStatus, ShadowStatus
 from edgepick_agent.core.delivery import begin
 from edgepick_agent.core.effects import OpenBundle, Reply
 from edgepick_agent.core.endings import close_job
@@ -15,7 +15,7 @@ from edgepick_agent.core.places import model_socket
 from edgepick_agent.core.settings import AgentSettings
 from edgepick_agent.core.standing import desired_of, model_states
 from edgepick_agent.core.state import AgentState
-from edgepick_agent.core.turn import Agent, Job, JobKind, Serving, Turn
+from edgepick_agent.core.turn import Agent, Job, JobKind, Serving, Shadow, Turn
 from edgepick_wire import envelope
 from edgepick_wire.errors import WireError
 from edgepick_wire.manifest import Manifest, manifest_digest
@@ -54,6 +54,7 @@ def status(turn: Turn) -> AgentStatus:
         security_epoch=agent.durable.security_epoch,
         models=model_states(agent),
         runners=tuple(_runner(turn, s) for s in sorted(agent.serving.values(), key=lambda s: (s.model, s.manifest))),
+        shadow=_shadow(agent.shadow) if agent.shadow is not None else None,
         outbox=len(agent.outbox),
         held=_held(agent.durable),
         last_error=agent.last_error,
@@ -70,6 +71,19 @@ def _runner(turn: Turn, entry: Serving) -> RunnerStatus:
         failures=entry.supervisor.failures,
         socket=f"{turn.context.state_dir}/{model_socket(entry.model)}",
         detail=seen.detail if seen else "",
+    )
+
+
+def _shadow(shadow: Shadow) -> ShadowStatus:
+    seen = shadow.seen
+    return ShadowStatus(
+        model=shadow.model,
+        manifest=shadow.request.manifest,
+        label=shadow.label,
+        state=seen.state.value if seen else "starting",
+        pid=shadow.pid,
+        rss_bytes=seen.rss_bytes if seen else None,
+        summary=shadow.progress.summary if shadow.progress else None,
     )
 
 

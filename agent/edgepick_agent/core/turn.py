@@ -15,7 +15,7 @@ from edgepick_agent.core.effects import Effect, Say
 from edgepick_agent.core.events import Way
 from edgepick_agent.core.fetch import Fetch
 from edgepick_agent.core.ranges import Ranges
-from edgepick_agent.core.runner_spec import RunnerObservation
+from edgepick_agent.core.runner_spec import RunnerObservation, ShadowProgress
 from edgepick_agent.core.settings import AgentSettings
 from edgepick_agent.core.state import AgentState, ModelRecord, Origin, with_model
 from edgepick_agent.core.supervise import SupervisorState
@@ -23,6 +23,7 @@ from edgepick_wire.enums import StrEnum
 from edgepick_wire.envelope import VerifySignature
 from edgepick_wire.manifest import ALGORITHMS, Manifest, RuntimeChoice
 from edgepick_wire.messages import Assignment, Desired, MeasureRequest, Reported, RuntimeAvailable, TargetKind
+from edgepick_wire.shadow import ShadowRequest
 from edgepick_wire.trust import RootDocument
 
 
@@ -35,6 +36,7 @@ class JobKind(StrEnum):
 
     INSTALL = "install"
     MEASURE = "measure"
+    SHADOW = "shadow"
 
 
 class Stage(StrEnum):
@@ -56,6 +58,7 @@ class Job:
     """One piece of work on one variant; at most one at a time.
 
     Attributes:
+        shadow: What to do with a variant that is to become a shadow.
         ask: The technician who waits for a local installation.
         path: The bundle file of a local installation.
         overruled: What a local installation is preferred to: manifests, each within its rollout.
@@ -77,6 +80,7 @@ class Job:
     sequence: int = 0
     rollout: str | None = None
     request: MeasureRequest | None = None
+    shadow: ShadowRequest | None = None
     ask: int | None = None
     path: str | None = None
     overruled: tuple[tuple[str, str | None], ...] = ()
@@ -102,7 +106,8 @@ class Job:
     @property
     def key(self) -> str:
         """What makes it the same job when it is wanted again."""
-        return f"{self.kind}/{self.manifest}/{self.request.id if self.request else self.rollout or ''}"
+        asked = self.request or self.shadow
+        return f"{self.kind}/{self.manifest}/{asked.id if asked else self.rollout or ''}"
 
     @property
     def total(self) -> int:
@@ -148,6 +153,27 @@ class Serving:
     def runs(self) -> bool:
         """There is a process."""
         return self.supervisor.started_at is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shadow:
+    """A candidate that answers copies of what the variant ``against`` answers.
+
+    Attributes:
+        label: How people call it.
+        deadline: When it has taken too long.
+        seen: The latest look at its runner; ``None`` before the first.
+        progress: What it had seen when it was last asked.
+    """
+
+    model: str
+    label: str
+    request: ShadowRequest
+    against: str
+    deadline: float
+    seen: RunnerObservation | None = None
+    pid: int | None = None
+    progress: ShadowProgress | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,6 +231,7 @@ class Agent:
         ahead: The newest root document, while the chain towards it is being followed.
         manifests: Verified manifests of the variants in the slots and under way, by digest.
         serving: Runners by manifest digest.
+        shadow: The candidate that shadows what serves, if one does.
         later: Jobs that stalled or were refused, and when they may be tried again.
         swept: Nothing is left to be collected.
         asks: Technicians who wait for the installation of a manifest.
@@ -228,6 +255,7 @@ class Agent:
     manifests: Mapping[str, Manifest] = field(default_factory=dict)
     job: Job | None = None
     serving: Mapping[str, Serving] = field(default_factory=dict)
+    shadow: Shadow | None = None
     later: Mapping[str, float] = field(default_factory=dict)
     swept: bool = False
     asks: Mapping[str, int] = field(default_factory=dict)

@@ -72,7 +72,7 @@ class Runners:
         for key, process in tuple(self._alive.items()):
             seen = process.observe()
             ended = seen.state is RunnerState.EXITED
-            yield RunnerSeen(key, process.pid, seen, process.result() if ended else None)
+            yield RunnerSeen(key, process.pid, seen, process.result() if ended else None, process.shadow())
 
     def _is_gone(self, process: RunnerProcess, until: float, now: float) -> bool:
         # Whoever is connected to one that hangs gets no answer from it, but can get one from its successor.
