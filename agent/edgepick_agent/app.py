@@ -29,7 +29,7 @@ from edgepick_agent.loop.arrivals import Arrivals
 from edgepick_agent.loop.bundles import Bundles
 from edgepick_agent.loop.runners import Runners
 from edgepick_agent.loop.worker import Worker
-from edgepick_agent.ports import Board, Clock, PowerSensor, RunnerLauncher, Storage, TakeChunk, Transport
+from edgepick_agent.ports import Board, Clock, PowerSensor, RunnerLauncher, Storage, TakeChunk, Transport, Unusable
 from edgepick_wire import pairing, shadow, topics
 from edgepick_wire.codec import decode_document, encode, encode_document
 from edgepick_wire.envelope import unpack
@@ -112,8 +112,14 @@ def find_sensors(names: Sequence[str], sysfs_root: Path) -> tuple[tuple[PowerSen
     found: list[PowerSensor] = [s for name in wanted for s in adapter(SENSORS[name])(sysfs_root)]
     if not names:
         found.sort(key=lambda sensor: sensor.scope == "rails")
-    reasons = [] if found else [adapter(SENSOR_REASONS[name])(sysfs_root) for name in wanted]
-    return tuple(found), "; ".join(filter(None, reasons)) or "no power sensor"
+    reasons = [] if found else [str(unusable) for unusable in unusable_sensors(wanted, sysfs_root)]
+    return tuple(found), "; ".join(reasons) or "no power sensor"
+
+
+def unusable_sensors(names: Sequence[str], sysfs_root: Path) -> tuple[Unusable, ...]:
+    """Return why power sensors that are there cannot be used; no names means every kind."""
+    found: list[Unusable | None] = [adapter(SENSOR_REASONS[name])(sysfs_root) for name in names or SENSORS]
+    return tuple(unusable for unusable in found if unusable is not None)
 
 
 def external_meter(descriptor: int, period_seconds: float) -> "ExternalMeter":
@@ -154,6 +160,7 @@ PARTS = {
     "no-transport": "edgepick_agent.adapters.offline:NoTransport",
     "https-source": "edgepick_agent.adapters.https_source:HttpsSource",
     "lock": "edgepick_agent.adapters.lock:held",
+    "lock-holder": "edgepick_agent.adapters.lock:holder",
     "socket-names": "edgepick_agent.adapters.socket_name:SocketNames",
     "control-server": "edgepick_agent.adapters.control_socket:ControlServer",
     "ask-agent": "edgepick_agent.adapters.control_socket:ask_agent",
@@ -232,9 +239,15 @@ def _status_from_disk(settings: AgentSettings, folder: Path) -> AgentStatus:
         hint = "Start the agent: it puts the file aside and goes on with what the store proves."
         raise StorageError(f"{folder / places.STATE}: {error}", hint=hint) from error
     reports = len(storage.names(places.OUTBOX))
-    return status_at_rest(
-        settings, state, outbox=reports, disk_free_bytes=storage.free_bytes() if folder.is_dir() else 0
-    )
+    there = next(path for path in (folder, *folder.parents) if path.is_dir())
+    free: int = adapter(PARTS["storage"])(there).free_bytes()
+    return status_at_rest(settings, state, outbox=reports, disk_free_bytes=free)
+
+
+def lock_holder(settings: AgentSettings) -> int | None:
+    """Return the process that holds the state directory, if one does; it is not disturbed."""
+    found: int | None = adapter(PARTS["lock-holder"])(_state_dir(settings) / places.LOCK)
+    return found
 
 
 def request(settings: AgentSettings, asked: ControlRequest) -> ControlReply:

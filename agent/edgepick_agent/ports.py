@@ -7,7 +7,7 @@ has one suite of promises in ``tests/contracts``, which every adapter and its fa
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from edgepick_agent.core.board_state import BoardReading
 from edgepick_agent.core.effects import FetchRange
@@ -354,7 +354,19 @@ class PowerSensor(Protocol):
 Discover = Callable[[Path], Sequence[PowerSensor]]
 """``sysfs root -> the sensors found there``, in order of preference."""
 
-WhyNot = Callable[[Path], str | None]
+
+class Unusable(NamedTuple):
+    """Why a sensor that is there cannot be used; ``mend`` is empty where nothing is to be done about it."""
+
+    reason: str
+    mend: str = ""
+
+    def __str__(self) -> str:
+        """Return both on one line."""
+        return f"{self.reason} ({self.mend})" if self.mend else self.reason
+
+
+WhyNot = Callable[[Path], Unusable | None]
 """``sysfs root -> why a sensor that is there cannot be used``; ``None`` if there is none of the kind."""
 
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from edgepick_agent.core.broker_mends import CLOCK, RENEW, broker_mend
 from edgepick_agent.core.findings import Finding, Level
 from edgepick_agent.core.settings import BrokerSettings
 from edgepick_agent.core.tls_words import Validity, alert_words, certificate_words, validity
@@ -107,8 +108,8 @@ def _encrypt(plain: socket.socket, settings: BrokerSettings) -> ssl.SSLSocket:
     try:
         return context.wrap_socket(plain, server_hostname=settings.host)
     except ssl.SSLCertVerificationError as error:
-        mend = "Is broker.ca_file the authority that signed it, broker.host the name in it, and the clock right?"
-        raise _bad("broker TLS", certificate_words(error.verify_code, error.verify_message), mend) from error
+        words = certificate_words(error.verify_code, error.verify_message)
+        raise _bad("broker TLS", words, broker_mend(words)) from error
     except OSError as error:
         _stop_if_refused(error)
         mend = "Does the broker speak TLS on this port? 8883 usually does, 1883 does not."
@@ -118,8 +119,7 @@ def _encrypt(plain: socket.socket, settings: BrokerSettings) -> ssl.SSLSocket:
 def _stop_if_refused(error: OSError) -> None:
     """Raise the broker's no to this device's certificate, if it is one; TLS 1.3 tells it in the first read."""
     if words := alert_words(getattr(error, "reason", None)):
-        mend = "On the host: edgepick devices enroll ID --renew; then copy device.pem, and device.key with it, to here."
-        raise _bad("broker TLS", words, mend) from error
+        raise _bad("broker TLS", words, broker_mend(words)) from error
 
 
 def _own_certificate(path: str) -> Finding:
@@ -133,16 +133,15 @@ def _own_certificate(path: str) -> Finding:
 
 
 def _judge(found: Validity, now: str, soon: str) -> Finding:
-    renew = "On the host: edgepick devices enroll ID --renew; then copy device.pem to here."
     check, ends = "device certificate", f"{found.ends[:4]}-{found.ends[4:6]}-{found.ends[6:8]}"
     if found.begins > now:
         begins = f"{found.begins[:4]}-{found.begins[4:6]}-{found.begins[6:8]}"
         detail = f"not yet valid: it begins on {begins}, and this device's clock says {now[:4]}-{now[4:6]}-{now[6:8]}"
-        return Finding(check=check, level=Level.FAIL, detail=detail, mend="Set the clock.")
+        return Finding(check=check, level=Level.FAIL, detail=detail, mend=CLOCK)
     if found.ends < now:
-        return Finding(check=check, level=Level.FAIL, detail=f"expired on {ends}", mend=renew)
+        return Finding(check=check, level=Level.FAIL, detail=f"expired on {ends}", mend=RENEW)
     level = Level.WARN if found.ends < soon else Level.OK
-    return Finding(check=check, level=level, detail=f"valid until {ends}", mend=renew if level is Level.WARN else "")
+    return Finding(check=check, level=level, detail=f"valid until {ends}", mend=RENEW if level is Level.WARN else "")
 
 
 def _moment(seconds: float) -> str:

@@ -36,3 +36,20 @@ def _take(descriptor: int, path: Path) -> None:
     except BlockingIOError as error:
         hint = "Stop it first, or give this one a state directory of its own."
         raise AlreadyRunningError(f"{path.parent}: another edgepick-agent runs here", hint=hint) from error
+
+
+def holder(path: Path) -> int | None:
+    """Return the process that holds the lock file, or ``None``; looks it up, and never takes the lock to find out.
+
+    By proc_locks(5): number, FLOCK, ADVISORY, WRITE, process, device:inode. A process in another
+    container has the number 0 there.
+    """
+    try:
+        inode = str(path.stat().st_ino)
+        lines = Path("/proc/locks").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    for fields in map(str.split, lines):
+        if len(fields) >= 6 and fields[1] == "FLOCK" and fields[5].rpartition(":")[2] == inode:
+            return int(fields[4])
+    return None

@@ -11,11 +11,14 @@ from edgepick_agent.cli import site
 from edgepick_agent.cli.options import config_option, json_option
 from edgepick_agent.cli.render import as_json_text
 from edgepick_agent.config import Loaded, read_config
+from edgepick_agent.core.advice import CONNECTED, troubles
 from edgepick_agent.core.conditions import FIRMWARE_FLAGS
+from edgepick_agent.core.control import AgentStatus
 from edgepick_agent.core.findings import Finding, Level, worst
 from edgepick_agent.core.settings import AgentSettings
 from edgepick_agent.errors import AgentError
 from edgepick_wire.errors import WireError
+from edgepick_wire.messages import RuntimeAvailable
 
 PIP_LINES = {
     "litert": "pip install 'edgepick[litert]'",
@@ -72,6 +75,21 @@ def _findings(config_file: Path, environ: Mapping[str, str]) -> Iterator[Finding
     if loaded.settings is not None:
         for check in CHECKS:
             yield from _guarded(check, loaded.settings)
+
+
+def in_the_way(settings: AgentSettings, status: AgentStatus) -> tuple[Finding, ...]:
+    """Return what ails this device beside what its agent says; for ``status``, hence quick.
+
+    A running agent speaks for its own state directory and space, which another account sees otherwise.
+    """
+    checks: tuple[Check, ...] = (_root_document, _machine, _board_sensors)
+    found = [finding for check in checks for finding in _guarded(check, settings)]
+    if status.running:
+        found = [finding for finding in found if finding.check != "state directory"]
+        found += runtime_findings(settings, status.runtimes) if status.runtimes is not None else ()
+    else:
+        found += [held for held in (held_by_another(settings),) if held is not None]
+    return tuple(f for f in found if f.level is not Level.OK and f.mend and f.check != "disk space")
 
 
 def _guarded(check: Check, settings: AgentSettings) -> Iterator[Finding]:
@@ -131,7 +149,12 @@ def _broker(settings: AgentSettings) -> Iterator[Finding]:
 
 
 def _runtimes(settings: AgentSettings) -> Iterator[Finding]:
-    found = {runtime.name: runtime for runtime in site.runtimes(settings)}
+    yield from runtime_findings(settings, site.runtimes(settings))
+
+
+def runtime_findings(settings: AgentSettings, available: Sequence[RuntimeAvailable]) -> Iterator[Finding]:
+    """Yield what there is to say about the runtimes that were found."""
+    found = {runtime.name: runtime for runtime in available}
     wanted = settings.runner.runtimes or tuple(PIP_LINES)
     for name in wanted:
         if name in found:
@@ -148,13 +171,23 @@ def _runtimes(settings: AgentSettings) -> Iterator[Finding]:
 def _power_sensor(settings: AgentSettings) -> Iterator[Finding]:
     if settings.power.command or settings.power.mqtt_topic:
         yield _meter(settings)
-        return
+    else:
+        yield from _board_sensors(settings)
+
+
+def _board_sensors(settings: AgentSettings) -> Iterator[Finding]:
     sensors, reason = app.find_sensors(settings.sensors, Path(settings.sysfs_root))
+    mends = [u for u in app.unusable_sensors(settings.sensors, Path(settings.sysfs_root)) if u.mend]
     if sensors:
         detail = ", ".join(f"{sensor.source} (covers the {sensor.scope})" for sensor in sensors)
+        yield Finding(check="power sensor", level=Level.OK, detail=detail)
+    elif mends:
+        detail = "energy will read 'not measured': " + "; ".join(u.reason for u in mends)
+        mend = "; ".join(u.mend for u in mends)
+        yield Finding(check="power sensor", level=Level.WARN, detail=detail, mend=mend)
     else:
         detail = f"energy will read 'not measured': {reason}"
-    yield Finding(check="power sensor", level=Level.OK, detail=detail)
+        yield Finding(check="power sensor", level=Level.OK, detail=detail)
 
 
 def _meter(settings: AgentSettings) -> Finding:
@@ -183,11 +216,25 @@ def _throttling(settings: AgentSettings) -> Iterator[Finding]:
 def _agent(settings: AgentSettings) -> Iterator[Finding]:
     status = site.status(settings)
     if status.running:
-        level = Level.OK if status.broker == "connected" else Level.WARN
+        level = Level.OK if status.broker == CONNECTED else Level.WARN
         yield Finding(check="agent", level=level, detail=f"running, broker: {status.broker}")
+    elif held := held_by_another(settings):
+        yield held
     else:
         mend = "sudo systemctl start edgepick-agent, or: edgepick-agent run"
         yield Finding(check="agent", level=Level.WARN, detail="not running", mend=mend)
+    yield from (finding for finding in troubles(status) if finding.check != "disk")  # which has a check of its own
+
+
+def held_by_another(settings: AgentSettings) -> Finding | None:
+    """Return who holds the state directory of an agent that does not answer; ``None`` if nobody does."""
+    holder = app.lock_holder(settings)
+    if holder is None:
+        return None
+    who = f"process {holder}" if holder else "a process of another container"
+    detail = f"does not answer, but {who} holds {settings.state_dir}"
+    mend = f"wait until that has ended; if it hangs: sudo kill {holder or 'it'}; then start the agent"
+    return Finding(check="agent", level=Level.FAIL, detail=detail, mend=mend)
 
 
 CHECKS: Sequence[Check] = (_root_document, _machine, _board, _broker, _runtimes, _power_sensor, _throttling, _agent)

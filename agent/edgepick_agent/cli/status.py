@@ -1,22 +1,25 @@
 """``edgepick-agent status``: one screen of 80 x 24."""
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
 
 from edgepick_agent.cli import site
+from edgepick_agent.cli.doctor import in_the_way
 from edgepick_agent.cli.options import config_option, json_option, settings_for_commands
 from edgepick_agent.cli.render import as_json_text, clip, pairs, short, size
 from edgepick_agent.core.advice import advise
 from edgepick_agent.core.control import AgentStatus, RunnerStatus
+from edgepick_agent.core.findings import Finding
 from edgepick_agent.errors import AgentError
 from edgepick_wire.messages import ModelState, Phase
 
 WIDTH = 80
+HEIGHT = 24
 MODELS_SHOWN = 4
-ADVICE_LINES = 3
+ADVICE_LINES = 2
 
 
 @click.command()
@@ -26,15 +29,17 @@ def status(*, config_file: Path, as_json: bool) -> None:
     """Show what this device runs; works with and without a running agent."""
     settings = settings_for_commands(config_file)
     found = site.status(settings)
+    findings = in_the_way(settings, found)
     if as_json:
-        click.echo(as_json_text({"status": found, "advice": advise(found)}))
-    elif never_ran(found):
+        click.echo(as_json_text({"status": found, "findings": findings, "advice": advise(found, findings)}))
+    elif never_ran(found) and not findings:
         raise AgentError(
             f"no agent is running, and none has run with {settings.state_dir}",
             hint=f"Start it: edgepick-agent run --config {config_file}, or sudo systemctl start edgepick-agent",
         )
     else:
-        click.echo(screen(found))
+        click.echo(screen(found, findings))
+    raise click.exceptions.Exit(1 if never_ran(found) and not as_json else 0)
 
 
 def never_ran(status: AgentStatus) -> bool:
@@ -42,9 +47,14 @@ def never_ran(status: AgentStatus) -> bool:
     return not status.running and status.session == 0 and not status.models
 
 
-def screen(status: AgentStatus) -> str:
-    """Return the status as at most 24 lines of at most 80 characters."""
-    return "\n".join(_fitted(line) for line in _lines(status))
+def screen(status: AgentStatus, in_the_way: Sequence[Finding] = ()) -> str:
+    """Return the status as at most 24 lines of at most 80 characters, what to do at the end."""
+    lines = list(_lines(status))
+    texts = advise(status, in_the_way)
+    advice = [line for text in texts for line in textwrap.wrap(text, WIDTH - 11, break_on_hyphens=False)]
+    room = max(ADVICE_LINES, HEIGHT - len(lines))
+    lines += [f"{'do' if i == 0 else '':<10} {line}" for i, line in enumerate(advice[:room])]
+    return "\n".join(_fitted(line) for line in lines)
 
 
 def _fitted(line: str) -> str:
@@ -55,7 +65,8 @@ def _fitted(line: str) -> str:
 
 def _lines(status: AgentStatus) -> Iterator[str]:
     yield f"{status.device}   fleet {status.fleet}   profile {status.profile}"
-    yield from (pairs([fact]) for fact in _facts(status))
+    for name, text in _facts(status):
+        yield from _fact(name, text)
     yield ""
     for model in status.models[:MODELS_SHOWN]:
         runner = {runner.model: runner for runner in status.runners}.get(model.model)
@@ -66,8 +77,12 @@ def _lines(status: AgentStatus) -> Iterator[str]:
         yield "no model"
     yield ""
     yield f"last error {clip(status.last_error or '-', WIDTH - 11)}"
-    advice = [line for text in advise(status) for line in textwrap.wrap(text, WIDTH - 11, break_on_hyphens=False)]
-    yield from (f"{'do' if i == 0 else '':<10} {line}" for i, line in enumerate(advice[:ADVICE_LINES]))
+
+
+def _fact(name: str, text: str) -> Iterator[str]:
+    """Yield a fact's line; what is wrong with a certificate is longer than one, and worth a second."""
+    lines = textwrap.wrap(text, WIDTH - 11, break_on_hyphens=False, max_lines=2) if name == "broker" else [text]
+    yield from (pairs([("" if i else name, line)]) for i, line in enumerate(lines))
 
 
 def _facts(status: AgentStatus) -> Iterator[tuple[str, str]]:

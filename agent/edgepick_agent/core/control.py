@@ -7,7 +7,7 @@ the same on the state directory themselves, under its lock.
 from dataclasses import dataclass
 
 from edgepick_wire.enums import StrEnum
-from edgepick_wire.messages import ModelState, Refusal
+from edgepick_wire.messages import ModelState, Refusal, RuntimeAvailable
 from edgepick_wire.shadow import ShadowSummary
 
 CONTROL_SOCKET = "control.sock"
@@ -74,6 +74,7 @@ class AgentStatus:
         running: An agent answers; otherwise this was read from the state directory.
         broker: "connected", "connecting", or what went wrong last, in words.
         outbox: Reports not yet acknowledged by the host.
+        runtimes: What can run a model here; ``None`` while it is not known.
         held: Models that a technician pinned until they are unpinned.
         last_error: The latest refusal or incident, in words.
     """
@@ -92,6 +93,7 @@ class AgentStatus:
     outbox: int = 0
     disk_free_bytes: int = 0
     rss_bytes: int | None = None
+    runtimes: tuple[RuntimeAvailable, ...] | None = None
     held: tuple[str, ...] = ()
     last_error: str | None = None
 

@@ -56,6 +56,7 @@ def status(turn: Turn) -> AgentStatus:
         runners=tuple(_runner(turn, s) for s in sorted(agent.serving.values(), key=lambda s: (s.model, s.manifest))),
         shadow=_shadow(agent.shadow) if agent.shadow is not None else None,
         outbox=len(agent.outbox),
+        runtimes=agent.runtimes,
         held=_held(agent.durable),
         last_error=agent.last_error,
     )

@@ -1,8 +1,10 @@
 """Fixtures of the technician's commands: a runner for them, signed root documents, configurations."""
 
+import getpass
 import io
 import json
 import os
+import socket
 import subprocess
 import sys
 import tarfile
@@ -122,6 +124,33 @@ def command(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
         return CliRunner().invoke(cli, [str(a) for a in arguments], **options)
 
     return run
+
+
+@pytest.fixture
+def start_broker(broker: Any, tmp_path: Path) -> Iterator[Callable[[str], Any]]:
+    """Provide a function that starts a mosquitto with extra configuration lines."""
+    if broker.kind != "mosquitto":
+        pytest.skip("mosquitto is not installed")
+    running: list[Any] = []
+
+    def start(extra: str) -> Any:
+        folder = tmp_path / f"broker-{len(running)}"
+        folder.mkdir()
+        # Started by root, mosquitto would become a user who may not read our files.
+        lines = f"user {getpass.getuser()}\n{extra}"
+        running.append(type(broker)(port=_free_port(), folder=folder, kind="mosquitto", extra=lines))
+        running[-1].start()
+        return running[-1]
+
+    yield start
+    for one in running:
+        one.stop()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 SYSTEMD = {"INVOCATION_ID", "JOURNAL_STREAM", "NOTIFY_SOCKET"}

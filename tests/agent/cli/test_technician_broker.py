@@ -1,6 +1,5 @@
 """The doctor's way to the broker: each step that fails says which, and how to mend it; on a real mosquitto."""
 
-import getpass
 import shutil
 import socket
 import subprocess
@@ -13,33 +12,6 @@ from hypothesis import strategies as st
 from edgepick_agent.adapters.broker_probe import connect_packet, probe_broker
 from edgepick_agent.core.findings import Level
 from edgepick_agent.core.settings import BrokerSettings
-
-
-@pytest.fixture
-def start(broker, tmp_path):
-    """Provide a function that starts a mosquitto with extra configuration lines."""
-    if broker.kind != "mosquitto":
-        pytest.skip("mosquitto is not installed")
-    running = []
-
-    def start_one(extra):
-        folder = tmp_path / f"broker-{len(running)}"
-        folder.mkdir()
-        # Started by root, mosquitto would become a user who may not read our files.
-        lines = f"user {getpass.getuser()}\n{extra}"
-        running.append(type(broker)(port=free_port(), folder=folder, kind="mosquitto", extra=lines))
-        running[-1].start()
-        return running[-1]
-
-    yield start_one
-    for one in running:
-        one.stop()
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def settings(port, **changes):
@@ -67,21 +39,21 @@ def test_a_name_that_nobody_knows_ends_at_the_name():
 
 def test_a_port_without_a_listener_ends_at_the_port():
     """A refused connection says that the machine is there, but nothing listens."""
-    found = probe_broker(settings(free_port()), "x")
+    found = probe_broker(settings(1), "x")
 
     assert levels(found)[-1] == ("broker port", "fail")
     assert "connection refused" in found[-1].detail
 
 
 @pytest.fixture
-def guarded(start, tmp_path):
+def guarded(start_broker, tmp_path):
     """Provide a mosquitto that knows one user, "pi" with the password "secret"."""
     passwords = tmp_path / "passwords"
     program = shutil.which("mosquitto_passwd", path="/usr/bin:/usr/sbin:/usr/local/bin")
     if program is None:
         pytest.skip("mosquitto_passwd is not installed")
     subprocess.run([program, "-b", "-c", str(passwords), "pi", "secret"], check=True, capture_output=True)
-    return start(f"allow_anonymous false\npassword_file {passwords}")
+    return start_broker(f"allow_anonymous false\npassword_file {passwords}")
 
 
 @pytest.mark.parametrize(
@@ -143,7 +115,7 @@ def answer_once(server, answer):
 
 
 @pytest.fixture
-def encrypted(start, tmp_path):
+def encrypted(start_broker, tmp_path):
     """Provide a mosquitto with a certificate for 127.0.0.1 of our own authority, and that authority's file."""
     if shutil.which("openssl") is None:
         pytest.skip("openssl is not installed")
@@ -153,7 +125,7 @@ def encrypted(start, tmp_path):
     signed = ["-CA", authority[0], "-CAkey", authority[1], "-addext", "subjectAltName=IP:127.0.0.1"]
     pair = certificate(tmp_path, "broker", "/CN=broker", signed)
     extra = f"allow_anonymous true\ncertfile {pair[0]}\nkeyfile {pair[1]}"
-    return start(extra), authority[0]
+    return start_broker(extra), authority[0]
 
 
 def certificate(folder, name, subject, extra):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgepick_agent.adapters import sysfs
-from edgepick_agent.ports import SensorKind
+from edgepick_agent.ports import SensorKind, Unusable
 
 SLOW = frozenset({"ina219", "ina220"})
 CHIPS = SLOW | {"ina226", "ina230", "ina231", "ina237", "ina238", "ina260"}
@@ -24,12 +24,16 @@ def discover(sysfs_root: Path) -> Sequence["LineSensor"]:
     return [sensor for sensor in _sensors(sysfs_root) if (sensor.read() or 0) > 0]
 
 
-def why_not(sysfs_root: Path) -> str | None:
+def why_not(sysfs_root: Path) -> Unusable | None:
     """Return why the monitors that are there say nothing."""
     sensors = _sensors(sysfs_root)
     if not sensors or discover(sysfs_root):
         return None
-    return f"{', '.join(s.source for s in sensors)}: no power on the line, or it cannot be read"
+    named = ", ".join(s.source for s in sensors)
+    return Unusable(
+        f"{named}: no power on the line, or it cannot be read",
+        "is the line powered, and may the agent's account read in1_input and curr1_input below /sys/class/hwmon?",
+    )
 
 
 def _sensors(root: Path) -> list["LineSensor"]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from edgepick_agent.adapters import sysfs
-from edgepick_agent.ports import SensorKind
+from edgepick_agent.ports import SensorKind, Unusable
 
 TOTAL_RAILS = ("VDD_IN", "POM_5V_IN")
 NOT_CONNECTED = re.compile(r"(^|[^A-Za-z])NC($|[^A-Za-z])")
@@ -30,12 +30,15 @@ def discover(sysfs_root: Path) -> Sequence["JetsonSensor"]:
     return [sensor] if chosen and sensor.read() is not None else []
 
 
-def why_not(sysfs_root: Path) -> str | None:
+def why_not(sysfs_root: Path) -> Unusable | None:
     """Return why the monitors cannot be read although they are there."""
     rails = {**_hwmon_rails(sysfs_root), **_iio_rails(sysfs_root)}
     if not rails or discover(sysfs_root):
         return None
-    return f"hwmon-ina3221: rails {', '.join(sorted(rails))} cannot be read"
+    return Unusable(
+        f"hwmon-ina3221: rails {', '.join(sorted(rails))} cannot be read",
+        "let the agent's account read in*_input and curr*_input below /sys/class/hwmon: chmod a+r, by a udev rule",
+    )
 
 
 def _hwmon_rails(root: Path) -> dict[str, ReadRail]:

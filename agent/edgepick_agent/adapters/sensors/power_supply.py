@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgepick_agent.adapters import sysfs
-from edgepick_agent.ports import SensorKind
+from edgepick_agent.ports import SensorKind, Unusable
 
 PERIOD_SECONDS = 1.0
 """Fuel gauges refresh between ten times a second and twice a minute; one second is usual."""
@@ -20,13 +20,13 @@ def discover(sysfs_root: Path) -> Sequence["BatterySensor"]:
     return [sensor for sensor in map(BatterySensor, _batteries(sysfs_root)) if sensor.read() is not None]
 
 
-def why_not(sysfs_root: Path) -> str | None:
+def why_not(sysfs_root: Path) -> Unusable | None:
     """Return why the batteries that are there do not tell the board's power."""
     batteries = _batteries(sysfs_root)
     if not batteries or discover(sysfs_root):
         return None
     states = ", ".join(f"{b.name} is {(sysfs.text(b / 'status') or 'unreadable').lower()}" for b in batteries)
-    return f"power-supply: {states}; only a discharging battery tells the board's power"
+    return Unusable(f"power-supply: {states}; only a discharging battery tells the board's power")
 
 
 def _batteries(root: Path) -> list[Path]:

@@ -11,15 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgepick_agent.adapters import sysfs
-from edgepick_agent.ports import SensorKind
+from edgepick_agent.ports import SensorKind, Unusable
 
 TOP_LEVEL = re.compile(r"intel-rapl(-mmio)?:\d+")
 PERIOD_SECONDS = 0.001
 """The counter is refreshed about every millisecond."""
-HINT = (
-    'energy_uj is readable by root only (add a udev rule: SUBSYSTEM=="powercap",'
-    ' RUN+="/bin/chmod a+r /sys%p/energy_uj")'
-)
+MEND = 'add a udev rule: SUBSYSTEM=="powercap", RUN+="/bin/chmod a+r /sys%p/energy_uj"; then start the board again'
 
 
 def discover(sysfs_root: Path) -> Sequence["RaplSensor"]:
@@ -31,12 +28,12 @@ def discover(sysfs_root: Path) -> Sequence["RaplSensor"]:
     return [sensor for sensor in sensors if sensor.read() is not None]
 
 
-def why_not(sysfs_root: Path) -> str | None:
+def why_not(sysfs_root: Path) -> Unusable | None:
     """Return why RAPL cannot be read although it is there."""
     zones = _zones(sysfs_root)
     if not zones or discover(sysfs_root):
         return None
-    return f"powercap-rapl: {HINT}"
+    return Unusable("powercap-rapl: energy_uj is readable by root only", MEND)
 
 
 def _zones(root: Path) -> dict[str, Path]:

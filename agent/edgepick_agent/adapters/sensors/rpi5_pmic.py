@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgepick_agent.ports import SensorKind
+from edgepick_agent.ports import SensorKind, Unusable
 
 TOOL = "usr/bin/vcgencmd"
 PERIOD_SECONDS = 0.1
@@ -25,15 +25,18 @@ def discover(sysfs_root: Path) -> Sequence["PmicSensor"]:
     return [sensor] if os.access(sysfs_root / TOOL, os.X_OK) and sensor.read() is not None else []
 
 
-def why_not(sysfs_root: Path) -> str | None:
+def why_not(sysfs_root: Path) -> Unusable | None:
     """Return why a Raspberry Pi does not tell its power."""
     tool = sysfs_root / TOOL
     if not os.access(tool, os.X_OK) or discover(sysfs_root):
         return None
     said = ask(tool)
     if said is None or "group" in said or "vchi" in said.lower() or "permission" in said.lower():
-        return "rpi5-pmic: vcgencmd may not be used (add the agent's user to the group video)"
-    return "rpi5-pmic: this Raspberry Pi does not measure its currents (only the 5 does)"
+        return Unusable(
+            "rpi5-pmic: vcgencmd may not be used",
+            "put the agent's account into group video: sudo usermod -aG video edgepick",
+        )
+    return Unusable("rpi5-pmic: this Raspberry Pi does not measure its currents (only the 5 does)")
 
 
 def ask(tool: Path) -> str | None:
