@@ -68,8 +68,9 @@ def test_a_rollout_counts_a_pinned_device_as_declined(bench):
     bench.ask(Command.PIN)
     want(bench, THREE)
     member = Member(device="pi-1", wave=0, previous=TWO.digest, status=MemberStatus.OFFERED)
+    view = DeviceView(device="pi-1", online=True, state=bench.model())
 
-    after = seen(rollout("r3"), lane(THREE.digest), member, DeviceView(device="pi-1", online=True, state=bench.model()))
+    after = seen(rollout("r3"), lane(THREE.digest), member, view, now=0.0)
 
     assert after.status is MemberStatus.DECLINED
     assert "until it is unpinned" in after.reason
