@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+from edgepick_host.core.checks import PREFIX
 from edgepick_host.core.records import Release
 from edgepick_host.core.release import measure_request
 from edgepick_host.core.rollout import begin
@@ -144,6 +145,8 @@ class Script:
 
     behaviour: str = "good"
     p50_ms: float = 10.0
+    installed_ms: float | None = None
+    """How fast it is where it has been installed, if not as fast as before."""
 
 
 @dataclass
@@ -205,8 +208,8 @@ class SimDevice:
         assignment = self._assignment()
         if assignment is None:
             return
-        self._measure(assignment)
         self._install(assignment)
+        self._measure(assignment)
         if self.crash_in is not None:
             self._count_down()
 
@@ -224,12 +227,15 @@ class SimDevice:
         if script.behaviour == "refuses":
             result = refusal()
         else:
-            result = measurement(script.p50_ms, golden=script.behaviour != "wrong")
+            late = script.installed_ms if order.id.startswith(PREFIX) else None
+            ms = script.p50_ms if late is None else late
+            result = measurement(ms, p95_ms=1.2 * ms, golden=script.behaviour != "wrong")
         release = Release(
             model=self.model, version="", variant=order.manifest[:8], manifest=order.manifest, profiles=(),
             size_bytes=1, security_epoch=0, accuracy=None, accuracy_drop=None, rank=0, published_at=0.0,
         )  # fmt: skip
         report = measured(self.name, release, result, number=self._next(), session=self.session)
+        report = replace(report, measurement=replace(report.measurement, request=order.id))
         if order.pair is not None:
             report = self._beside(report, order, script)
         self._file(report)

@@ -8,7 +8,7 @@ import pytest
 from edgepick_host.core.rollout_state import Stage
 from edgepick_host.core.waves import Plan
 from edgepick_host.errors import StateError
-from edgepick_host.service.campaigns import start
+from edgepick_host.service.campaigns import checked_plan, start
 from edgepick_host.service.requests import load_rollouts
 from fleet.simulator import Script, SimDevice, World
 from fleet.synthetic import manifest_of, release
@@ -184,3 +184,60 @@ def test_two_models_are_rolled_out_to_the_same_devices_at_once():
     assert (good.stage, world.rollout("r-bad").stage) == (Stage.DONE, Stage.REVERTED)
     assert set(world.running().values()) == {NEW.manifest}
     assert {d.twin.state.active for d in world.devices.values()} == {heard[0].manifest}
+
+
+def test_a_variant_that_is_slower_where_it_is_installed_is_taken_back():
+    """It measured well beside what ran; in its place it is 40 % slower than what ran before, and the canary says so."""
+    world = World()
+    world.add(6, running=OLD, **{OLD.manifest: Script(p50_ms=10), NEW.manifest: Script(p50_ms=5, installed_ms=14)})
+    world.publish(OLD)
+    world.publish(NEW)
+    world.host_up()
+    world.start(Plan(version="2", wave_seconds=30, checks="p95 <= +10%"))
+
+    end = world.run()
+
+    assert end.stage is Stage.REVERTED
+    assert "p95 is 16.8 ms after the installation, +40% of 12 ms before; at most 13.2 ms" in end.reason
+    assert sum(m.touched for m in end.members) == 1
+    assert set(world.running().values()) == {OLD.manifest}
+
+
+def test_a_variant_that_keeps_its_figures_where_it_is_installed_goes_on():
+    """Every device has measured once more before it counts as confirmed, and each only once."""
+    world = fleet_of("lab")
+    world.start(Plan(version="2", wave_seconds=30, checks="p95 <= +10% and memory <= 60 MiB", soak_seconds=0))
+
+    end = world.run()
+
+    again = [r for r in world.store.reports() if r.measurement and r.measurement.request == "after-r-1"]
+    assert end.stage is Stage.DONE
+    assert all(m.checked for m in end.members)
+    assert sorted(r.device for r in again) == sorted(world.devices)
+
+
+def test_a_device_that_does_not_measure_again_has_failed_at_the_deadline():
+    """What is not known is not kept: the device confirmed, but its figures never came."""
+    world = fleet_of("lab")
+    for device in world.devices.values():
+        device.done.add("after-r-1")
+    world.start(Plan(version="2", wave_seconds=20, checks="latency <= +5%"))
+
+    end = world.run()
+
+    assert end.stage is Stage.REVERTED
+    assert "it had confirmed, but its figures had not come" in end.reason
+
+
+def test_a_check_of_what_nobody_measures_is_refused():
+    """Before anything starts if it is known by then, and at the decision otherwise."""
+    world = fleet_of("lab")
+    known = checked_plan(world.store, "digits", Plan(version="2", checks="energy <= +10%"))
+    world.start(known)
+
+    end = world.run()
+
+    assert end.stage is Stage.INCONCLUSIVE
+    assert "no device has measured energy of what runs there" in end.lanes[0].held
+    with pytest.raises(StateError, match="no device has ever reported energy of 'digits'"):
+        checked_plan(world.store, "digits", known)

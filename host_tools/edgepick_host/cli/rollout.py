@@ -94,6 +94,13 @@ def rollout() -> None:
     help=f"Longest stay of a device in one phase ({', '.join(Leg)}); repeatable.",
 )
 @click.option(
+    "--check",
+    "checks",
+    metavar="LIMITS",
+    default="",
+    help="Measure again after installing: 'p95 <= +10% and memory <= 60 MiB'; +10% is over what ran there before.",
+)
+@click.option(
     "--window",
     metavar="TIMES",
     default="",
@@ -112,6 +119,22 @@ def rollout() -> None:
     default="10%",
     show_default=True,
     help="Of a stratum in one wave.",
+)
+@click.option(
+    "--tolerated",
+    callback=_share,
+    metavar="SHARE",
+    default="0.5%",
+    show_default=True,
+    help="Share of devices on which a healthy variant fails; more, shown over all waves, returns everything. 0%: no watch.",
+)
+@click.option(
+    "--max-slower",
+    callback=_share,
+    metavar="SHARE",
+    default="5%",
+    show_default=True,
+    help="Growth of a figure that --check measures again; more, shown over all waves, returns everything.",
 )
 @click.option(
     "--min-confirmed",
@@ -265,9 +288,12 @@ def _unchecked_plan(flags: dict[str, Any]) -> Plan:
         steps=parse_waves(flags["waves"]),
         only=flags["only"],
         window=flags["window"],
+        checks=flags["checks"],
         phase_seconds=flags["phases"],
         min_confirmed=flags["min_confirmed"],
         max_failures=flags["max_failures"],
+        tolerated=flags["tolerated"],
+        max_slower=flags["max_slower"],
         wave_seconds=flags["deadline"],
         soak_seconds=flags["soak"],
         measure_seconds=flags["measure_deadline"],

@@ -13,7 +13,7 @@ from edgepick_host.core.objective import Metric
 from edgepick_host.core.records import Release
 from edgepick_wire.metrics import Measurement
 
-_METRICS = {
+METRICS = {
     Bounded.LATENCY: Metric.LATENCY,
     Bounded.TAIL: Metric.TAIL,
     Bounded.MEMORY: Metric.MEMORY,
@@ -38,7 +38,7 @@ def observed(constraint: Constraint, release: Release, usable: Mapping[str, Meas
         return {"": release.accuracy}
     if constraint.figure is Bounded.SIZE:
         return {"": float(release.size_bytes)}
-    return {d: metric_value(_METRICS[constraint.figure], release, m) for d, m in usable.items()}
+    return {d: metric_value(METRICS[constraint.figure], release, m) for d, m in usable.items()}
 
 
 def bounds(constraint: Constraint, release: Release, usable: Mapping[str, Measurement]) -> dict[str, float | None]:

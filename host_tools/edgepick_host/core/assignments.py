@@ -8,6 +8,7 @@ taken over from its profile's document, where they live.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from edgepick_host.core.checks import PREFIX
 from edgepick_wire.messages import Assignment, Desired, MeasureRequest
 
 
@@ -28,18 +29,20 @@ def device_models(
 ) -> tuple[Assignment, ...]:
     """Return everything that one device should do, with ``change`` to one model's variant.
 
-    Orders to measure live in the profile's document; those of the device's own newer one are added.
+    Orders to measure live in the profile's document; those of the device's own newer one and of ``change`` are added.
+    An order to measure after an installation ends with the rollout that gave it.
     """
     document = effective(own, common)
     holding = {m.model: m for m in (document.models if document else ())}
     if change is not None:
         holding[change.model] = change
-    merged = (replace(m, measure=_orders(m.model, document, common)) for m in holding.values())
+    merged = (replace(m, measure=_orders(m, document, common)) for m in holding.values())
     return tuple(sorted(merged, key=lambda m: m.model))
 
 
-def _orders(model: str, *documents: Desired | None) -> tuple[MeasureRequest, ...]:
-    found = (r for d in documents for r in assignment_in(d, model).measure)
+def _orders(holding: Assignment, *documents: Desired | None) -> tuple[MeasureRequest, ...]:
+    standing = (r for d in documents for r in assignment_in(d, holding.model).measure)
+    found = (*(r for r in standing if not r.id.startswith(PREFIX)), *holding.measure)
     return tuple({r.id: r for r in found}.values())
 
 

@@ -19,17 +19,20 @@ def energy_uj(measurement: Measurement) -> float | None:
 
 def metric_value(metric: Metric, release: Release, measurement: Measurement) -> float | None:
     """Return one metric of one measurement, in the metric's unit; ``None`` if it was not measured."""
-    memory = measurement.memory
     if metric is Metric.ERROR:
         return _error(release, measurement)
-    if metric is Metric.MEMORY:
-        return memory.peak_rss_bytes if memory.arena_bytes is None else memory.arena_bytes
+    return release.size_bytes if metric is Metric.SIZE else measured_value(metric, measurement)
+
+
+def measured_value(metric: Metric, measurement: Measurement) -> float | None:
+    """Return a metric that the measurement itself tells; ``None`` if it does not."""
+    memory = measurement.memory
     return {
         Metric.LATENCY: measurement.latency.p50_ns,
         Metric.TAIL: measurement.latency.p95_ns,
-        Metric.SIZE: release.size_bytes,
+        Metric.MEMORY: memory.peak_rss_bytes if memory.arena_bytes is None else memory.arena_bytes,
         Metric.ENERGY: energy_uj(measurement),
-    }[metric]
+    }.get(metric)
 
 
 def _error(release: Release, measurement: Measurement) -> float | None:

@@ -4,9 +4,19 @@ import dataclasses
 import math
 from collections.abc import Iterable
 
+from edgepick_host.core.checks import breach, request_id
 from edgepick_host.core.rollout_state import DeviceView, RolloutState, Stage
 from edgepick_host.core.waves import Lane, Leg, Member, MemberStatus
-from edgepick_wire.messages import IncidentCode, ModelState, Outcome, Phase, Refusal, RefusalCode, Report
+from edgepick_wire.messages import (
+    IncidentCode,
+    MeasuredVariant,
+    ModelState,
+    Outcome,
+    Phase,
+    Refusal,
+    RefusalCode,
+    Report,
+)
 
 _LEGS = {Phase.FETCHING: Leg.FETCH, Phase.TRIAL: Leg.TRIAL, Phase.CONFIRMING: Leg.CONFIRM}
 
@@ -36,7 +46,7 @@ def _stated(state: RolloutState, lane: Lane, member: Member, said: ModelState, n
     if ours and said.phase in (Phase.REVERTED, Phase.REFUSED):
         return _lost(member, said.phase, said.refusal)
     if said.phase is Phase.CONFIRMED and said.active is not None and said.active == lane.winner:
-        return _confirmed(member)
+        return _confirmed(member, now)
     leg = _LEGS.get(said.phase, Leg.BEGIN)
     if not ours or member.status is not MemberStatus.OFFERED or member.leg is leg:
         return member
@@ -51,22 +61,34 @@ def due(state: RolloutState, member: Member) -> float:
     return member.since + limit
 
 
-def told(state: RolloutState, lane: Lane, member: Member, reports: Iterable[Report]) -> Member:
+def told(state: RolloutState, lane: Lane, member: Member, reports: Iterable[Report], now: float) -> Member:
     """Return the member after its device's reports."""
     for report in reports:
-        install, incident = report.install, report.incident
+        install, incident, figures = report.install, report.incident, report.measurement
         if install and install.rollout == state.id and install.manifest == lane.winner:
             done = install.outcome is Outcome.CONFIRMED
-            member = _confirmed(member) if done else _lost(member, install.outcome, install.refusal)
+            member = _confirmed(member, now) if done else _lost(member, install.outcome, install.refusal)
         elif incident and incident.code is IncidentCode.FELL_BACK and incident.manifest == lane.winner:
             member = failed(member, f"fell back: {incident.detail}")
+        elif figures and figures.request == request_id(state.id) and figures.manifest == lane.winner:
+            member = _measured(member, figures)
     return member
 
 
-def _confirmed(member: Member) -> Member:
-    if member.status in (MemberStatus.OFFERED, MemberStatus.UNREACHABLE):
+def _measured(member: Member, figures: MeasuredVariant) -> Member:
+    if why := breach(member.limits, figures):
+        return failed(member, why)
+    waited = member.leg is Leg.MEASURE and member.status in (MemberStatus.OFFERED, MemberStatus.UNREACHABLE)
+    return changed(member, checked=True, status=MemberStatus.CONFIRMED if waited else member.status)
+
+
+def _confirmed(member: Member, now: float) -> Member:
+    """Return the member as confirmed, or as one whose figures are awaited."""
+    if member.status not in (MemberStatus.OFFERED, MemberStatus.UNREACHABLE):
+        return member
+    if not member.limits or member.checked:
         return changed(member, status=MemberStatus.CONFIRMED, reached=True)
-    return member
+    return member if member.leg is Leg.MEASURE else changed(member, leg=Leg.MEASURE, since=now, reached=True)
 
 
 def _lost(member: Member, how: str, refusal: Refusal | None) -> Member:

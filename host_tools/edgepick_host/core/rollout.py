@@ -15,6 +15,7 @@ Rules:
 
 import dataclasses
 
+from edgepick_host.core.checks import typical
 from edgepick_host.core.member_status import changed, seen, told
 from edgepick_host.core.progress import evidence, progress, resting
 from edgepick_host.core.rollout_moves import each_member, end, go_back, offer, say, where
@@ -191,7 +192,11 @@ def joinable(state: RolloutState) -> bool:
 
 def _with_joiners(lane: Lane, joiners: list[Joiner], wave: int) -> Lane:
     seats = {j.seat.device: j.seat for j in joiners if j.profile == lane.profile} if lane.lead and lane.active else {}
-    members = (Member(device=s.device, wave=wave, previous=s.previous, online=s.online) for s in seats.values())
+    kept = typical([m.limits for m in lane.members]) if seats else ()
+    members = (
+        Member(device=s.device, wave=wave, previous=s.previous, online=s.online, limits=s.limits or kept)
+        for s in seats.values()
+    )
     return dataclasses.replace(lane, members=(*lane.members, *members)) if seats else lane
 
 
@@ -204,7 +209,7 @@ def _on_heard(state: RolloutState, event: Heard) -> RolloutState:
         by_device.setdefault(report.device, []).append(report)
     counted = max(state.reports_seen, event.first + len(event.reports))
     state = dataclasses.replace(state, reports_seen=counted)
-    return each_member(state, lambda lane, m: told(state, lane, m, by_device.get(m.device, ())), event.now)
+    return each_member(state, lambda lane, m: told(state, lane, m, by_device.get(m.device, ()), event.now), event.now)
 
 
 def _on_requested(state: RolloutState, event: Requested) -> RolloutState:

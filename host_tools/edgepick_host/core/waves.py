@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from edgepick_host.core.checks import Limit, parse_checks
 from edgepick_host.core.decision import Judgement
 from edgepick_host.core.gates import Policy
 from edgepick_host.core.objective import DEFAULT_OBJECTIVE
@@ -25,6 +26,8 @@ class Leg(StrEnum):
     TRIAL = "trial"
     CONFIRM = "confirm"
     """It serves, and its health gate has not spoken."""
+    MEASURE = "measure"
+    """It has confirmed; the figures that it has to keep have not come."""
 
     @property
     def words(self) -> str:
@@ -38,6 +41,7 @@ _STANDINGS = {
     Leg.FETCH: "it was still fetching",
     Leg.TRIAL: "its trial had not ended",
     Leg.CONFIRM: "it served, but had not confirmed",
+    Leg.MEASURE: "it had confirmed, but its figures had not come",
 }
 
 
@@ -54,9 +58,13 @@ class Plan:
         steps: The waves as a person writes them, which may be more than shares; takes the place of ``waves``.
         only: Query that a device has to match to be in the rollout; empty for every device.
         window: When devices may be offered something new; empty for always.
+        checks: Limits on figures that each device measures once more after the installation; empty for none.
         phase_seconds: Longest stay of a device in a phase of its installation, where that is limited by itself.
         max_failures: Share of a stratum's devices in one wave that may fail; more returns everything.
             In the canary any failure does.
+        tolerated: Share of devices on which a healthy variant fails. Once more are shown to, over all waves and at
+            every look, everything returns; 0 for no such watch.
+        max_slower: Relative growth of what devices measure after the installation that is borne, likewise.
         min_confirmed: Share of a wave that must have confirmed before the next; the rest has the
             deadline's time.
         wave_seconds: Deadline of the canary, of each wave and of a return.
@@ -76,8 +84,11 @@ class Plan:
     steps: tuple[str, ...] = ()
     only: str = ""
     window: str = ""
+    checks: str = ""
     phase_seconds: Mapping[str, float] = field(default_factory=dict)
     max_failures: float = 0.10
+    tolerated: float = 0.005
+    max_slower: float = 0.05
     min_confirmed: float = 1.0
     wave_seconds: float = 600.0
     soak_seconds: float = 5.0
@@ -92,12 +103,15 @@ class Plan:
             raise MalformedError(f"canary {self.canary}: at least one device goes first")
         check(self.schedule)
         parse_query(self.only)
+        parse_checks(self.checks)
         if self.window:
             parse_window(self.window)
         if not set(self.phase_seconds) <= set(Leg) or min(self.phase_seconds.values(), default=1.0) <= 0:
             raise MalformedError(f"a phase deadline is a positive time for one of {', '.join(Leg)}")
         if not (0 <= self.max_failures < 1 and 0 < self.min_confirmed <= 1):
             raise MalformedError("max_failures must be 0 to below 1, min_confirmed above 0 to 1")
+        if not (0 <= self.tolerated < 0.5 and self.max_slower >= 0):
+            raise MalformedError("tolerated failures must be 0 to below 1/2, max_slower 0 or more")
         if self.wave_seconds <= 0 or self.measure_seconds < 0 or self.soak_seconds < 0:
             raise MalformedError("deadlines must be positive")
         if self.max_bytes is not None and self.max_bytes < 0:
@@ -140,6 +154,8 @@ class Member:
         returned: It is back on ``previous`` (or has nothing to go back to).
         leg: How far it has come with the winner, without counters, which would have every chunk stored.
         since: When it was first known to be there, by the host's clock; ``None`` before it was reached.
+        limits: What its figures after the installation have to keep, before it counts as confirmed.
+        checked: They came, and keep it.
         reason: Why it failed or declined.
     """
 
@@ -152,6 +168,8 @@ class Member:
     returned: bool = False
     leg: Leg = Leg.ACCEPT
     since: float | None = None
+    limits: tuple[Limit, ...] = ()
+    checked: bool = False
     reason: str = ""
 
     @property
@@ -210,12 +228,13 @@ class Lane:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seat:
-    """A device before it is given its wave; ``facts`` is what a query may ask of it."""
+    """A device before it is given its wave; ``facts`` is what a query may ask of it, ``limits`` what it has to keep."""
 
     device: str
     online: bool
     previous: str | None
     facts: Mapping[str, str] = field(default_factory=dict)
+    limits: tuple[Limit, ...] = ()
 
 
 def seat(rollout: str, plan: Plan, seats: Iterable[Seat]) -> tuple[Member, ...]:
@@ -242,4 +261,4 @@ def _hash(rollout: str, device: str) -> bytes:
 
 
 def _member(s: Seat, wave: int) -> Member:
-    return Member(device=s.device, wave=wave, previous=s.previous, online=s.online)
+    return Member(device=s.device, wave=wave, previous=s.previous, online=s.online, limits=s.limits)

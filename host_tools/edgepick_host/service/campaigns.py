@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from edgepick_host.core import rollout as core
+from edgepick_host.core.checks import figure_of, parse_checks
 from edgepick_host.core.decision import Decision
 from edgepick_host.core.records import Release
 from edgepick_host.core.rollout_state import RequestKind, RolloutState
@@ -86,7 +87,21 @@ def checked_plan(store: Store, model: str, plan: Plan) -> Plan:
         _of("profile", model, profile, of_version, [r for r in of_version if profile in r.profiles])
     if plan.variant is not None:
         _of("variant", model, plan.variant, of_version, [r for r in of_version if r.variant == plan.variant])
+    _check_checks(store, model, plan)
     return plan
+
+
+def _check_checks(store: Store, model: str, plan: Plan) -> None:
+    """Refuse checks of figures that no device of the fleet has ever reported, once any has reported anything."""
+    figures = {check.figure for check in parse_checks(plan.checks)}
+    reports = store.reports(model=model) if figures else ()
+    measured = [m for r in reports if r.measurement is not None and (m := r.measurement.measurement) is not None]
+    never = sorted(f for f in figures if all(figure_of(f, m) is None for m in measured))
+    if measured and never:
+        raise StateError(
+            f"no device has ever reported {', '.join(never)} of {model!r}, so a check of it would fail everywhere",
+            hint="`edgepick devices show ID` lists a device's sensors; leave the check out.",
+        )
 
 
 def _of(what: str, model: str, name: str, among: Sequence[Release], found: list[Release]) -> list[Release]:

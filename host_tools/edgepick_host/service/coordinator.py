@@ -12,6 +12,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 
 from edgepick_host.core import rollout as core
+from edgepick_host.core.checks import request_id
 from edgepick_host.core.decision import Decision, DecisionRecord, Judgement, parse_record, plain_decision, record
 from edgepick_host.core.release import measure_request
 from edgepick_host.core.rollout_state import (
@@ -38,7 +39,7 @@ from edgepick_host.service.reactions import BudgetsOf, Knowledge
 from edgepick_host.service.requests import COORDINATOR_LEASE, in_turn, load_requests, load_rollouts, save_rollout
 from edgepick_wire import codec, topics
 from edgepick_wire.errors import WireError
-from edgepick_wire.messages import Assignment, Presence, Report
+from edgepick_wire.messages import Assignment, MeasureRequest, Presence, Report
 from edgepick_wire.metrics import MeasurePlan
 
 LEASE_SECONDS = 10.0
@@ -320,11 +321,18 @@ class Coordinator:
                 if member.device in wanted.devices:
                     manifest = wanted.devices[member.device]
                     change = _assignment(state, manifest, state.plan.max_bytes if manifest == lane.winner else None)
+                    if manifest is not None and manifest == lane.winner and member.limits:
+                        change = dataclasses.replace(change, measure=(_check_order(state, manifest),))
                     self._desk.want_device(member.device, lane.profile, change)
 
 
 def _assignment(state: RolloutState, manifest: str | None, max_bytes: int | None) -> Assignment:
     return Assignment(model=state.model, active=manifest, rollout=state.id, max_bytes=max_bytes)
+
+
+def _check_order(state: RolloutState, manifest: str) -> MeasureRequest:
+    """Return the order to measure a variant once more; devices carry it out when they have confirmed what they run."""
+    return MeasureRequest(id=request_id(state.id), manifest=manifest, plan=MeasurePlan())
 
 
 def _harm_decision(state: RolloutState, lane: Lane) -> Decision:
