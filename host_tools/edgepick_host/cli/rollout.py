@@ -121,22 +121,6 @@ def rollout() -> None:
     help="Of a stratum in one wave.",
 )
 @click.option(
-    "--tolerated",
-    callback=_share,
-    metavar="SHARE",
-    default="0.5%",
-    show_default=True,
-    help="Share of devices on which a healthy variant fails; more, shown over all waves, returns everything. 0%: no watch.",
-)
-@click.option(
-    "--max-slower",
-    callback=_share,
-    metavar="SHARE",
-    default="5%",
-    show_default=True,
-    help="Growth of a figure that --check measures again; more, shown over all waves, returns everything.",
-)
-@click.option(
     "--min-confirmed",
     callback=_share,
     metavar="SHARE",
@@ -292,8 +276,6 @@ def _unchecked_plan(flags: dict[str, Any]) -> Plan:
         phase_seconds=flags["phases"],
         min_confirmed=flags["min_confirmed"],
         max_failures=flags["max_failures"],
-        tolerated=flags["tolerated"],
-        max_slower=flags["max_slower"],
         wave_seconds=flags["deadline"],
         soak_seconds=flags["soak"],
         measure_seconds=flags["measure_deadline"],
