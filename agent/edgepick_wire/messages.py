@@ -157,22 +157,30 @@ class Presence:
     online: bool
 
 
+def _check_budget(max_bytes: int | None) -> None:
+    if max_bytes is not None and max_bytes < 0:
+        raise MalformedError(f"max_bytes {max_bytes}: must not be negative")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasureRequest:
     """An order to measure a variant and report; carried out once per ``id``, without changing what is active.
 
-    ``pair`` asks for a comparison with what runs, besides the measurement.
+    ``pair`` asks for a comparison with what runs, besides the measurement; ``max_bytes`` is the most payload bytes
+    that coming by the variant may take over the network, ``None`` for no limit.
     """
 
     id: str
     manifest: str
     plan: MeasurePlan = MeasurePlan()
     pair: PairOrder | None = None
+    max_bytes: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a manifest that is not a digest."""
+        """Refuse a manifest that is not a digest, and less than no bytes."""
         check_name("measure request", self.id)
         check_digest(self.manifest)
+        _check_budget(self.max_bytes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,8 +208,7 @@ class Assignment:
         check_name("model", self.model)
         if self.active is not None:
             check_digest(self.active)
-        if self.max_bytes is not None and self.max_bytes < 0:
-            raise MalformedError(f"max_bytes {self.max_bytes}: must not be negative")
+        _check_budget(self.max_bytes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -157,6 +157,7 @@ DESIRED = Desired(
                     manifest=MANIFEST_DIGEST,
                     plan=MeasurePlan(min_runs=300),
                     pair=PairOrder(against=PREVIOUS_DIGEST, key="r-2026-01"),
+                    max_bytes=500_000,
                 ),
             ),
             rollout="r-2026-01",

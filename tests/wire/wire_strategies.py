@@ -34,6 +34,7 @@ FIELDS: dict[tuple[type, str], st.SearchStrategy] = {
     (messages.Assignment, "model"): names,
     (messages.Assignment, "active"): st.none() | digests,
     (messages.Assignment, "max_bytes"): st.none() | st.integers(0, 2**62),
+    (messages.MeasureRequest, "max_bytes"): st.none() | st.integers(0, 2**62),
     (messages.Desired, "sequence"): st.integers(1, 2**62),
     (metrics.MeasurePlan, "min_runs"): st.integers(1, 10**6),
     (metrics.MeasurePlan, "threads"): st.integers(1, 64),

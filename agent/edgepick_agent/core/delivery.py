@@ -185,7 +185,7 @@ def _over_budget(job: Job, content: Manifest, survey: Survey) -> Refusal | None:
         return None
     detail = (
         f"{label_of(content)} takes {needed} bytes over the network, {needed - job.max_bytes} more than the "
-        f"{job.max_bytes} that the assignment allows"
+        f"{job.max_bytes} that the host allows"
     )
     return refuse(RefusalCode.NO_BUDGET, detail, "Allow more bytes, or bring it to the device as a bundle file.")
 

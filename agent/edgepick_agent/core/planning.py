@@ -85,11 +85,11 @@ def _wanted_jobs(agent: Agent) -> tuple[Job, ...]:
             sequence=desired.sequence,
             rollout=a.rollout,
             request=request,
-            max_bytes=a.max_bytes,
+            max_bytes=request.max_bytes,
         )
         for a in desired.models
         for request in a.measure
-        if not {request.id, over_budget(request.id, a.max_bytes)} & set(agent.durable.measured)
+        if not {request.id, over_budget(request.id, request.max_bytes)} & set(agent.durable.measured)
     ]
     return (*(job for job in installs if job is not None), *measures, *_shadows(agent, desired))
 

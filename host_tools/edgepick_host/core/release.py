@@ -26,6 +26,7 @@ from edgepick_wire.manifest import (
 )
 from edgepick_wire.messages import Assignment, Desired, MeasureRequest
 from edgepick_wire.metrics import MeasurePlan
+from edgepick_wire.shadow import ShadowRequest
 
 GOLDEN_FILE = "golden.npz"
 READERS: Mapping[ModelFormat, frozenset[RuntimeName]] = {
@@ -205,10 +206,10 @@ def build_release(manifest: Manifest, digest: str, variant: Variant, *, rank: in
     )
 
 
-def measure_request(manifest: str, plan: MeasurePlan) -> MeasureRequest:
-    """Return the order to measure a manifest; the same manifest and plan give the same id."""
+def measure_request(manifest: str, plan: MeasurePlan, *, max_bytes: int | None = None) -> MeasureRequest:
+    """Return the order to measure a manifest; the same manifest and plan give the same id, whatever the budget."""
     plan_hash = hashlib.sha256(codec.encode(plan)).hexdigest()[:8]
-    return MeasureRequest(id=f"{manifest[:12]}-{plan_hash}", manifest=manifest, plan=plan)
+    return MeasureRequest(id=f"{manifest[:12]}-{plan_hash}", manifest=manifest, plan=plan, max_bytes=max_bytes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,7 +223,10 @@ class Wish:
         measure: Manifests to measure, best first; empty leaves earlier orders as they are.
         siblings: Manifests of the same version, whose earlier orders stay.
         plan: How to measure.
-        max_bytes: Most bytes over the network that a new activation may take; ``None`` for no limit.
+        max_bytes: Most bytes over the network that a new activation, or coming by a variant that is to be measured,
+            may take; ``None`` for no limit.
+        shadow: A variant to run as a shadow; ``None`` leaves an earlier one as it is.
+        calls_off_shadow: No variant is to be a shadow any more.
     """
 
     model: str
@@ -232,6 +236,8 @@ class Wish:
     siblings: frozenset[str] = frozenset()
     plan: MeasurePlan = MeasurePlan()
     max_bytes: int | None = None
+    shadow: ShadowRequest | None = None
+    calls_off_shadow: bool = False
 
 
 def assign(current: Assignment | None, wish: Wish) -> Assignment:
@@ -248,13 +254,17 @@ def assign(current: Assignment | None, wish: Wish) -> Assignment:
         measure=_orders(current, active, wish) if wish.measure else current.measure,
         rollout=current.rollout if active == current.active else None,
         max_bytes=wish.max_bytes if wish.max_bytes is not None or active != current.active else current.max_bytes,
+        shadow=None if wish.calls_off_shadow else wish.shadow or current.shadow,
     )
 
 
 def _orders(current: Assignment, active: str | None, wish: Wish) -> tuple[MeasureRequest, ...]:
     staying = [r for r in current.measure if r.manifest == active or r.manifest in wish.siblings]
-    new = [measure_request(manifest, wish.plan) for manifest in wish.measure]
-    return tuple({r.id: r for r in (*staying, *new)}.values())
+    new = [measure_request(manifest, wish.plan, max_bytes=wish.max_bytes) for manifest in wish.measure]
+    orders = {r.id: r for r in (*staying, *new)}
+    if wish.max_bytes is None:
+        orders |= {r.id: r for r in staying}  # a budget stays when the same is said again
+    return tuple(orders.values())
 
 
 def with_assignment(models: Sequence[Assignment], assignment: Assignment) -> tuple[Assignment, ...]:

@@ -39,10 +39,8 @@ def device(algorithms: frozenset[str] = ALGORITHMS, *, has_base: bool = True) ->
 
 def give(bench: Bench, made: Bundle, *, measure: bool = False, max_bytes: int | None = None) -> None:
     bench.host.publish(made)
-    order = (MeasureRequest(id="m-1", manifest=made.digest),) if measure else ()
-    wanted = Assignment(
-        model="digits", active=ONE.digest if measure else made.digest, measure=order, max_bytes=max_bytes
-    )
+    order = (MeasureRequest(id="m-1", manifest=made.digest, max_bytes=max_bytes),) if measure else ()
+    wanted = Assignment(model="digits", active=ONE.digest if measure else made.digest, measure=order)
     bench.broker.publish(bench.host.topic(), bench.host.desired(wanted))
     bench.run()
 

@@ -211,6 +211,19 @@ def test_other_models_are_left_alone():
     assert told == (Assignment(model="digits", active=BEST), other)
 
 
+def test_orders_to_measure_have_the_budget_too():
+    """A variant is not fetched for measuring beyond what running it may cost; another limit replaces the first."""
+    given = assign(None, Wish(model="digits", best=BEST, measure=(BEST, OTHER), max_bytes=5000))
+
+    again = assign(given, Wish(model="digits", best=BEST, measure=(BEST, OTHER), siblings=frozenset({BEST, OTHER})))
+    more = assign(given, Wish(model="digits", best=BEST, measure=(BEST, OTHER), max_bytes=9000))
+
+    assert [order.max_bytes for order in given.measure] == [5000, 5000]
+    assert again == given
+    assert [order.max_bytes for order in more.measure] == [9000, 9000]
+    assert [order.id for order in more.measure] == [order.id for order in given.measure]
+
+
 def test_a_byte_budget_belongs_to_the_activation():
     """A budget goes with what it was given for, stays when the same is said again, and ends with the next variant."""
     given = assign(None, Wish(model="digits", best=BEST, max_bytes=5000))
