@@ -21,15 +21,6 @@ from edgepick_host.service.campaigns import Preview
 from edgepick_wire.errors import MalformedError
 
 LOOK_SECONDS = 0.5
-_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-def _duration(_context: click.Context, _parameter: click.Parameter, value: str) -> float:
-    """Return ``90s``, ``10m``, ``1h`` or plain seconds as seconds."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", value)
-    if match is None:
-        raise click.BadParameter(f"{value!r} is not a duration such as 90s, 10m or 1h")
-    return float(match[1]) * _UNITS[match[2] or "s"]
 
 
 def _share(_context: click.Context, _parameter: click.Parameter, value: str) -> float:
@@ -47,7 +38,7 @@ def _phases(context: click.Context, parameter: click.Parameter, values: tuple[st
         phase, _, limit = value.partition("=")
         if phase not in set(Leg):
             raise click.BadParameter(f"{value!r} is not PHASE=TIME; phases are {', '.join(Leg)}")
-        found[phase] = _duration(context, parameter, limit)
+        found[phase] = options.duration(context, parameter, limit)
     return found
 
 
@@ -79,7 +70,7 @@ def rollout() -> None:
 )
 @click.option(
     "--deadline",
-    callback=_duration,
+    callback=options.duration,
     metavar="TIME",
     default="10m",
     show_default=True,
@@ -107,10 +98,10 @@ def rollout() -> None:
     help="Offer only then: 'mon-fri 01:00-05:00', UTC unless a zone follows ('... Europe/Berlin').",
 )
 @click.option(
-    "--measure-deadline", callback=_duration, metavar="TIME", default="10m", show_default=True, help="For measurements."
+    "--measure-deadline", callback=options.duration, metavar="TIME", default="10m", show_default=True, help="For measurements."
 )
 @click.option(
-    "--soak", callback=_duration, metavar="TIME", default="5s", show_default=True, help="Stay healthy between waves."
+    "--soak", callback=options.duration, metavar="TIME", default="5s", show_default=True, help="Stay healthy between waves."
 )
 @click.option(
     "--max-failures",
@@ -119,6 +110,22 @@ def rollout() -> None:
     default="10%",
     show_default=True,
     help="Of a stratum in one wave.",
+)
+@click.option(
+    "--tolerated",
+    callback=_share,
+    metavar="SHARE",
+    default="0.5%",
+    show_default=True,
+    help="Devices on which a healthy variant fails; more, shown over all waves, returns everything. 0%: no watch.",
+)
+@click.option(
+    "--max-slower",
+    callback=_share,
+    metavar="SHARE",
+    default="5%",
+    show_default=True,
+    help="Growth of a figure that --check measures again; more, shown over all waves, returns everything.",
 )
 @click.option(
     "--min-confirmed",
@@ -276,6 +283,8 @@ def _unchecked_plan(flags: dict[str, Any]) -> Plan:
         phase_seconds=flags["phases"],
         min_confirmed=flags["min_confirmed"],
         max_failures=flags["max_failures"],
+        tolerated=flags["tolerated"],
+        max_slower=flags["max_slower"],
         wave_seconds=flags["deadline"],
         soak_seconds=flags["soak"],
         measure_seconds=flags["measure_deadline"],

@@ -9,6 +9,7 @@ Rules:
 - A figure that does not come is not a figure that was kept.
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from statistics import median
 
 from edgepick_host.core.asked import METRICS
 from edgepick_host.core.constraints import Bounded, Constraint, parse_constraints
+from edgepick_host.core.experiment.quads import plausible
 from edgepick_host.core.figures import measured_value
 from edgepick_host.errors import ConfigError
 from edgepick_wire.errors import MalformedError
@@ -134,6 +136,16 @@ def breach(kept: Sequence[Limit], result: MeasuredVariant) -> str:
         return f"its measurement after the installation is invalid: {'; '.join(result.measurement.reasons)}"
     found = (_broken(limit, figure_of(limit.figure, result.measurement)) for limit in kept)
     return "; ".join(text for text in found if text)
+
+
+def grown(kept: Sequence[Limit], result: MeasuredVariant) -> float | None:
+    """Return the log ratio of the first limited figure to what it was before; ``None`` where one of them is missing."""
+    if not kept or result.measurement is None:
+        return None
+    value, before = figure_of(kept[0].figure, result.measurement), kept[0].before
+    if value is None or before is None or not plausible((value, before)):
+        return None
+    return math.log(value / before)
 
 
 def _broken(limit: Limit, value: float | None) -> str:

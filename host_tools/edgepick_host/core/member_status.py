@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Iterable
 
-from edgepick_host.core.checks import breach, request_id
+from edgepick_host.core.checks import breach, grown, request_id
 from edgepick_host.core.rollout_state import DeviceView, RolloutState, Stage
 from edgepick_host.core.waves import Lane, Leg, Member, MemberStatus
 from edgepick_wire.messages import (
@@ -76,6 +76,8 @@ def told(state: RolloutState, lane: Lane, member: Member, reports: Iterable[Repo
 
 
 def _measured(member: Member, figures: MeasuredVariant) -> Member:
+    # Also of a device that fails for it: to leave it out would have the others speak for it.
+    member = changed(member, grown=grown(member.limits, figures))
     if why := breach(member.limits, figures):
         return failed(member, why)
     waited = member.leg is Leg.MEASURE and member.status in (MemberStatus.OFFERED, MemberStatus.UNREACHABLE)

@@ -5,11 +5,13 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
+from edgepick_host.core.experiment.evidence import share
+from edgepick_host.core.experiment.harm import HarmRules, Watched, alarm
 from edgepick_host.core.member_status import changed, due, failed
 from edgepick_host.core.rollout_moves import each_member, earlier, end, go_back, offer, say
 from edgepick_host.core.rollout_state import RolloutState, Stage
 from edgepick_host.core.schedule import CANARY
-from edgepick_host.core.waves import Lane, Member, MemberStatus
+from edgepick_host.core.waves import Lane, Member, MemberStatus, Plan
 
 OFFERING = (Stage.CANARY, Stage.WAVE)
 """Stages in which devices are offered the winner."""
@@ -59,7 +61,8 @@ def _measuring(state: RolloutState, now: float, *, late: bool) -> RolloutState:
 
 
 def harm(state: RolloutState) -> str:
-    """Return why everything must return, or nothing."""
+    """Return why everything must return, or nothing: too many failed in one wave, or harm is shown over all of them."""
+    strata = sum(lane.winner is not None for lane in state.lanes)
     for lane in state.lanes:
         counted = Counter(m.wave for m in lane.members if m.wave <= state.wave and m.counts)
         lost = Counter(m.wave for m in lane.members if m.status is MemberStatus.FAILED)
@@ -67,14 +70,28 @@ def harm(state: RolloutState) -> str:
             limit = 0.0 if wave == CANARY else state.plan.max_failures
             if lost[wave] > limit * counted[wave]:
                 return _harm_words(lane, wave, lost[wave], counted[wave])
+        effects = [m.grown for m in lane.members if m.grown is not None] if state.plan.checks else []
+        seen = Watched(failed=sum(lost.values()), counted=sum(counted.values()), effects=effects)
+        if shown := _shown_harm(state.plan, seen, strata):
+            return f"{lane.label}: {shown}{_examples(lane, sorted(lost))}"
     return ""
 
 
+def _shown_harm(plan: Plan, seen: Watched, strata: int) -> str:
+    if not plan.tolerated:
+        return ""
+    rules = HarmRules(tolerated=share(plan.tolerated), slower=plan.max_slower, alpha=share(plan.policy.alpha_harm))
+    return alarm(seen, rules, strata=strata)
+
+
 def _harm_words(lane: Lane, wave: int, lost: int, counted: int) -> str:
-    members = [m for m in lane.members if m.wave == wave and m.status is MemberStatus.FAILED]
     place = "the canary" if wave == CANARY else f"wave {wave}"
-    why = "; ".join(f"{m.device} {m.reason}" for m in members[:3])
-    return f"{lane.label}: {lost} of {counted} devices failed in {place} ({why})"
+    return f"{lane.label}: {lost} of {counted} devices failed in {place}{_examples(lane, [wave])}"
+
+
+def _examples(lane: Lane, waves: Sequence[int]) -> str:
+    members = [m for m in lane.members if m.wave in waves and m.status is MemberStatus.FAILED]
+    return f" ({'; '.join(f'{m.device} {m.reason}' for m in members[:3])})" if members else ""
 
 
 def _expire(state: RolloutState, now: float) -> RolloutState:

@@ -62,6 +62,9 @@ class Plan:
         phase_seconds: Longest stay of a device in a phase of its installation, where that is limited by itself.
         max_failures: Share of a stratum's devices in one wave that may fail; more returns everything.
             In the canary any failure does.
+        tolerated: Share of devices on which a healthy variant fails. Once more are shown to, over all waves and at
+            every look, everything returns; 0 for no such watch.
+        max_slower: Relative growth of what devices measure after the installation that is borne, likewise.
         min_confirmed: Share of a wave that must have confirmed before the next; the rest has the
             deadline's time.
         wave_seconds: Deadline of the canary, of each wave and of a return.
@@ -84,6 +87,8 @@ class Plan:
     checks: str = ""
     phase_seconds: Mapping[str, float] = field(default_factory=dict)
     max_failures: float = 0.10
+    tolerated: float = 0.005
+    max_slower: float = 0.05
     min_confirmed: float = 1.0
     wave_seconds: float = 600.0
     soak_seconds: float = 5.0
@@ -105,6 +110,8 @@ class Plan:
             raise MalformedError(f"a phase deadline is a positive time for one of {', '.join(Leg)}")
         if not (0 <= self.max_failures < 1 and 0 < self.min_confirmed <= 1):
             raise MalformedError("max_failures must be 0 to below 1, min_confirmed above 0 to 1")
+        if not (0 <= self.tolerated < 0.5 and self.max_slower >= 0):
+            raise MalformedError("tolerated failures must be 0 to below 1/2, max_slower 0 or more")
         if self.wave_seconds <= 0 or self.measure_seconds < 0 or self.soak_seconds < 0:
             raise MalformedError("deadlines must be positive")
         if self.max_bytes is not None and self.max_bytes < 0:
@@ -149,6 +156,7 @@ class Member:
         since: When it was first known to be there, by the host's clock; ``None`` before it was reached.
         limits: What its figures after the installation have to keep, before it counts as confirmed.
         checked: They came, and keep it.
+        grown: Log ratio of the first of these figures to what it was before.
         reason: Why it failed or declined.
     """
 
@@ -163,6 +171,7 @@ class Member:
     since: float | None = None
     limits: tuple[Limit, ...] = ()
     checked: bool = False
+    grown: float | None = None
     reason: str = ""
 
     @property

@@ -90,6 +90,8 @@ class NewRollout:
     measure_deadline: float = 600.0
     soak: float = 5.0
     max_failures: float = 0.10
+    tolerated: float = 0.005
+    max_slower: float = 0.05
     min_devices: int = 1
     min_gain: float = 0.0
     max_accuracy_drop: float = 0.01
@@ -114,6 +116,8 @@ class NewRollout:
                 phase_seconds=self.phase_deadlines,
                 min_confirmed=self.min_confirmed,
                 max_failures=self.max_failures,
+                tolerated=self.tolerated,
+                max_slower=self.max_slower,
                 wave_seconds=self.deadline,
                 soak_seconds=self.soak,
                 measure_seconds=self.measure_deadline,

@@ -68,6 +68,7 @@ def alarm(watched: Watched, rules: HarmRules, *, strata: int = 1) -> str:
             f"{float(rules.tolerated):.2%} that are tolerated"
         )
     slower = above(watched.effects, math.log1p(rules.slower))
-    if reaches(slower, rate):
+    # Half of them or fewer are no evidence at all, which is not worth computing for every one of ten thousand.
+    if 2 * slower.wins > slower.units and reaches(slower, rate):
         return f"{slower.wins} of {slower.units} devices are more than {rules.slower:.0%} worse than before"
     return ""
