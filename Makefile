@@ -13,7 +13,7 @@ SOAK_SECONDS ?= 900
 TEST_WORKERS ?= auto
 FUZZ_TARGETS := $(basename $(notdir $(wildcard tests/fuzz/targets/*.py)))
 
-.PHONY: help demo test fuzz lint types imports check fmt clean soak bench-agent bench-delivery bench-compression prove-selection bench-page
+.PHONY: help demo test fuzz lint types imports check fmt clean soak bench-agent bench-delivery bench-compression prove-selection bench-page bench-fleet
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -47,6 +47,9 @@ prove-selection: $(VENV)/.installed-dev ## Prove the statistics of the selection
 
 bench-page: $(VENV)/.installed-dev ## Benchmark the page with 10,000 devices in a real browser
 	PYTHONPATH=tests $(BIN)/python benchmarks/page.py
+
+bench-fleet: $(VENV)/.installed-dev ## Benchmark the host with 10,000 simulated devices; ARGS="--part kill", ARGS=--quick, ARGS=--json
+	PYTHONPATH=tests $(BIN)/python benchmarks/fleets.py $(ARGS)
 
 lint: $(VENV)/.installed-dev ## Lint and format check
 	$(BIN)/ruff check .
