@@ -42,6 +42,7 @@ from edgepick_host.app.rollout_service import (
     serve,
     start_rollout,
 )
+from edgepick_host.app.shadowing import shadow_reports, start_shadow, stop_shadow
 from edgepick_host.app.trust import create_keys, publish_keys, read_root, revoke_key, rotate_keys, show_keys, sign_root
 
 __all__ = [
@@ -82,11 +83,14 @@ __all__ = [
     "roster",
     "rotate_keys",
     "serve",
+    "shadow_reports",
     "show_keys",
     "sign_document",
     "sign_root",
     "signer",
     "start_rollout",
+    "start_shadow",
+    "stop_shadow",
     "store_of",
     "tokens",
     "verify_bundle",

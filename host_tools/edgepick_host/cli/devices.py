@@ -13,7 +13,7 @@ from edgepick_host.core.records import Device
 from edgepick_host.core.roster import Roster
 from edgepick_host.errors import StateError
 from edgepick_wire.ids import check_name
-from edgepick_wire.messages import ModelState, Report
+from edgepick_wire.messages import ModelState, Report, ShadowedVariant
 
 COLUMNS = ("device", "profile", "presence", "session", "agent", "models")
 TICK_SECONDS = 0.1
@@ -100,6 +100,8 @@ def _told(report: Report) -> tuple[str, str, str, str]:
             report.incident.model or render.NOTHING,
             f"{report.incident.code}: {report.incident.detail}",
         )
+    if report.shadow is not None:
+        return at, "shadow", report.shadow.model, _shadow_told(report.shadow)
     measured = report.measurement
     assert measured is not None
     what = render.digest_text(measured.manifest)
@@ -107,6 +109,14 @@ def _told(report: Report) -> tuple[str, str, str, str]:
         return at, "measurement", measured.model, f"{what}: {measured.refusal.detail}"
     assert measured.measurement is not None
     return at, "measurement", measured.model, f"{what}: {measured.measurement.verdict.value}"
+
+
+def _shadow_told(shadowed: ShadowedVariant) -> str:
+    what = render.digest_text(shadowed.manifest)
+    if shadowed.refusal is not None:
+        return f"{what}: {shadowed.refusal.detail}"
+    assert shadowed.summary is not None
+    return f"{what}: {shadowed.summary.compared} answers compared{f' ({shadowed.detail})' if shadowed.detail else ''}"
 
 
 @devices.command("watch")

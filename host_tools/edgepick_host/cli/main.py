@@ -39,6 +39,7 @@ COMMANDS: dict[str, Entry] = {
     "bundle": Entry("edgepick_host.cli.bundle:bundle", "host", "One variant as a file, for a USB stick."),
     "devices": Entry("edgepick_host.cli.devices:devices", "host", "Who is in the fleet: list, show, watch."),
     "rollout": Entry("edgepick_host.cli.rollout:rollout", "host", "Roll out what wins: start, status, pause, abort."),
+    "shadow": Entry("edgepick_host.cli.shadow:shadow", "host", "A candidate on copies of live requests: start, show."),
     "why": Entry("edgepick_host.cli.why:why", "host", "Why a variant was chosen, with the figures."),
     "replay": Entry("edgepick_host.cli.replay:replay", "host", "Derive every decision again from the log."),
     "serve": Entry("edgepick_host.cli.serve:serve", "host", "The host service: reports, selection, rollouts, page."),

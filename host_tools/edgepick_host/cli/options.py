@@ -1,5 +1,6 @@
 """Options that several commands share, and the settings that they lead to."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ profile_dirs = click.option(
 )
 key_folder = click.option("--keys", "key_folder", metavar="DIR", help="Folder with the keys and the root document.")
 
+SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
 FLAGS = {
     "broker": "broker.url",
     "database": "database",
@@ -41,6 +44,14 @@ class Globals:
 
     config: Path | None = None
     verbose: bool = False
+
+
+def duration(_context: click.Context, _parameter: click.Parameter, value: str) -> float:
+    """Return ``90s``, ``10m``, ``1h`` or plain seconds as seconds."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", value)
+    if match is None:
+        raise click.BadParameter(f"{value!r} is not a duration such as 90s, 10m or 1h")
+    return float(match[1]) * SECONDS[match[2] or "s"]
 
 
 def host_options(command: Command) -> Command:

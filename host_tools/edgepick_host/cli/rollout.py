@@ -98,10 +98,20 @@ def rollout() -> None:
     help="Offer only then: 'mon-fri 01:00-05:00', UTC unless a zone follows ('... Europe/Berlin').",
 )
 @click.option(
-    "--measure-deadline", callback=options.duration, metavar="TIME", default="10m", show_default=True, help="For measurements."
+    "--measure-deadline",
+    callback=options.duration,
+    metavar="TIME",
+    default="10m",
+    show_default=True,
+    help="For measurements.",
 )
 @click.option(
-    "--soak", callback=options.duration, metavar="TIME", default="5s", show_default=True, help="Stay healthy between waves."
+    "--soak",
+    callback=options.duration,
+    metavar="TIME",
+    default="5s",
+    show_default=True,
+    help="Stay healthy between waves.",
 )
 @click.option(
     "--max-failures",

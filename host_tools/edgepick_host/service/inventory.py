@@ -84,6 +84,8 @@ def _needed_by(store: HostStore, release: Release) -> Iterator[str]:
                 yield f"{desired.target_kind} {desired.target} runs it"
             if any(request.manifest == release.manifest for request in assignment.measure):
                 yield f"{desired.target_kind} {desired.target} measures it"
+            if assignment.shadow is not None and assignment.shadow.manifest == release.manifest:
+                yield f"{desired.target_kind} {desired.target} shadows with it"
     for name, document in store.rollouts():
         if release.manifest in document.decode():
             yield f"rollout {name}"

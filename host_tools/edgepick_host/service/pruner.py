@@ -1,6 +1,6 @@
 """Clears from the broker what nothing needs any more: manifests, and chunks that only they used.
 
-A release is needed while a desired state names it (to run or to measure), while a rollout's record
+A release is needed while a desired state names it (to run, to measure or to shadow), while a rollout's record
 mentions it, or while it is of the newest version of its model. Everything is decided before anything
 is cleared; a chunk that a needed release shares with another stays.
 """
@@ -64,6 +64,7 @@ class Pruner:
         """Return everything that names manifests, as one text to search."""
         told = [a for d in self.store.all_desired() for a in d.models]
         named = [a.active or "" for a in told] + [r.manifest for a in told for r in a.measure]
+        named += [a.shadow.manifest for a in told if a.shadow is not None]
         return " ".join([*named, *(document.decode() for _, document in self.store.rollouts())])
 
     def _chunks(self, release: Release) -> set[str]:

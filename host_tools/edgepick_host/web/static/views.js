@@ -185,9 +185,17 @@ const stateText = (state) => `${state.model}: ${state.active_label ?? "none"} ($
 const UNITS = { latency: "ns", p95: "ns", memory: "B", size: "B" };
 const figureText = (figure) => amount(figure.value, UNITS[figure.metric]);
 
+function shadowText({ model, summary, detail }) {
+  const rows = sum(summary.outputs, "rows"), bad = summary.misshapen + summary.not_finite + summary.failed;
+  const agree = rows ? `, ${((100 * sum(summary.outputs, "agreeing")) / rows).toFixed(2)} % agree` : "";
+  const ratio = summary.ratio == null ? "" : `, latency x ${summary.ratio.toFixed(2)}`;
+  return `${model}: ${count(summary.compared)} answers compared${agree}${ratio}, ${count(bad)} bad, ${count(summary.dropped)} dropped${detail ? ` (${detail})` : ""}`;
+}
+
 function reportText(report) {
   if (report.install) return JSON.stringify(report.install.outcome ?? report.install);
   if (report.incident) return `${report.incident.code}: ${report.incident.detail}`;
+  if (report.shadow) return report.shadow.refusal ? `${report.shadow.refusal.code}: ${report.shadow.refusal.detail}` : shadowText(report.shadow);
   const measured = report.measurement;
   if (measured?.refusal) return `${measured.refusal.code}: ${measured.refusal.detail}`;
   return measured?.measurement ? `${measured.model}: median ${amount(measured.measurement.latency.p50_ns, "ns")}` : "";
