@@ -27,6 +27,7 @@ from edgepick_agent.errors import ConfigError, NotAnsweringError, StorageError, 
 from edgepick_agent.loop.agent_loop import AgentLoop, Log, Parts
 from edgepick_agent.loop.arrivals import Arrivals
 from edgepick_agent.loop.bundles import Bundles
+from edgepick_agent.loop.defects import Defects
 from edgepick_agent.loop.runners import Runners
 from edgepick_agent.loop.worker import Worker
 from edgepick_agent.ports import Board, Clock, PowerSensor, RunnerLauncher, Storage, TakeChunk, Transport, Unusable
@@ -180,13 +181,15 @@ def run_agent(
 ) -> None:
     """Run the agent until ``stop`` is set; its runners are gone and it is known to be offline when this returns.
 
+    What a defect in one of its threads raises is raised here, after the same end.
+
     Raises:
         AlreadyRunningError: Another agent holds the state directory.
         ConfigError: The root document, a password or a certificate cannot be used, or the path is too long.
         StorageError: The state directory cannot be used.
     """
     folder = _state_dir(settings)
-    with adapter(PARTS["lock"])(folder / places.LOCK):
+    with adapter(PARTS["lock"])(folder / places.LOCK), Defects(stop):
         inbox: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         composed = _compose(settings, folder, inbox, log, online=True)
         server = adapter(PARTS["control-server"])(folder / CONTROL_SOCKET, composed.loop.ask)

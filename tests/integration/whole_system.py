@@ -157,6 +157,10 @@ class Device:
         self.state = state or folder / f"state-{name}"
         self.config = folder / f"{name}.toml"
         self.process: subprocess.Popen[bytes] | None = None
+        self.within: tuple[str, ...] = ()
+        """Words before the agent's command: what it is started in."""
+        self.environment: dict[str, str] = {}
+        """What the agent finds in its environment besides ours."""
         self._port = int(host.url.rpartition(":")[2])
         self._root = host.root
         self.configure(broker=broker)
@@ -178,8 +182,8 @@ class Device:
     def start(self) -> "Device":
         with (self.folder / f"{self.name}.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "edgepick_agent", "run", "--config", str(self.config)],
-                env=clean_environment(self.folder),
+                [*self.within, sys.executable, "-m", "edgepick_agent", "run", "--config", str(self.config)],
+                env=clean_environment(self.folder, self.environment),
                 stdout=log,
                 stderr=log,
             )

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from edgepick_agent.core.control import Command, ControlReply, ControlRequest
+from edgepick_agent.core.control import CONTROL_THREAD, Command, ControlReply, ControlRequest
 from edgepick_agent.core.places import SOCKET_PATH_BYTES
 from edgepick_agent.errors import ConfigError, NotAnsweringError, UnreachableError
 from edgepick_wire import codec
@@ -51,7 +51,7 @@ class ControlServer:
         finally:
             os.umask(before)
         self._socket.listen(WAITING_MAX)
-        threading.Thread(target=self._accept, name="control", daemon=True).start()
+        threading.Thread(target=self._accept, name=CONTROL_THREAD, daemon=True).start()
 
     def stop(self) -> None:
         """Stop listening and remove the name."""
@@ -67,7 +67,7 @@ class ControlServer:
             except OSError:
                 return
             if self._slots.acquire(blocking=False):
-                threading.Thread(target=self._serve, args=(connection,), name="control", daemon=True).start()
+                threading.Thread(target=self._serve, args=(connection,), name=CONTROL_THREAD, daemon=True).start()
             else:
                 connection.close()
 

@@ -11,6 +11,8 @@ from edgepick_wire.messages import ModelState, Refusal, RuntimeAvailable
 from edgepick_wire.shadow import ShadowSummary
 
 CONTROL_SOCKET = "control.sock"
+CONTROL_THREAD = "control"
+"""Name of the threads that answer technicians."""
 
 
 class Command(StrEnum):

@@ -6,10 +6,11 @@ from dataclasses import replace
 import pytest
 
 from edgepick_agent import app
-from edgepick_agent.core.control import Command, ControlRequest
+from edgepick_agent.core.control import CONTROL_THREAD, Command, ControlRequest
 from edgepick_agent.core.settings import AgentSettings, BrokerSettings
 from edgepick_agent.core.state import AgentState, encode_state
 from edgepick_agent.errors import AlreadyRunningError, ConfigError, StorageError
+from edgepick_agent.loop.defects import Defects
 from edgepick_wire import envelope
 from edgepick_wire.messages import RefusalCode, RuntimeAvailable
 from fakes.agent_process import until
@@ -110,6 +111,38 @@ def test_a_running_agent_answers_and_keeps_others_out(settings, few_runtimes):
     assert "connection refused" in broker
     assert not runs.is_alive()
     assert not app.read_status(settings).running
+
+
+def test_an_agent_whose_worker_meets_a_defect_ends_with_it(settings, few_runtimes, monkeypatch, capfd):
+    """It does not go on without the thread that stores what it fetches; whoever supervises it starts it anew."""
+    stop = threading.Event()
+
+    def asked(*_: object) -> None:
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr(app, "available_runtimes", asked)
+    monkeypatch.setattr(threading, "excepthook", threading.__excepthook__)
+
+    with pytest.raises(ZeroDivisionError, match="a defect"):
+        app.run_agent(settings, stop=stop, log=silent)
+
+    assert "a defect" in capfd.readouterr().err
+    assert not app.read_status(settings).running
+    assert threading.excepthook is threading.__excepthook__
+
+
+def test_a_technician_who_meets_a_defect_does_not_end_the_agent(monkeypatch, capfd):
+    """What goes wrong for one connection is written down, and the agent goes on."""
+    monkeypatch.setattr(threading, "excepthook", threading.__excepthook__)
+    stop = threading.Event()
+
+    with Defects(stop):
+        thread = threading.Thread(target=lambda: 1 / 0, name=CONTROL_THREAD)
+        thread.start()
+        thread.join()
+
+    assert not stop.is_set()
+    assert "ZeroDivisionError" in capfd.readouterr().err
 
 
 def test_runtimes_are_asked_for_once_per_interpreter(settings, few_runtimes, tmp_path):
