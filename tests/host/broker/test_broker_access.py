@@ -13,10 +13,9 @@ from edgepick_host.cli.main import run
 from edgepick_host.core import broker_access
 from edgepick_wire import topics
 from edgepick_wire.topics import DeviceTopic
+from host.broker.access_lists import terms
 
 DIGEST = "a" * 64
-WORD = r'"(?:[^"\\]|\\.)*"|[a-z][A-Za-z0-9_@]*|[{}\[\],.]|\S'
-ENDS = {"{": "}", "[": "]"}
 
 
 @pytest.fixture
@@ -53,34 +52,6 @@ def test_emqx_gets_the_same_rules():
     assert patterns
     assert all(f'"{pattern}"' in theirs for pattern in patterns)
     assert theirs.rstrip().endswith("{deny, all}.")
-
-
-def terms(text):
-    """Return the terms of an Erlang file as `file:consult/1` reads them: tuples, lists, strings and atoms alone."""
-    words = re.findall(WORD, re.sub(r"(?m)^\s*%.*$", "", text))
-    at = 0
-
-    def term():
-        nonlocal at
-        word, at = words[at], at + 1
-        if word not in ENDS:
-            assert re.fullmatch(r'".*"|[a-z]\w*', word), f"no term begins with {word}"
-            return word
-        found = []
-        while words[at] != ENDS[word]:
-            found.append(term())
-            assert words[at] in (",", ENDS[word]), f"{words[at]} where a comma is wanted"
-            at += words[at] == ","
-            assert (words[at - 1], words[at]) != (",", ENDS[word]), "a comma before the end"
-        at += 1
-        return tuple(found) if word == "{" else found
-
-    read = []
-    while at < len(words):
-        read.append(term())
-        assert words[at] == ".", f"{words[at]} where a full stop is wanted"
-        at += 1
-    return read
 
 
 def test_emqx_can_read_its_rules():
