@@ -17,7 +17,10 @@ from edgepick_wire.messages import (
     Desired,
     Incident,
     IncidentCode,
+    InstallOutcome,
+    MeasuredVariant,
     ModelState,
+    Outcome,
     Phase,
     Presence,
     Refusal,
@@ -25,6 +28,7 @@ from edgepick_wire.messages import (
     Report,
     Reported,
     ReportKind,
+    ShadowedVariant,
     TargetKind,
 )
 from fakes.store import MemoryStore
@@ -345,6 +349,27 @@ def test_reports_are_found_by_model_and_device(store):
     assert [r.id for r in store.reports(model="digits")] == ["r0", "r3"]
     assert [r.id for r in store.reports(device="pi-2")] == ["r3", "r4", "r5"]
     assert [r.id for r in store.reports(model="other", device="pi-2")] == ["r4"]
+
+
+def test_reports_of_every_kind_are_found_by_their_model(store):
+    """Whatever part of a report names the model, the report belongs to it."""
+    refusal = Refusal(code=RefusalCode.NO_MEMORY, detail="", hint="")
+    parts = {
+        ReportKind.SHADOW: {"shadow": ShadowedVariant(request="s", model="m", manifest="a" * 64, refusal=refusal)},
+        ReportKind.MEASUREMENT: {
+            "measurement": MeasuredVariant(request="m", model="m", manifest="a" * 64, measurement=None, refusal=refusal)
+        },
+        ReportKind.INSTALL: {
+            "install": InstallOutcome(model="m", manifest="a" * 64, outcome=Outcome.REFUSED, sequence=1)
+        },
+        ReportKind.INCIDENT: {"incident": Incident(code=IncidentCode.FELL_BACK, detail="", model="m")},
+    }
+    for kind, part in parts.items():
+        made = Report(id=kind.value, device="pi-1", session=1, recorded_at=1.0, kind=kind, **part)
+        store.add_report(made, 1.0)
+
+    assert [r.kind for r in store.reports(model="m")] == list(parts)
+    assert set(parts) == set(ReportKind)
 
 
 def test_decisions_are_numbered_and_kept(store):

@@ -84,7 +84,7 @@ def unknown(connection: Connection, reports: Sequence[Report]) -> list[Report]:
 
 def report_row(report: Report, at: float) -> dict[str, Any]:
     """Return the columns of a report, except its position."""
-    part = report.measurement or report.install or report.incident
+    part = report.measurement or report.install or report.incident or report.shadow
     return {
         "device": report.device,
         "id": report.id,
