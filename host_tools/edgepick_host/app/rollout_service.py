@@ -13,6 +13,7 @@ from edgepick_host.app.composition import clock, connect_broker, keys_of, store_
 from edgepick_host.app.key_watch import KeyWatch
 from edgepick_host.app.trust import read_root, succession_of
 from edgepick_host.core.decision import DecisionRecord, first_break, parse_record
+from edgepick_host.core.explanation import Explanation
 from edgepick_host.core.replay import Replayed, replay
 from edgepick_host.core.rollout_state import RequestKind, RolloutState
 from edgepick_host.core.settings import HostSettings
@@ -94,6 +95,16 @@ def rollout(settings: HostSettings, name: str | None) -> RolloutState:
     """
     with store_to_read(settings) as store:
         return find_rollout(store, name)
+
+
+def explain_rollout(settings: HostSettings, name: str | None) -> Explanation:
+    """Return what a rollout (by the beginning of its id, or the newest) waits for, and what would stop it.
+
+    Raises:
+        StateError: There is none.
+    """
+    with store_to_read(settings) as store:
+        return campaigns.explained(store, find_rollout(store, name), now=clock().now())
 
 
 def ask_rollout(settings: HostSettings, name: str, kind: RequestKind) -> RolloutState:

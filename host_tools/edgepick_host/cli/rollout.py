@@ -9,15 +9,14 @@ from typing import Any
 import click
 
 from edgepick_host import app
-from edgepick_host.cli import options, render
+from edgepick_host.cli import options, render, rollout_text
 from edgepick_host.core.gates import Policy
 from edgepick_host.core.objective import DEFAULT_OBJECTIVE, parse_objective
 from edgepick_host.core.rollout_state import RequestKind, RolloutState, Stage
 from edgepick_host.core.schedule import parse_waves
 from edgepick_host.core.settings import HostSettings
-from edgepick_host.core.waves import Lane, Leg, MemberStatus, Plan, count
+from edgepick_host.core.waves import Leg, Plan
 from edgepick_host.errors import ConfigError
-from edgepick_host.service.campaigns import Preview
 from edgepick_wire.errors import MalformedError
 
 LOOK_SECONDS = 0.5
@@ -185,22 +184,23 @@ def start_command(context: click.Context, /, *, model: str, wait: bool, yes: boo
     the rollout returns to what it ran before.
 
     Without a host service (`edgepick serve`) this command does its work while it waits.
+    docs/rollout.md explains waves, windows, checks and deadlines.
     """
     settings = options.settings_of(context, **flags)
     plan = _plan(flags)
     as_json = bool(flags["as_json"])
     if flags["dry_run"]:
-        _print_preview(app.preview_rollout(settings, model, plan), as_json=as_json)
+        rollout_text.print_preview(app.preview_rollout(settings, model, plan), as_json=as_json)
         return
     if not (yes or as_json) and sys.stdin.isatty():
-        _print_preview(app.preview_rollout(settings, model, plan), as_json=False)
+        rollout_text.print_preview(app.preview_rollout(settings, model, plan), as_json=False)
         click.confirm("Start?", abort=True)
     state = app.start_rollout(settings, model, plan, replace_running=flags["replace"])
     if wait:
         state = _follow(settings, state.id, quiet=as_json)
     elif not as_json and app.coordinator_at_work(settings) is None:
         click.echo("note: no host service is at work; `edgepick serve` or `edgepick rollout status --watch`", err=True)
-    _print_state(state, as_json=as_json)
+    rollout_text.print_state(state, as_json=as_json)
     context.exit(0 if not wait or state.stage is Stage.DONE else 1)
 
 
@@ -217,12 +217,23 @@ def status_command(
     """Show a rollout: where it stands, what was decided, and every device; without ID the newest."""
     settings = options.settings_of(context, **places)
     if everything:
-        _print_all(app.rollouts(settings), as_json=as_json)
+        rollout_text.print_all(app.rollouts(settings), as_json=as_json)
         return
     state = app.rollout(settings, name)
     if watch and not state.settled:
         state = _watch(settings, state.id, quiet=as_json)
-    _print_state(state, as_json=as_json)
+    rollout_text.print_state(state, as_json=as_json)
+
+
+@rollout.command("explain")
+@click.argument("name", metavar="[ID]", required=False)
+@options.host_options
+@options.as_json
+@click.pass_context
+def explain_command(context: click.Context, /, *, name: str | None, as_json: bool, **places: str | None) -> None:
+    """Say for each wave what it waits for, and what would stop it; without ID of the newest rollout."""
+    found = app.explain_rollout(options.settings_of(context, **places), name)
+    rollout_text.print_explanation(found, as_json=as_json)
 
 
 @rollout.command("pause")
@@ -339,75 +350,3 @@ def _history_printer() -> Callable[[RolloutState], None]:
         printed = len(state.history)
 
     return show
-
-
-def _print_state(state: RolloutState, *, as_json: bool) -> None:
-    if as_json:
-        render.print_json(state)
-        return
-    render.print_facts(_facts(state))
-    if state.lanes:
-        click.echo()
-        render.print_table(("devices", "verdict", "variant", "confirmed", "why"), [_lane_row(x) for x in state.lanes])
-    rows = [_member_row(lane, m.device) for lane in state.lanes if lane.winner for m in lane.members]
-    if rows:
-        click.echo()
-        render.print_table(("device", "profile", "wave", "status", "why"), rows)
-
-
-def _facts(state: RolloutState) -> list[tuple[str, str]]:
-    where = f"{state.stage}, wave {state.wave} of {state.waves}" if state.stage is Stage.WAVE else state.stage.value
-    facts = [
-        ("rollout", state.id),
-        ("model", f"{state.model} {state.plan.version}"),
-        ("state", where),
-        ("started", render.time_text(state.started_at)),
-    ]
-    return [*facts, ("because", state.reason)] if state.reason else facts
-
-
-def _lane_row(lane: Lane) -> tuple[str, ...]:
-    confirmed = count(lane.members, MemberStatus.CONFIRMED)
-    verdict = lane.verdict.value + (" (held)" if lane.held else "")
-    progress = f"{confirmed}/{len(lane.members)}" if lane.winner else render.NOTHING
-    return (lane.label, verdict, lane.winner_label or render.NOTHING, progress, lane.held or lane.reason)
-
-
-def _member_row(lane: Lane, device: str) -> tuple[str, ...]:
-    member = next(m for m in lane.members if m.device == device)
-    wave = "canary" if member.wave == 0 else str(member.wave)
-    returned = ", returned" if member.returned else ""
-    return (device, lane.profile, wave, f"{member.status}{returned}", member.reason)
-
-
-def _print_all(states: tuple[RolloutState, ...], *, as_json: bool) -> None:
-    if as_json:
-        render.print_json(states)
-        return
-    rows = [(s.id, f"{s.model} {s.plan.version}", s.stage.value, s.reason) for s in states]
-    render.print_table(("rollout", "model", "state", "because"), rows)
-
-
-def _print_preview(preview: Preview, *, as_json: bool) -> None:
-    if as_json:
-        render.print_json(preview)
-        return
-    plan = preview.plan
-    waves = ", ".join(str(step) for step in plan.schedule)
-    render.print_facts(
-        [
-            ("model", f"{preview.model} {plan.version}"),
-            ("candidates", ", ".join(preview.variants)),
-            ("objective", "none: chosen by the operator" if plan.variant else plan.objective),
-            ("plan", f"canary of {plan.canary} per stratum, then {waves}; {plan.wave_seconds:g} s each"),
-            ("waiting for", "; ".join(preview.waiting_for) or "nothing"),
-        ]
-    )
-    click.echo()
-    rows = [
-        (x.label, x.verdict.value, x.winner_label or render.NOTHING, str(len(x.members)), x.reason)
-        for x in preview.lanes
-    ]
-    render.print_table(("devices", "verdict now", "variant", "number", "why"), rows)
-    for line in preview.outlooks:
-        click.echo(line)

@@ -1,19 +1,30 @@
 """What an operator does with rollouts: prepare, preview, start, ask. Works on the store alone."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from edgepick_host.core import rollout as core
 from edgepick_host.core.checks import figure_of, parse_checks
 from edgepick_host.core.decision import Decision
+from edgepick_host.core.explanation import Explanation, explain
 from edgepick_host.core.records import Release
-from edgepick_host.core.rollout_state import RequestKind, RolloutState
+from edgepick_host.core.rollout_state import RequestKind, RolloutState, Stage
 from edgepick_host.core.waves import Lane, Plan
+from edgepick_host.core.windows import parse_window
 from edgepick_host.errors import StateError
 from edgepick_host.ports import Store
 from edgepick_host.service import reactions
 from edgepick_host.service.reactions import BudgetsOf, Knowledge
 from edgepick_host.service.requests import Request, file_request, find_rollout, save_rollout, unfinished
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedWave:
+    """One wave of one stratum; 0 is the canary."""
+
+    stratum: str
+    wave: int
+    devices: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +38,9 @@ class Preview:
         waiting_for: Who would still have to measure what.
         lanes: What would be decided now, and who would be in which wave.
         outlooks: What each stratum could prove, given the noise that an A/A run has told.
+        waves: Who would be in which wave.
+        opens: When the maintenance window opens, in words; empty while it is open.
+        conflict: Why it could not be started now.
     """
 
     model: str
@@ -35,6 +49,9 @@ class Preview:
     waiting_for: tuple[str, ...]
     lanes: tuple[Lane, ...]
     outlooks: tuple[str, ...] = ()
+    waves: tuple[PlannedWave, ...] = ()
+    opens: str = ""
+    conflict: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +148,36 @@ def preview(store: Store, model: str, plan: Plan, *, rollout: str, now: float, b
         waiting_for=() if plan.variant else reactions.outstanding(state, known),
         lanes=tuple(r.lane for r in rulings),
         outlooks=reactions.outlooks(state, known, budgets_of),
+        waves=tuple(wave for r in rulings for wave in _planned(r.lane)),
+        opens=_opens(plan, now),
+        conflict=_conflict(unfinished(store, model)),
     )
+
+
+def _planned(lane: Lane) -> Iterator[PlannedWave]:
+    devices: dict[int, list[str]] = {}
+    for member in lane.members:
+        devices.setdefault(member.wave, []).append(member.device)
+    for wave, names in sorted(devices.items()):
+        yield PlannedWave(stratum=lane.label, wave=wave, devices=tuple(names))
+
+
+def _opens(plan: Plan, now: float) -> str:
+    window = parse_window(plan.window) if plan.window else None
+    opens = window.opens(now) if window else None
+    return window.text(opens) if window and opens is not None else ""
+
+
+def _conflict(running: Sequence[RolloutState]) -> str:
+    """Return why another rollout cannot be started now; nothing if it can."""
+    return f"rollout {running[0].id} is {running[0].stage}; only one of a model at a time" if running else ""
+
+
+def explained(store: Store, state: RolloutState, *, now: float) -> Explanation:
+    """Return what a rollout waits for and what would stop it."""
+    waiting = state.stage is Stage.MEASURING and state.deadline is not None
+    missing = reactions.outstanding(state, knowledge(store, state.model)) if waiting else ()
+    return explain(state, now=now, measuring=missing)
 
 
 def start(

@@ -14,6 +14,7 @@ from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from edgepick_host.core.decision import DecisionRecord
+from edgepick_host.core.explanation import Explanation
 from edgepick_host.core.gates import Policy
 from edgepick_host.core.objective import DEFAULT_OBJECTIVE, parse_objective
 from edgepick_host.core.records import AuditEntry, DeviceQuery, Token
@@ -289,6 +290,12 @@ def _add_results(app: FastAPI, site: Site, gate: Gate) -> None:
     def rollout(name: str) -> Response:
         """Return everything about a rollout."""
         return _json(_found(lambda: find_rollout(site.store, name)))
+
+    @app.get("/api/v1/rollouts/{name}/explanation", tags=["rollouts"], dependencies=viewer, response_model=Explanation)
+    def explanation(name: str) -> Response:
+        """Return what each wave waits for, and what would stop it."""
+        state = _found(lambda: find_rollout(site.store, name))
+        return _json(campaigns.explained(site.store, state, now=site.clock.now()))
 
     standing = _Recent(EXPERIMENT_SECONDS)
 

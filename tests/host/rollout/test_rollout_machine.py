@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from edgepick_host.core.decision import Judgement
+from edgepick_host.core.explanation import Turn, explain
 from edgepick_host.core.progress import progress
 from edgepick_host.core.rollout import begin, step, wanted
 from edgepick_host.core.rollout_state import (
@@ -251,6 +252,20 @@ class RolloutMachine(RuleBasedStateMachine):
     def looking_again_at_the_same_time_changes_nothing(self):
         if hasattr(self, "state") and not self.state.stage.terminal:
             assert progress(self.state, self.now) is self.state
+
+    @invariant()
+    def it_can_always_be_said_what_is_waited_for(self):
+        if not hasattr(self, "state"):
+            return
+        found = explain(self.state, now=self.now)
+        now = [wave for wave in found.waves if wave.turn is Turn.NOW]
+        assert sum(w.devices for w in found.waves) == sum(len(x.members) for x in self.state.lanes if x.active)
+        if self.state.stage in (Stage.CANARY, Stage.WAVE):
+            assert [wave.wave for wave in now] in ([self.state.wave], [self.state.upcoming])
+            assert now[0].waits_for
+        elif self.state.stage is not Stage.PAUSED:
+            assert not now
+        assert found.summary
 
     def teardown(self):
         """Whatever happened, time alone brings every rollout to an end."""

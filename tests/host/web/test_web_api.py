@@ -24,6 +24,7 @@ VIEWS = [
     "/api/v1/decisions",
     "/api/v1/rollouts",
     f"/api/v1/rollouts/{ROLLOUT}",
+    f"/api/v1/rollouts/{ROLLOUT}/explanation",
     "/api/v1/audit",
 ]
 
@@ -92,6 +93,14 @@ def test_an_experiment_is_seen_while_it_runs(service):
     assert service.store.decisions() == before
 
 
+def test_a_rollout_explains_itself(service):
+    """Each wave says where it stands; the one that goes on says what it waits for."""
+    _, found = service.ask(f"/api/v1/rollouts/{ROLLOUT}/explanation", token=VIEWER)
+
+    assert [wave["turn"] for wave in found["waves"]] == ["behind", "now", "ahead", "ahead"]
+    assert f"{DEVICES - 1} offline device(s)" in found["waves"][1]["waits_for"][0]
+
+
 def test_an_operator_pauses_a_rollout(service):
     """The request is kept for the coordinator, and the audit log says who asked."""
     code, state = service.ask(f"/api/v1/rollouts/{ROLLOUT}/pause", token=OPERATOR, method="POST")
@@ -140,7 +149,17 @@ def test_a_refused_start_is_in_the_audit_log(service):
 
 
 @pytest.mark.parametrize(
-    "wanted", [{"waves": "50%,20%"}, {"objective": "minimise cost"}, {"canary": 0}, {"canary": "many"}]
+    "wanted",
+    [
+        {"waves": "50%,20%"},
+        {"objective": "minimise cost"},
+        {"canary": 0},
+        {"canary": "many"},
+        {"only": "site=lab and site=plant"},
+        {"window": "at night"},
+        {"checks": "cost <= +10%"},
+        {"phase_deadlines": {"lunch": 10}},
+    ],
 )
 def test_a_plan_that_makes_no_sense_is_refused(service, wanted):
     """A wrong field is 422, before anything is stored."""

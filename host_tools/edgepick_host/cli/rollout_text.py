@@ -1,0 +1,116 @@
+"""Rollouts in words and tables, for the terminal."""
+
+import click
+
+from edgepick_host.cli import render
+from edgepick_host.core.explanation import NAMED, Explanation
+from edgepick_host.core.rollout_state import RolloutState, Stage
+from edgepick_host.core.schedule import CANARY
+from edgepick_host.core.waves import Lane, MemberStatus, count
+from edgepick_host.service.campaigns import Preview
+
+
+def print_state(state: RolloutState, *, as_json: bool) -> None:
+    """Print where a rollout stands, what was decided, and every device."""
+    if as_json:
+        render.print_json(state)
+        return
+    render.print_facts(_facts(state))
+    if state.lanes:
+        click.echo()
+        render.print_table(("devices", "verdict", "variant", "confirmed", "why"), [_lane_row(x) for x in state.lanes])
+    rows = [_member_row(lane, m.device) for lane in state.lanes if lane.winner for m in lane.members]
+    if rows:
+        click.echo()
+        render.print_table(("device", "profile", "wave", "status", "why"), rows)
+
+
+def _facts(state: RolloutState) -> list[tuple[str, str]]:
+    where = f"{state.stage}, wave {state.wave} of {state.waves}" if state.stage is Stage.WAVE else state.stage.value
+    facts = [
+        ("rollout", state.id),
+        ("model", f"{state.model} {state.plan.version}"),
+        ("state", where),
+        ("started", render.time_text(state.started_at)),
+    ]
+    return [*facts, ("because", state.reason)] if state.reason else facts
+
+
+def _lane_row(lane: Lane) -> tuple[str, ...]:
+    confirmed = count(lane.members, MemberStatus.CONFIRMED)
+    verdict = lane.verdict.value + (" (held)" if lane.held else "")
+    progress = f"{confirmed}/{len(lane.members)}" if lane.winner else render.NOTHING
+    return (lane.label, verdict, lane.winner_label or render.NOTHING, progress, lane.held or lane.reason)
+
+
+def _member_row(lane: Lane, device: str) -> tuple[str, ...]:
+    member = next(m for m in lane.members if m.device == device)
+    returned = ", returned" if member.returned else ""
+    return (device, lane.profile, _wave_name(member.wave), f"{member.status}{returned}", member.reason)
+
+
+def print_all(states: tuple[RolloutState, ...], *, as_json: bool) -> None:
+    """Print rollouts, one line each."""
+    if as_json:
+        render.print_json(states)
+        return
+    rows = [(s.id, f"{s.model} {s.plan.version}", s.stage.value, s.reason) for s in states]
+    render.print_table(("rollout", "model", "state", "because"), rows)
+
+
+def print_preview(preview: Preview, *, as_json: bool) -> None:
+    """Print what a rollout would do."""
+    if as_json:
+        render.print_json(preview)
+        return
+    plan = preview.plan
+    waves = ", ".join(str(step) for step in plan.schedule)
+    facts = [
+        ("model", f"{preview.model} {plan.version}"),
+        ("candidates", ", ".join(preview.variants)),
+        ("objective", "none: chosen by the operator" if plan.variant else plan.objective),
+        ("plan", f"canary of {plan.canary} per stratum, then {waves}; {plan.wave_seconds:g} s each"),
+        ("waiting for", "; ".join(preview.waiting_for) or "nothing"),
+    ]
+    window = f"{plan.window}; {'opens ' + preview.opens if preview.opens else 'open now'}" if plan.window else ""
+    named = [("only", plan.only), ("window", window), ("check", plan.checks), ("running already", preview.conflict)]
+    render.print_facts([*facts, *(fact for fact in named if fact[1])])
+    click.echo()
+    rows = [
+        (x.label, x.verdict.value, x.winner_label or render.NOTHING, str(len(x.members)), x.held or x.reason)
+        for x in preview.lanes
+    ]
+    render.print_table(("devices", "verdict now", "variant", "number", "why"), rows)
+    for line in preview.outlooks:
+        click.echo(line)
+    if preview.waves:
+        click.echo()
+        waves_of = [(w.stratum, _wave_name(w.wave), str(len(w.devices)), _some(w.devices)) for w in preview.waves]
+        render.print_table(("stratum", "wave", "devices", "who"), waves_of)
+
+
+def _wave_name(wave: int) -> str:
+    return "canary" if wave == CANARY else str(wave)
+
+
+def _some(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
+
+
+def print_explanation(found: Explanation, *, as_json: bool) -> None:
+    """Print what each wave waits for, and what would stop it."""
+    if as_json:
+        render.print_json(found)
+        return
+    click.echo(f"{found.rollout}: {found.summary}")
+    _print_lines("waits for", found.waits_for)
+    for wave in found.waves:
+        counts = ", ".join(f"{n} {status}" for status, n in wave.statuses.items()) or "nobody"
+        click.echo(f"\n{wave.name} ({wave.turn}): {wave.devices} device(s): {counts}")
+        _print_lines("waits for", wave.waits_for)
+        _print_lines("stopped by", wave.stopped_by)
+
+
+def _print_lines(what: str, lines: tuple[str, ...]) -> None:
+    for line in lines:
+        click.echo(f"  {what}: {line}")

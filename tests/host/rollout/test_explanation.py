@@ -1,0 +1,99 @@
+"""What is said of a rollout while it goes on."""
+
+from dataclasses import replace
+
+from edgepick_host.core.checks import Limit
+from edgepick_host.core.constraints import Bounded
+from edgepick_host.core.decision import Judgement
+from edgepick_host.core.explanation import Turn, explain
+from edgepick_host.core.rollout import begin, step
+from edgepick_host.core.rollout_state import Decided, DeviceView, Observed, Requested, RequestKind, RolloutState, Tick
+from edgepick_host.core.waves import Lane, Plan, Seat, seat
+from edgepick_wire.ids import digest_of
+from edgepick_wire.messages import ModelState, Phase
+
+NEW, OLD = digest_of(b"new"), digest_of(b"old")
+
+
+def offered(plan: Plan, *, limits: tuple[Limit, ...] = ()) -> RolloutState:
+    """Return a rollout of twenty devices whose canary has been offered; one in four is offline."""
+    seats = [Seat(device=f"d{n:02}", online=n % 4 > 0, previous=OLD, limits=limits) for n in range(20)]
+    lane = Lane(
+        profile="pi",
+        label="pi, litert/xnnpack",
+        stand_in=True,
+        verdict=Judgement.PROMOTE,
+        winner=NEW,
+        winner_label="1 new",
+        reason="test",
+        members=seat("r-1", plan, seats),
+    )
+    return step(begin("r-1", "digits", plan, now=0.0), Decided(now=0.0, lanes=(lane,)))[0]
+
+
+def says(state: RolloutState, phase: Phase, now: float = 1.0) -> RolloutState:
+    """Return the rollout after every touched device that is online has said so."""
+    active = NEW if phase is Phase.CONFIRMED else OLD
+    said = ModelState(model="digits", phase=phase, active=active, wanted=NEW, rollout="r-1")
+    views = tuple(DeviceView(device=m.device, online=True, state=said) for m in state.members if m.touched and m.online)
+    return step(state, Observed(now=now, views=views))[0]
+
+
+PLAN = Plan(version="1", variant="new", steps=("50%", "100%"), soak_seconds=60, phase_seconds={"fetch": 30})
+
+
+def test_the_canary_says_where_it_is_and_what_would_stop_it():
+    """The phase of each device with its own limit, the deadline in words, and that one failure is enough."""
+    found = explain(says(offered(PLAN), Phase.FETCHING), now=2.0)
+
+    assert [wave.turn for wave in found.waves] == [Turn.NOW, Turn.AHEAD, Turn.AHEAD]
+    assert "1 device(s): it was still fetching" in found.waves[0].waits_for[0]
+    assert "at most 30 s in this phase" in found.waves[0].waits_for[0]
+    assert "in 9 min 58 s" in found.waves[0].waits_for[-1]
+    assert found.waves[0].stopped_by == ("any device of it that fails",)
+
+
+def test_a_wave_ahead_says_what_comes_before_it():
+    """It needs the one before to confirm and to stay healthy, and says how many failures it would bear."""
+    waves = explain(offered(PLAN), now=0.0).waves
+
+    assert waves[1].waits_for == ("the canary: every device that answers has confirmed, and stays healthy for 60 s",)
+    assert waves[2].stopped_by == ("pi, litert/xnnpack: more than 1 of 10 devices that fail; 0 have",)
+
+
+def test_soaking_and_offline_devices_are_told():
+    """While a wave stays healthy the time is told; devices that are offline are counted, and that they do not count."""
+    soaking = says(offered(PLAN), Phase.CONFIRMED)
+    wave, _ = step(soaking, Tick(now=61.0))
+    away = sum(m.wave == 1 and not m.online for m in wave.members)
+
+    told = explain(wave, now=61.0).waves[1].waits_for
+
+    assert "stay healthy until 1970-01-01 00:01:01 UTC, in 1 min 0 s" in explain(soaking, now=1.0).waves[0].waits_for[0]
+    assert away > 0
+    assert any(line.startswith(f"{away} offline device(s), which count neither way") for line in told)
+
+
+def test_a_window_and_figures_that_are_awaited_are_told():
+    """The next wave says when the window opens; a device that has confirmed says what is still missing."""
+    limit = Limit(figure=Bounded.TAIL, most=1e6)
+    plan = replace(PLAN, window="daily 00:00-00:01", checks="p95 <= 1 ms")
+    confirmed = says(offered(plan, limits=(limit,)), Phase.CONFIRMED)
+    waiting = says(offered(replace(plan, checks="", soak_seconds=0)), Phase.CONFIRMED, 100.0)
+
+    assert "it had confirmed, but its figures had not come" in explain(confirmed, now=2.0).waves[0].waits_for[0]
+    assert "opens Fri 1970-01-02 00:00 UTC, in 23 h 58 min" in explain(waiting, now=101.0).waves[1].waits_for[0]
+    assert explain(confirmed, now=2.0).waves[1].waits_for[-1] == "the maintenance window: daily 00:00-00:01"
+
+
+def test_what_stands_still_says_who_moves_it():
+    """Paused: an operator. Waiting for another rollout: its end. Returning: the devices that are away."""
+    state = offered(PLAN)
+    paused, _ = step(state, Requested(now=1.0, id="p", kind=RequestKind.PAUSE))
+    aborted, _ = step(state, Requested(now=1.0, id="a", kind=RequestKind.ABORT))
+    queued = begin("r-2", "digits", replace(PLAN, variant=None), now=0.0, after="r-1")
+
+    assert explain(paused, now=2.0).waits_for == ("an operator: edgepick rollout resume r-1",)
+    assert explain(aborted, now=2.0).waits_for[0].startswith("1 device(s) to be back on what they ran before (d")
+    assert [wave.turn for wave in explain(aborted, now=2.0).waves] == [Turn.BEHIND, Turn.NEVER, Turn.NEVER]
+    assert explain(queued, now=2.0).waits_for == ("the end of rollout r-1, which has to return its devices first",)
