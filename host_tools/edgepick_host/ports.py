@@ -1,6 +1,6 @@
 """Every effect of the host. Adapters are picked in ``app.py`` only."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -69,8 +69,10 @@ class Broker(Protocol):
         """Return once the broker has acknowledged (QoS 1)."""
         ...
 
-    def publish_many(self, messages: Iterable[tuple[str, bytes]], *, on_done: Callable[[int], None]) -> None:
-        """Publish retained messages with a bounded number in flight; ``on_done`` gets the count acknowledged."""
+    def publish_many(
+        self, messages: Iterable[tuple[str, bytes]], *, on_done: Callable[[int], None], retain: bool = True
+    ) -> None:
+        """Publish messages with a bounded number in flight; ``on_done`` gets the count acknowledged."""
         ...
 
     def subscribe(self, topics: Sequence[str], on_message: OnMessage) -> None:
@@ -129,8 +131,11 @@ class Store(Protocol):
         """Return what every target should do, or only what was written after the mark ``since``."""
         ...
 
-    def hear(self, hearings: Sequence[Hearing]) -> None:
-        """Keep what devices said; a last will of an older session changes nothing."""
+    def hear(self, hearings: Sequence[Hearing]) -> Mapping[str, bool]:
+        """Keep what devices said; a last will of an older session changes nothing.
+
+        Returns whether each device is online now whose birth or presence was heard.
+        """
         ...
 
     def heard_birth(self, birth: Birth, at: float) -> None:
@@ -201,6 +206,10 @@ class Store(Protocol):
 
     def members(self, rollout: str) -> Sequence[MemberRow]:
         """Return a rollout's members, by lane and place."""
+        ...
+
+    def memberships(self, device: str) -> Sequence[tuple[str, bytes]]:
+        """Return the rollouts that a device is or was in, with its document in each."""
         ...
 
     def lease(self, name: str, holder: str, *, now: float, seconds: float) -> str:

@@ -394,16 +394,21 @@ def test_rollout_is_replaced_in_place(store):
 
 def test_members_are_kept_beside_their_rollout(store):
     """Only those that changed are written; they come back by lane and place, of their own rollout."""
-    rows = [MemberRow(lane=lane, place=place, document=b"old") for lane in (1, 0) for place in (11, 2)]
+    rows = [
+        MemberRow(lane=lane, place=place, device=f"d{lane}{place}", document=b"old")
+        for lane in (1, 0)
+        for place in (11, 2)
+    ]
     store.save_rollout("r1", b"head", rows)
-    store.save_rollout("r2", b"head", [MemberRow(lane=0, place=0, document=b"other")])
+    store.save_rollout("r2", b"head", [MemberRow(lane=0, place=0, device="d02", document=b"other")])
 
-    store.save_rollout("r1", b"later", [MemberRow(lane=0, place=11, document=b"new")])
+    store.save_rollout("r1", b"later", [MemberRow(lane=0, place=11, device="d011", document=b"new")])
 
     found = [(m.lane, m.place, m.document) for m in store.members("r1")]
     assert found == [(0, 2, b"old"), (0, 11, b"new"), (1, 2, b"old"), (1, 11, b"old")]
     assert store.rollouts() == [("r1", b"later"), ("r2", b"head")]
     assert list(store.members("r3")) == []
+    assert sorted(store.memberships("d02")) == [("r1", b"old"), ("r2", b"other")]
 
 
 def test_lease_has_one_holder(store):

@@ -32,9 +32,11 @@ class MemoryBroker:
             if matches(pattern, topic):
                 on_message(topic, payload)
 
-    def publish_many(self, messages: Iterable[tuple[str, bytes]], *, on_done: Callable[[int], None]) -> None:
+    def publish_many(
+        self, messages: Iterable[tuple[str, bytes]], *, on_done: Callable[[int], None], retain: bool = True
+    ) -> None:
         for number, (topic, payload) in enumerate(messages, 1):
-            self.publish(topic, payload, retain=True)
+            self.publish(topic, payload, retain=retain)
             on_done(number)
 
     def subscribe(self, topics: Sequence[str], on_message: OnMessage) -> None:

@@ -4,7 +4,7 @@ import contextlib
 import copy
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 
 from edgepick_host.core.records import (
@@ -104,7 +104,7 @@ class MemoryStore:
     def all_desired(self, *, since: int = 0) -> Sequence[Desired]:
         return [self.wanted[key] for key in sorted(self.wanted) if self.written[key] > since]
 
-    def hear(self, hearings: Sequence[Hearing]) -> None:
+    def hear(self, hearings: Sequence[Hearing]) -> Mapping[str, bool]:
         for h in hearings:
             if h.birth is not None:
                 self.heard_birth(h.birth, h.at)
@@ -112,6 +112,8 @@ class MemoryStore:
                 self.heard_presence(h.device, h.presence, h.at)
             if h.reported is not None:
                 self.heard_reported(h.reported, h.at)
+        told = {h.device: self.heard[h.device] for h in hearings if h.birth is not None or h.presence is not None}
+        return {name: is_online(heard.birth, heard.presence) for name, heard in told.items()}
 
     def heard_birth(self, birth: Birth, at: float) -> None:
         self._heard(birth.device, at).birth = birth
@@ -206,6 +208,10 @@ class MemoryStore:
 
     def rollouts(self) -> Sequence[tuple[str, bytes]]:
         return list(self.rolled.items())
+
+    def memberships(self, device: str) -> Sequence[tuple[str, bytes]]:
+        rows = ((rollout, row) for rollout, seats in self.seated.items() for row in seats.values())
+        return [(rollout, row.document) for rollout, row in rows if row.device == device]
 
     def lease(self, name: str, holder: str, *, now: float, seconds: float) -> str:
         owner, expires = self.leases.get(name, (holder, now))

@@ -121,9 +121,11 @@ class HostBroker:
         self.before()
         self.air.publish(topic, payload, retain=retain)
 
-    def publish_many(self, messages: Iterable[tuple[str, bytes]], *, on_done: Callable[[int], None]) -> None:
+    def publish_many(
+        self, messages: Iterable[tuple[str, bytes]], *, on_done: Callable[[int], None], retain: bool = True
+    ) -> None:
         for count, (topic, payload) in enumerate(messages, start=1):
-            self.publish(topic, payload, retain=True)
+            self.publish(topic, payload, retain=retain)
             on_done(count)
 
     def subscribe(self, topics_: Sequence[str], on_message: Callable[[str, bytes], None]) -> None:

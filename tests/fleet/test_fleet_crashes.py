@@ -16,7 +16,7 @@ from fleet.synthetic import release
 OLD = release("float32", version="1")
 GOOD = release("int8", version="2", size=50_000)
 PLAN = Plan(version="2", waves=(0.5, 1.0), wave_seconds=60, measure_seconds=60, soak_seconds=2)
-WRITES = ("save_desired", "add_report", "append_decision", "save_rollout", "next_sequence", "heard_reported")
+WRITES = ("save_desired", "add_reports", "append_decision", "save_rollout", "next_sequence", "hear")
 
 
 @dataclass

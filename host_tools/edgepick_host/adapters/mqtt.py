@@ -138,8 +138,10 @@ class MqttBroker:
         """
         self._await_ack(self._send(topic, payload, retain=retain))
 
-    def publish_many(self, messages: Iterable[tuple[str, bytes]], *, on_done: Callable[[int], None]) -> None:
-        """Publish retained messages with at most ``WINDOW`` in flight.
+    def publish_many(
+        self, messages: Iterable[tuple[str, bytes]], *, on_done: Callable[[int], None], retain: bool = True
+    ) -> None:
+        """Publish messages with at most ``WINDOW`` in flight.
 
         ``messages`` may be a generator: it is asked for the next only when there is room. ``on_done``
         gets the number acknowledged so far, once for each message, in order.
@@ -150,7 +152,7 @@ class MqttBroker:
         in_flight: deque[int] = deque()
         done = 0
         for topic, payload in messages:
-            in_flight.append(self._send(topic, payload, retain=True))
+            in_flight.append(self._send(topic, payload, retain=retain))
             if len(in_flight) >= WINDOW:
                 done = self._settle(in_flight, done, on_done)
         while in_flight:

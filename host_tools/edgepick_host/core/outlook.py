@@ -2,12 +2,10 @@
 
 from dataclasses import dataclass
 
-from edgepick_host.core.experiment.quads import device_effects
 from edgepick_host.core.experiment.shakedown import POWER, Shakedown, detectable, shake_down
-from edgepick_host.core.figures import quad_figures
+from edgepick_host.core.measured import PairedEffects
 from edgepick_host.core.proof import Scope, scope_of
 from edgepick_host.core.race import Race
-from edgepick_wire.pairing import PairedRun
 
 QUADS = 24
 """Quads per device and challenger: more than twice what unanimous ones need among a hundred comparisons."""
@@ -59,9 +57,9 @@ def outlook(race: Race) -> Outlook | None:
     return Outlook(scope=scope, units=units, devices=len(runs), noise=noise, gain=least)
 
 
-def _effects(race: Race, runs: dict[str, PairedRun], scope: Scope) -> list[float]:
+def _effects(race: Race, runs: dict[str, PairedEffects], scope: Scope) -> list[float]:
     metric = race.objective.primary
-    each = [device_effects(run, d, lambda quad: quad_figures(metric, quad)) for d, run in runs.items()]
+    each = [run.of(metric) for run in runs.values()]
     if scope is Scope.FLEET:
         return [e.unit for e in each if e.unit is not None]
     return [value for e in each for value in e.values]

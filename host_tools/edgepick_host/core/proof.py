@@ -12,14 +12,14 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from edgepick_host.core.experiment.evidence import Tally, anytime_p, below, e_value, least_units
-from edgepick_host.core.experiment.quads import Effects, device_effects, plausible
+from edgepick_host.core.experiment.quads import plausible
 from edgepick_host.core.experiment.trial import Finding, Rules, Verdict, look
-from edgepick_host.core.figures import exact, metric_value, quad_figures
+from edgepick_host.core.figures import exact, metric_value
+from edgepick_host.core.measured import PairedEffects
 from edgepick_host.core.objective import Metric
 from edgepick_host.core.records import Release
 from edgepick_wire.enums import StrEnum
 from edgepick_wire.metrics import Measurement
-from edgepick_wire.pairing import PairedRun
 
 
 class Scope(StrEnum):
@@ -91,7 +91,7 @@ class Proof:
         return f"gain more than {self.gain * 100:g} %" if self.gain else "gain"
 
 
-Runs = Mapping[tuple[str, str, str], Sequence[PairedRun]]
+Runs = Mapping[tuple[str, str, str], Sequence[PairedEffects]]
 """``(device, candidate, incumbent)`` -> its runs, the first one first."""
 
 
@@ -125,7 +125,7 @@ def compare(
 ) -> Comparison:
     """Return what ``devices`` say; a device that measured in quads speaks by its first run of them."""
     new, old = challenger[0], incumbent[0]
-    found = {d: _of_device(metric, d, runs.get((d, new.manifest, old.manifest), ())) for d in sorted(devices)}
+    found = {d: [run.of(metric) for run in runs.get((d, new.manifest, old.manifest), ())] for d in sorted(devices)}
     first = {d: e[0].unit for d, e in found.items() if e and e[0].unit is not None}
     effects = {
         d: v for d in sorted(devices) if (v := first.get(d, _single(metric, challenger, incumbent, d))) is not None
@@ -140,10 +140,6 @@ def compare(
         dropped=_added([e.dropped for many in found.values() for e in many]),
         fact=bool(both) and all(exact(metric, r, m) for r, m in both),
     )
-
-
-def _of_device(metric: Metric, device: str, runs: Sequence[PairedRun]) -> list[Effects]:
-    return [device_effects(run, device, lambda quad: quad_figures(metric, quad)) for run in runs]
 
 
 def _single(

@@ -12,16 +12,15 @@ from edgepick_host.core.experiment.evidence import share
 from edgepick_host.core.experiment.family import even_share
 from edgepick_host.core.experiment.trial import Rules
 from edgepick_host.core.gates import Evidence, Gate, Policy, gather, judge
+from edgepick_host.core.measured import MeasuredReport, PairedEffects
 from edgepick_host.core.objective import Metric, Objective
 from edgepick_host.core.proof import Comparison, Proof, Runs, compare, p_value, prove, scope_of
 from edgepick_host.core.records import Release
-from edgepick_host.core.strata import Results, Stratum, latest_results
+from edgepick_host.core.strata import Stratum, latest_results
 from edgepick_profiles.schema import Budgets
 from edgepick_wire import codec
 from edgepick_wire.ids import digest_of
-from edgepick_wire.messages import MeasuredVariant, Report, ReportKind
 from edgepick_wire.metrics import Verdict
-from edgepick_wire.pairing import PairedRun
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +51,7 @@ class Race:
     Attributes:
         evidence: Manifest -> what the devices say, for the candidates, the incumbent and what ran before.
         runs: What was measured in quads.
-        results: The latest result of each device and manifest.
+        digests: Of every report that this depends on.
         question: As it is kept.
     """
 
@@ -65,12 +64,12 @@ class Race:
     policy: Policy
     evidence: Mapping[str, Evidence]
     runs: Runs
-    results: Results
+    digests: tuple[str, ...]
     question: Question
 
     @property
     def inputs(self) -> str:
-        """Digest of all of it; costs more than everything else here."""
+        """Digest of all of it."""
         return digest_of(codec.encode_document(_Inputs.of(self)))
 
     def with_rates(self, rates: Mapping[str, Fraction]) -> "Race":
@@ -130,7 +129,7 @@ def gather_race(
     *,
     stratum: Stratum,
     candidates: Sequence[Release],
-    reports: Iterable[Report],
+    reports: Iterable[MeasuredReport],
     budgets: Budgets,
     objective: Objective,
     incumbent: Release | None,
@@ -165,12 +164,12 @@ def gather_race(
         policy=policy,
         evidence={m: gather(r, stratum.devices, results) for m, r in known.items()},
         runs=paired_runs(mine),
-        results=results,
+        digests=tuple(r.digest for r in mine),
         question=question,
     )
 
 
-def _ids(reports: Sequence[Report]) -> dict[str, tuple[str, ...]]:
+def _ids(reports: Sequence[MeasuredReport]) -> dict[str, tuple[str, ...]]:
     found: dict[str, list[str]] = {}
     for report in reports:
         found.setdefault(report.device, []).append(report.id)
@@ -184,53 +183,35 @@ def count_family(candidates: Sequence[Release], incumbent: Release | None) -> in
     return sum(c.version == incumbent.version and c.manifest != incumbent.manifest for c in candidates)
 
 
-def _relevant(reports: Iterable[Report], stratum: Stratum, known: Mapping[str, Release]) -> list[Report]:
+def _relevant(
+    reports: Iterable[MeasuredReport], stratum: Stratum, known: Mapping[str, Release]
+) -> list[MeasuredReport]:
+    """Return the reports about these variants by these devices, each once, by device and id."""
     devices = frozenset(stratum.devices)
-    found = {
-        (r.device, r.id): r
-        for r in reports
-        if r.kind is ReportKind.MEASUREMENT
-        and r.device in devices
-        and r.measurement
-        and r.measurement.manifest in known
-    }
-    return list(found.values())
+    found = {(r.device, r.id): r for r in reports if r.device in devices and r.measurement.manifest in known}
+    return [report for _, report in sorted(found.items())]
 
 
-def paired_runs(reports: Iterable[Report]) -> Runs:
+def paired_runs(reports: Iterable[MeasuredReport]) -> Runs:
     """Return every usable run in quads, by device and pair, in the order of the device's own sessions and clock.
 
     A coin key counts once per device and pair, so that no order to measure again throws the same coins twice.
     """
-    found: dict[tuple[str, str, str], dict[str, PairedRun]] = {}
+    found: dict[tuple[str, str, str], dict[str, PairedEffects]] = {}
     for report in sorted(reports, key=lambda r: (r.session, r.recorded_at, r.id)):
-        result = report.measurement
-        measured = result.measurement if result else None
-        if result is None or measured is None or measured.paired is None or measured.verdict is Verdict.INVALID:
+        measured, paired = report.measurement.measurement, report.paired
+        if measured is None or paired is None or measured.verdict is Verdict.INVALID:
             continue
-        key = (report.device, result.manifest, measured.paired.against)
-        found.setdefault(key, {}).setdefault(measured.paired.key, measured.paired)
+        key = (report.device, report.measurement.manifest, paired.against)
+        found.setdefault(key, {}).setdefault(paired.key, paired)
     return {key: tuple(runs.values()) for key, runs in found.items()}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Used:
-    device: str
-    result: MeasuredVariant
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Runs:
-    key: str
-    runs: tuple[PairedRun, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Inputs:
     stratum: Stratum
     candidates: tuple[Release, ...]
-    used: tuple[_Used, ...]
-    runs: tuple[_Runs, ...]
+    reports: tuple[str, ...]
     question: Question
     objective: Objective
     incumbent: Release | None
@@ -242,8 +223,7 @@ class _Inputs:
         return cls(
             stratum=race.stratum,
             candidates=race.candidates,
-            used=tuple(_Used(device=d, result=r) for (d, _), r in sorted(race.results.items())),
-            runs=tuple(_Runs(key="/".join(key), runs=tuple(found)) for key, found in sorted(race.runs.items())),
+            reports=race.digests,
             question=race.question,
             objective=race.objective,
             incumbent=race.incumbent,

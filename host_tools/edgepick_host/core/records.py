@@ -76,6 +76,7 @@ class MemberRow:
 
     lane: int
     place: int
+    device: str
     document: bytes
 
 

@@ -17,6 +17,7 @@ from edgepick_host.core.experiment.dominance import dominates
 from edgepick_host.core.experiment.trial import Verdict
 from edgepick_host.core.figures import metric_value
 from edgepick_host.core.gates import Evidence, Gate, GateVerdict, Policy, failed, passed
+from edgepick_host.core.measured import condensed
 from edgepick_host.core.objective import Metric, Objective, rank
 from edgepick_host.core.outlook import outlook
 from edgepick_host.core.proof import Proof, Scope
@@ -61,7 +62,7 @@ def select(
         gather_race(
             stratum=stratum,
             candidates=candidates,
-            reports=reports,
+            reports=condensed(reports),
             budgets=budgets,
             objective=objective,
             incumbent=incumbent,

@@ -7,8 +7,9 @@ Order and repetition of reports change nothing.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from edgepick_wire.messages import MeasuredVariant, Report, ReportKind
+from edgepick_wire.messages import MeasuredVariant
 from edgepick_wire.metrics import Measurement
 
 
@@ -39,21 +40,50 @@ Results = Mapping[tuple[str, str], MeasuredVariant]
 """``(device, manifest)`` -> the latest result."""
 
 
-def latest_results(reports: Iterable[Report]) -> Results:
+class Told(Protocol):
+    """A report, or what is left of one."""
+
+    @property
+    def id(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def device(self) -> str:
+        """Whose it is."""
+        ...
+
+    @property
+    def session(self) -> int:
+        """In which session of the device it was recorded."""
+        ...
+
+    @property
+    def recorded_at(self) -> float:
+        """When, by the device's clock."""
+        ...
+
+    @property
+    def measurement(self) -> MeasuredVariant | None:
+        """The measurement, if it is about one."""
+        ...
+
+
+def latest_results(reports: Iterable[Told]) -> Results:
     """Return the latest measured variant of each device and manifest.
 
     Latest is by the device's own session and clock, then by id: the order of arrival says nothing,
     because an outbox may be resent.
     """
-    newest: dict[tuple[str, str], Report] = {}
+    newest: dict[tuple[str, str], Told] = {}
     for report in reports:
-        if report.kind is ReportKind.MEASUREMENT and report.measurement is not None:
+        if report.measurement is not None:
             key = (report.device, report.measurement.manifest)
             newest[key] = max(report, newest.get(key, report), key=_age)
     return {key: report.measurement for key, report in sorted(newest.items()) if report.measurement is not None}
 
 
-def _age(report: Report) -> tuple[int, float, str]:
+def _age(report: Told) -> tuple[int, float, str]:
     return report.session, report.recorded_at, report.id
 
 

@@ -6,7 +6,11 @@ from dataclasses import dataclass, replace
 from edgepick_host.core import rollout as core
 from edgepick_host.core.checks import figure_of, parse_checks
 from edgepick_host.core.decision import Decision
+<<<<<<<
+from edgepick_host.core.measured import condensed
+=======
 from edgepick_host.core.explanation import Explanation, explain
+>>>>>>>
 from edgepick_host.core.records import Release
 from edgepick_host.core.rollout_state import RequestKind, RolloutState, Stage
 from edgepick_host.core.waves import Lane, Plan
@@ -81,7 +85,7 @@ def knowledge(store: Store, model: str) -> Knowledge:
     return Knowledge(
         releases=tuple(store.releases(model)),
         devices=tuple(store.devices()),
-        reports=tuple(store.reports(model=model)),
+        reports=tuple(condensed(store.each_report(model=model))),
     )
 
 
@@ -198,7 +202,7 @@ def start(
             hint=f"Wait for it, end it (edgepick rollout abort {running[0].id}), or replace it with --replace.",
         )
     after = running[-1].id if running else ""
-    seen = len(store.reports(model=model))
+    seen = store.report_count(model=model)
     state = core.begin(rollout, model, plan, now=now, reports_seen=seen, after=after)
     with store.batch():
         for other in running:

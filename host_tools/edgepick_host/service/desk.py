@@ -9,6 +9,7 @@ Rules:
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
 from edgepick_host.core.assignments import actives, assignment_in, device_models, effective, profile_models
 from edgepick_host.ports import Broker, Clock, SignDocument, Store
@@ -21,7 +22,11 @@ Key = tuple[TargetKind, str]
 
 
 class Desk:
-    """The one writer of desired state in a coordinator."""
+    """The one writer of desired state in a coordinator.
+
+    Attributes:
+        written_by_others: Rises whenever something was found that this desk has not written.
+    """
 
     def __init__(self, *, fleet: str, store: Store, broker: Broker, sign: SignDocument, clock: Clock) -> None:
         self._fleet = fleet
@@ -30,10 +35,27 @@ class Desk:
         self._sign = sign
         self._clock = clock
         self._documents: dict[Key, Desired] = {}
+        self._mark = 0
+        self._highest = 0
+        self.written_by_others = 0
 
     def read(self) -> None:
-        """Take in what is stored, by whomever it was written."""
-        self._documents = {(d.target_kind, d.target): d for d in self._store.all_desired()}
+        """Take in what was stored since the last time, by whomever it was written."""
+        mark = self._store.marks().desired
+        if mark == self._mark and self._documents:
+            return
+        found = self._store.all_desired(since=self._mark)
+        self._mark = mark
+        news = [d for d in found if self._documents.get((d.target_kind, d.target)) != d]
+        if news:
+            self._know(news)
+            self.written_by_others += 1
+
+    def _know(self, documents: Iterable[Desired]) -> None:
+        for document in documents:
+            models = tuple(_compact(m) for m in document.models)
+            self._documents[document.target_kind, document.target] = dataclasses.replace(document, models=models)
+            self._highest = max(self._highest, document.sequence)
 
     def send_all(self) -> None:
         """Send everything that is stored, devices before profiles."""
@@ -61,11 +83,22 @@ class Desk:
 
     def want_device(self, device: str, profile: str, change: Assignment) -> None:
         """Make one device want ``change``; does nothing if it does already."""
+        self.want_devices([(device, profile, change)])
+
+    def want_devices(self, wishes: Iterable[tuple[str, str, Assignment]]) -> None:
+        """Make each device of a profile want its change: stored together, then sent; nothing where it does already."""
+        new = [
+            (device, profile, change) for device, profile, change in wishes if self._differs(device, profile, change)
+        ]
+        first = self._next(len(new)) if new else 0
+        self._send(
+            self._document(TargetKind.DEVICE, device, sequence, device_models(*self._both(device, profile), change))
+            for sequence, (device, profile, change) in enumerate(new, first)
+        )
+
+    def _differs(self, device: str, profile: str, change: Assignment) -> bool:
         now = self.active(device, profile, change.model)
-        if (now.active, now.rollout) == (change.active, change.rollout):
-            return
-        own, common = self._both(device, profile)
-        self._write(TargetKind.DEVICE, device, self._next(), device_models(own, common, change))
+        return (now.active, now.rollout) != (change.active, change.rollout)
 
     def want_profile(
         self,
@@ -87,33 +120,37 @@ class Desk:
         """
         common = self._documents.get((TargetKind.PROFILE, profile))
         models = profile_models(common, change, measure=measure)
-        sequence = self._next()
-        document = self._document(TargetKind.PROFILE, profile, sequence, models)
-        for device in devices:
-            self._keep_apart(device, document, change, exceptions)
-        self._send(document)
+        apart = [(d, holding) for d in devices if (holding := self._apart(d, profile, models, change, exceptions))]
+        sequence = self._next(1 + len(apart))
+        told = [
+            self._document(TargetKind.DEVICE, device, number, holding)
+            for number, (device, holding) in enumerate(apart, sequence + 1)
+        ]
+        self._send([*told, self._document(TargetKind.PROFILE, profile, sequence, models)])
 
-    def _keep_apart(
-        self, device: str, document: Desired, change: Assignment, exceptions: Mapping[str, str | None]
-    ) -> None:
-        own, common = self._both(device, document.target)
+    def _apart(
+        self,
+        device: str,
+        profile: str,
+        models: tuple[Assignment, ...],
+        change: Assignment,
+        exceptions: Mapping[str, str | None],
+    ) -> tuple[Assignment, ...]:
+        """Return what a device must be told by itself, above its profile's new ``models``; nothing if they suit it."""
         active = exceptions.get(device, change.active)
         budget = change.max_bytes if active == change.active else None
         target = Assignment(model=change.model, active=active, rollout=change.rollout, max_bytes=budget)
-        holding = device_models(own, common, target)
-        orders = {m.model: m.measure for m in document.models}
-        if actives(holding) != actives(document.models):
-            models = tuple(dataclasses.replace(m, measure=orders.get(m.model, m.measure)) for m in holding)
-            self._write(TargetKind.DEVICE, device, self._next(), models)
+        holding = device_models(*self._both(device, profile), target)
+        if actives(holding) == actives(models):
+            return ()
+        orders = {m.model: m.measure for m in models}
+        return tuple(dataclasses.replace(m, measure=orders.get(m.model, m.measure)) for m in holding)
 
-    def _next(self) -> int:
-        return self._store.next_sequence(above=max((d.sequence for d in self._documents.values()), default=0))
+    def _next(self, count: int) -> int:
+        return self._store.next_sequence(above=self._highest, count=count)
 
     def _both(self, device: str, profile: str) -> tuple[Desired | None, Desired | None]:
         return self._documents.get((TargetKind.DEVICE, device)), self._documents.get((TargetKind.PROFILE, profile))
-
-    def _write(self, kind: TargetKind, target: str, sequence: int, models: tuple[Assignment, ...]) -> None:
-        self._send(self._document(kind, target, sequence, models))
 
     def _document(self, kind: TargetKind, target: str, sequence: int, models: tuple[Assignment, ...]) -> Desired:
         return Desired(
@@ -125,11 +162,18 @@ class Desk:
             models=models,
         )
 
-    def _send(self, document: Desired) -> None:
-        self._store.save_desired(document)
-        self._documents[document.target_kind, document.target] = document
-        topic, payload = self._message(document)
-        self._broker.publish(topic, payload, retain=True)
+    def _send(self, documents: Iterable[Desired]) -> None:
+        """Store documents, all of them or none, and then send them in their order."""
+        documents = list(documents)
+        if not documents:
+            return
+        before = self._store.marks().desired
+        self._store.save_desired(*documents)
+        after = self._store.marks().desired
+        if (before, after) == (self._mark, self._mark + 1):
+            self._mark = after  # nobody else wrote meanwhile
+        self._know(documents)
+        self._broker.publish_many((self._message(d) for d in documents), on_done=lambda _count: None)
 
     def _message(self, document: Desired) -> tuple[str, bytes]:
         if document.target_kind is TargetKind.PROFILE:
@@ -137,3 +181,13 @@ class Desk:
         else:
             topic = topics.device(self._fleet, document.target, DeviceTopic.DESIRED)
         return topic, pack(self._sign(DocumentType.DESIRED, codec.encode(document)))
+
+
+def _compact(assignment: Assignment) -> Assignment:
+    """Return an assignment whose orders to measure, the same on many devices, are one object."""
+    return dataclasses.replace(assignment, measure=_orders(assignment.measure))
+
+
+@lru_cache(maxsize=1024)
+def _orders(orders: tuple[MeasureRequest, ...]) -> tuple[MeasureRequest, ...]:
+    return orders

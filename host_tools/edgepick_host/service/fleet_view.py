@@ -10,11 +10,10 @@ from edgepick_host.core.objective import Metric
 from edgepick_host.core.pareto import pareto_front
 from edgepick_host.core.records import Device, DevicePage, DeviceQuery, ModelCount, ProfileCount, Release
 from edgepick_host.core.rollout_state import RolloutState, Stage
-from edgepick_host.core.waves import MemberStatus
-from edgepick_host.core.waves import count as count_members
 from edgepick_host.errors import StateError
 from edgepick_host.ports import Store
-from edgepick_host.service.requests import lease_holder, load_rollouts
+from edgepick_host.service.requests import lease_holder, load_heads
+from edgepick_host.service.rollout_rows import rollouts_of, tally
 from edgepick_wire.messages import Report
 
 NEWEST_REPORTS = 200
@@ -104,7 +103,7 @@ class Front:
 
 def glance(store: Store, fleet: str, *, now: float, ended: int = 5) -> Glance:
     """Return the fleet on one page, with the ``ended`` newest rollouts that have ended."""
-    lines = [rollout_line(state) for state in reversed(load_rollouts(store))]
+    lines = [rollout_line(head) for head in reversed(load_heads(store))]
     running = [line for line in lines if not line.stage.terminal]
     return Glance(
         fleet=fleet,
@@ -118,7 +117,7 @@ def glance(store: Store, fleet: str, *, now: float, ended: int = 5) -> Glance:
 
 def rollout_line(state: RolloutState) -> RolloutLine:
     """Return a rollout in one line."""
-    members = state.members
+    found = tally(state)
     return RolloutLine(
         id=state.id,
         model=state.model,
@@ -128,10 +127,10 @@ def rollout_line(state: RolloutState) -> RolloutLine:
         waves=state.waves,
         started_at=state.started_at,
         reason=state.reason,
-        devices=len(members),
-        reached=sum(member.touched for member in members),
-        confirmed=count_members(members, MemberStatus.CONFIRMED),
-        failed=count_members(members, MemberStatus.FAILED),
+        devices=found.devices,
+        reached=found.reached,
+        confirmed=found.confirmed,
+        failed=found.failed,
     )
 
 
@@ -149,7 +148,8 @@ def device_story(store: Store, name: str) -> DeviceStory:
     found = store.device(name)
     if found is None:
         raise StateError(f"no device {name!r} was ever heard of", hint="Names are those of `edgepick devices list`.")
-    touched = [state.id for state in load_rollouts(store) if any(m.device == name and m.touched for m in state.members)]
+    kept, heads = rollouts_of(store, name), load_heads(store)
+    touched = [h.id for h in heads if h.id in kept or any(m.device == name and m.touched for m in h.members)]
     reports = store.reports(device=name, newest=NEWEST_REPORTS)
     return DeviceStory(device=found, reports=tuple(reports), rollouts=tuple(touched))
 

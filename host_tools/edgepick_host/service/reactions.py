@@ -1,4 +1,4 @@
-"""What the host makes of what it knows: who still has to measure, what is decided, who is seen how.
+"""What the host makes of what it knows: what is decided, who is seen how.
 
 Functions from the host's memory to events of the rollout core. They read values and write nothing.
 """
@@ -14,23 +14,22 @@ from edgepick_host.core.decision import Decision, Judgement, plain_decision
 from edgepick_host.core.experiment.evidence import share
 from edgepick_host.core.experiment.family import holm
 from edgepick_host.core.gates import Policy
+from edgepick_host.core.measured import MeasuredReport
 from edgepick_host.core.objective import Objective, parse_objective
-from edgepick_host.core.outlook import QUADS, outlook
+from edgepick_host.core.outlook import outlook
 from edgepick_host.core.race import Race, count_family, gather_race
 from edgepick_host.core.records import Device, Release
 from edgepick_host.core.rollout import joinable
 from edgepick_host.core.rollout_state import DeviceView, Joiner, RolloutState
 from edgepick_host.core.select import decide, label
 from edgepick_host.core.selector import facts_of, parse_query
-from edgepick_host.core.strata import Results, Stratum, latest_results, stratify
+from edgepick_host.core.strata import Stratum, latest_results, stratify
 from edgepick_host.core.waves import Lane, Plan, Seat, seat
+from edgepick_host.service.crowd import Crowd, most_common, state_of
+from edgepick_host.service.measuring import Waiting, candidates, profiles_of, to_measure
+from edgepick_host.service.report_log import Evidence
 from edgepick_profiles.schema import Budgets
-from edgepick_wire.messages import MeasureRequest, ModelState, Report
-from edgepick_wire.pairing import CAPABILITY, PairOrder
-
-AA_QUADS = 12
-"""Quads of the one A/A run of what runs: enough for a noise figure, half the time of a comparison."""
-MAX_NAME = 64
+from edgepick_wire.messages import ModelState
 
 BudgetsOf = Callable[[str], Budgets | None]
 """Profile name -> its hard limits; ``None`` if the host does not know the profile."""
@@ -43,12 +42,12 @@ class Knowledge:
     Attributes:
         releases: Everything published of the model, oldest first.
         devices: Every device ever heard.
-        reports: Every report about the model, in order of arrival.
+        reports: Every measurement of it, in order of arrival.
     """
 
     releases: tuple[Release, ...]
     devices: tuple[Device, ...]
-    reports: tuple[Report, ...]
+    reports: tuple[MeasuredReport, ...]
 
     def of_profile(self, profile: str) -> tuple[Device, ...]:
         """Return the devices of a profile."""
@@ -57,12 +56,6 @@ class Knowledge:
     def release(self, manifest: str | None) -> Release | None:
         """Return the release of a manifest, if it was published from here."""
         return next((r for r in self.releases if r.manifest == manifest), None)
-
-
-def state_of(device: Device, model: str) -> ModelState | None:
-    """Return what a device says about a model."""
-    models = device.reported.models if device.reported else ()
-    return next((m for m in models if m.model == model), None)
 
 
 def views(devices: Iterable[Device], model: str) -> tuple[DeviceView, ...]:
@@ -84,92 +77,11 @@ def joiners(state: RolloutState, devices: Iterable[Device]) -> tuple[Joiner, ...
     )
 
 
-def profiles_of(plan: Plan, releases: Iterable[Release]) -> tuple[str, ...]:
-    """Return the profiles that a rollout covers: those asked for, of those that the version is for."""
-    offered = dict.fromkeys(p for r in releases if r.version == plan.version for p in r.profiles)
-    return tuple(p for p in sorted(offered) if not plan.profiles or p in plan.profiles)
-
-
-def candidates(plan: Plan, profile: str, releases: Iterable[Release]) -> tuple[Release, ...]:
-    """Return the variants that a profile may choose from."""
-    return tuple(r for r in releases if r.version == plan.version and profile in r.profiles)
-
-
-def concerned(plan: Plan, profile: str, known: Knowledge) -> tuple[Device, ...]:
-    """Return the devices of a profile that a rollout is about."""
-    query = parse_query(plan.only)
-    return tuple(d for d in known.of_profile(profile) if query.matches(facts_of(d)))
-
-
-def to_measure(plan: Plan, model: str, profile: str, known: Knowledge) -> tuple[str, ...]:
-    """Return the manifests that devices of ``profile`` must measure: the candidates and what runs there."""
-    running = (state_of(d, model) for d in concerned(plan, profile, known))
-    incumbents = {s.active for s in running if s is not None and s.active and known.release(s.active)}
-    wanted = (r.manifest for r in candidates(plan, profile, known.releases))
-    return tuple(dict.fromkeys((*wanted, *sorted(i for i in incumbents if i is not None))))
-
-
-def pair_orders(state: RolloutState, profile: str, known: Knowledge) -> tuple[MeasureRequest, ...]:
-    """Return the orders to measure what has to prove a gain beside what runs on the devices of ``profile``.
-
-    Each rollout throws coins of its own, so that its quads add to what earlier ones found. What runs is compared with
-    itself, too, once: that tells the noise.
-    """
-    devices = concerned(state.plan, profile, known)
-    everybody = Stratum(profile=profile, devices=tuple(d.device for d in devices))
-    incumbent = _most_common(known, everybody, state.model, _active)
-    if incumbent is None or state.plan.variant or not any(_pairs(d) for d in devices):
-        return ()
-    challengers = [
-        r
-        for r in candidates(state.plan, profile, known.releases)
-        if r.version == incumbent.version and r.manifest != incumbent.manifest
-    ]
-    orders = [_pair_order(r.manifest, incumbent.manifest, key=state.id, quads=QUADS) for r in challengers]
-    return (_pair_order(incumbent.manifest, incumbent.manifest, key="aa", quads=AA_QUADS), *orders) if orders else ()
-
-
-def _pair_order(manifest: str, against: str, *, key: str, quads: int) -> MeasureRequest:
-    pair = PairOrder(against=against, key=key, quads=quads)
-    return MeasureRequest(id=f"{manifest[:12]}-{against[:8]}-{key}"[:MAX_NAME], manifest=manifest, pair=pair)
-
-
-def _pairs(device: Device) -> bool:
-    return device.birth is not None and CAPABILITY in device.birth.capabilities
-
-
-def _active(state: ModelState) -> str | None:
-    return state.active
-
-
 def outstanding(state: RolloutState, known: Knowledge) -> tuple[str, ...]:
-    """Return who still has to measure what, in words; empty when nothing is to be waited for.
-
-    Waited for are the devices that are online. While none of a profile's devices is, the
-    profile itself is waited for, if it has any.
-    """
-    results = latest_results(known.reports)
-    answered = {(r.device, r.measurement.request) for r in known.reports if r.measurement is not None}
-    lines = []
-    for profile in profiles_of(state.plan, known.releases):
-        manifests = to_measure(state.plan, state.model, profile, known)
-        pairs = pair_orders(state, profile, known)
-        devices = concerned(state.plan, profile, known)
-        online = [d for d in devices if d.online]
-        if devices and not online and not _anyone(devices, manifests, results):
-            lines.append(f"{profile}: none of {len(devices)} device(s) is online")
-        for device in online:
-            missing = sum((device.device, m) not in results for m in manifests)
-            if missing:
-                lines.append(f"{device.device}: {missing} of {len(manifests)} variants not measured")
-            unpaired = sum((device.device, order.id) not in answered for order in pairs) if _pairs(device) else 0
-            if unpaired and not missing:
-                lines.append(f"{device.device}: {unpaired} of {len(pairs)} variants not compared with what runs")
-    return tuple(lines)
-
-
-def _anyone(devices: Sequence[Device], manifests: Sequence[str], results: Results) -> bool:
-    return any((d.device, m) in results for d in devices for m in manifests)
+    """Return who still has to measure what, in words; empty when nothing is to be waited for."""
+    waiting = Waiting(state, known.of_profile)
+    waiting.update((), (), known.releases, Evidence(known.reports))
+    return waiting.lines(len(known.devices))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,10 +119,10 @@ def outlooks(state: RolloutState, known: Knowledge, budgets_of: BudgetsOf) -> tu
 
 def _places(state: RolloutState, profile: str, known: Knowledge) -> list[tuple[Stratum, bool]]:
     """Return the strata of a profile, and whether each leads it."""
-    devices = [d.device for d in concerned(state.plan, profile, known)]
+    crowd = Crowd(state.plan, state.model, profile, known.of_profile(profile))
     results = latest_results(known.reports)
-    manifests = to_measure(state.plan, state.model, profile, known)
-    strata = stratify(profile, devices, () if state.plan.variant else manifests, results)
+    manifests = to_measure(state.plan, crowd, known.releases)
+    strata = stratify(profile, sorted(crowd.devices), () if state.plan.variant else manifests, results)
     return [(stratum, position == 0) for position, stratum in enumerate(strata or (Stratum(profile=profile),))]
 
 
@@ -219,7 +131,7 @@ class Asked(TypedDict):
 
     stratum: Stratum
     candidates: tuple[Release, ...]
-    reports: tuple[Report, ...]
+    reports: tuple[MeasuredReport, ...]
     budgets: Budgets
     objective: Objective
     incumbent: Release | None
@@ -280,6 +192,10 @@ def _nobody(plan: Plan) -> str:
     )
 
 
+def _active(state: ModelState) -> str | None:
+    return state.active
+
+
 def _named(state: RolloutState, stratum: Stratum, known: Knowledge) -> Decision:
     plan = state.plan
     chosen = next((r for r in candidates(plan, stratum.profile, known.releases) if r.variant == plan.variant), None)
@@ -313,10 +229,9 @@ def _keep(state: RolloutState, stratum: Stratum, reason: str) -> Decision:
 def _most_common(
     known: Knowledge, stratum: Stratum, model: str, which: Callable[[ModelState], str | None]
 ) -> Release | None:
-    states = (state_of(d, model) for d in known.devices if d.device in stratum.devices)
-    counts = Counter(m for s in states if s is not None and (m := which(s)) is not None)
-    best = min(counts.items(), key=lambda item: (-item[1], item[0]), default=None)
-    return known.release(best[0]) if best else None
+    members = frozenset(stratum.devices)
+    states = (state_of(d, model) for d in known.devices if d.device in members)
+    return known.release(most_common(Counter(m for s in states if s is not None and (m := which(s)) is not None)))
 
 
 def _ruling(state: RolloutState, decision: Decision, known: Knowledge, *, lead: bool) -> Ruling:

@@ -6,16 +6,17 @@ coordinator writes a rollout's state.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from typing import TypeVar
 
 from edgepick_host.core.rollout_state import RequestKind, RolloutState
 from edgepick_host.errors import StateError
 from edgepick_host.ports import Store
+from edgepick_host.service.rollout_rows import Head, keep, parse_head, with_members
 from edgepick_wire import codec
-from edgepick_wire.limits import MAX_OWN_ITEMS
 
 COORDINATOR_LEASE = "coordinator"
 REQUEST_SUFFIX = ".request"
+State = TypeVar("State", bound=RolloutState)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,16 +27,15 @@ class Request:
     kind: RequestKind
 
 
+def load_heads(store: Store) -> tuple[Head, ...]:
+    """Return every rollout without its devices, oldest first."""
+    documents = ((name, document) for name, document in store.rollouts() if not name.endswith(REQUEST_SUFFIX))
+    return tuple(parse_head(document) for _, document in documents)
+
+
 def load_rollouts(store: Store) -> tuple[RolloutState, ...]:
     """Return every rollout, oldest first."""
-    documents = ((name, document) for name, document in store.rollouts() if not name.endswith(REQUEST_SUFFIX))
-    return tuple(_parse(document) for _, document in documents)
-
-
-@lru_cache(maxsize=64)
-def _parse(document: bytes) -> RolloutState:
-    """Return the state in ``document``; the same few documents are read at every look."""
-    return codec.decode_document(RolloutState, document, max_items=MAX_OWN_ITEMS)
+    return tuple(with_members(store, head) for head in load_heads(store))
 
 
 def load_requests(store: Store) -> dict[str, Request]:
@@ -48,8 +48,8 @@ def load_requests(store: Store) -> dict[str, Request]:
 
 
 def save_rollout(store: Store, state: RolloutState) -> None:
-    """Keep a rollout's state."""
-    store.save_rollout(state.id, codec.encode_document(state))
+    """Keep a rollout and every device in it."""
+    keep(store, state, None)
 
 
 def file_request(store: Store, rollout: str, request: Request) -> None:
@@ -63,10 +63,10 @@ def find_rollout(store: Store, rollout: str | None) -> RolloutState:
     Raises:
         StateError: There is none, or several begin so.
     """
-    states = load_rollouts(store)
-    found: Sequence[RolloutState] = states[-1:] if rollout is None else [s for s in states if s.id.startswith(rollout)]
+    states = load_heads(store)
+    found: Sequence[Head] = states[-1:] if rollout is None else [s for s in states if s.id.startswith(rollout)]
     if len(found) == 1:
-        return found[0]
+        return with_members(store, found[0])
     if rollout is None or not states:
         raise StateError("no rollout was ever started", hint="Start one: edgepick rollout start MODEL")
     what = "no rollout has" if not found else "several rollouts have an id that begins with"
@@ -76,15 +76,15 @@ def find_rollout(store: Store, rollout: str | None) -> RolloutState:
 
 def unfinished(store: Store, model: str) -> tuple[RolloutState, ...]:
     """Return the rollouts of ``model`` that have not ended, oldest first: one, and those that wait for its end."""
-    return tuple(s for s in load_rollouts(store) if s.model == model and not s.stage.terminal)
+    return tuple(s for s in load_heads(store) if s.model == model and not s.stage.terminal)
 
 
-def in_turn(states: Iterable[RolloutState]) -> tuple[RolloutState, ...]:
+def in_turn(states: Iterable[State]) -> tuple[State, ...]:
     """Return the one rollout of each model whose turn it is: the oldest that is not settled, or else the newest.
 
     So no two of them ever want different things of one device, and none is forgotten on its way back.
     """
-    turn: dict[str, RolloutState] = {}
+    turn: dict[str, State] = {}
     for state in states:
         if state.model not in turn or turn[state.model].settled:
             turn[state.model] = state

@@ -26,7 +26,7 @@ from edgepick_host.ports import Clock, Store
 from edgepick_host.service import campaigns, fleet_view
 from edgepick_host.service.audit import audited
 from edgepick_host.service.reactions import BudgetsOf
-from edgepick_host.service.requests import find_rollout, load_rollouts
+from edgepick_host.service.requests import find_rollout, load_heads
 from edgepick_host.web.access import Gate, requires
 from edgepick_host.web.metrics import Requests, new_registry
 from edgepick_wire import codec
@@ -284,7 +284,7 @@ def _add_results(app: FastAPI, site: Site, gate: Gate) -> None:
     @app.get("/api/v1/rollouts", tags=["rollouts"], dependencies=viewer)
     def rollouts() -> Response:
         """Return every rollout in one line, newest first."""
-        return _json(tuple(fleet_view.rollout_line(state) for state in reversed(load_rollouts(site.store))))
+        return _json(tuple(fleet_view.rollout_line(state) for state in reversed(load_heads(site.store))))
 
     @app.get("/api/v1/rollouts/{name}", tags=["rollouts"], dependencies=viewer, response_model=RolloutState)
     def rollout(name: str) -> Response:

@@ -7,7 +7,9 @@ from edgepick_host.core.waves import Plan
 from edgepick_host.errors import BusyError, UnreachableError
 from edgepick_host.service.coordinator import LEASE_SECONDS, free_lease, host_presence, take_lease
 from edgepick_host.service.desk import Desk
+from edgepick_host.service.fleet_table import FleetTable
 from edgepick_host.service.inbox import Inbox
+from edgepick_host.service.report_log import ReportLog
 from edgepick_host.service.requests import lease_holder
 from edgepick_wire import codec, topics
 from edgepick_wire.envelope import unpack
@@ -59,7 +61,16 @@ def heard(world):
 
     world.air.listen((topics.every_device(FLEET, DeviceTopic.ACK),), on_ack)
     broker = Outage(world.air)
-    inbox = Inbox(fleet=FLEET, store=world.store, broker=broker, clock=world.clock, say=world.lines.append)
+    table, log = FleetTable(()), ReportLog(world.store)
+    inbox = Inbox(
+        fleet=FLEET,
+        store=world.store,
+        broker=broker,
+        clock=world.clock,
+        say=world.lines.append,
+        table=table,
+        log=log,
+    )
     inbox.open()
     return inbox, broker, acks
 
@@ -85,7 +96,7 @@ def test_a_report_is_stored_before_it_is_acknowledged(world, heard):
 
     assert [ids for _, ids, _ in acks] == [(report.id,), (report.id,)]
     assert [stored for _, _, stored in acks] == [1, 1]
-    assert inbox.reports == [report]
+    assert list(world.store.reports()) == [report]
 
 
 def test_an_acknowledgement_that_the_broker_did_not_take_is_sent_later(world, heard):
@@ -244,7 +255,7 @@ def test_a_profile_that_the_host_does_not_know_is_not_decided(world):
     world.add(2, running=old)
     world.publish(old, new)
     host = world.host_up()
-    host._budgets_of = lambda _profile: None
+    host._steering._budgets_of = lambda _profile: None
     world.start(Plan(version="2", wave_seconds=30))
 
     end = world.run()

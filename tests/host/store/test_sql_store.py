@@ -129,7 +129,7 @@ def test_a_database_of_the_first_version_goes_on_with_its_rollouts(first_version
     """Rollouts and desired states that an older edgepick kept are there, and members can be kept beside them."""
     store = SqlStore(first_version)
 
-    store.save_rollout("r-old", b"a newer head", [MemberRow(lane=0, place=0, document=b"member")])
+    store.save_rollout("r-old", b"a newer head", [MemberRow(lane=0, place=0, device="pi-1", document=b"member")])
 
     assert store.rollouts() == [("r-old", b"a newer head")]
     assert [m.document for m in store.members("r-old")] == [b"member"]

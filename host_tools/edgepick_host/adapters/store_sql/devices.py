@@ -25,8 +25,9 @@ def pages(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
         yield items[start : start + AT_ONCE]
 
 
-def hear(connection: Connection, hearings: Iterable[Hearing]) -> None:
-    """Keep what devices said, the last of each part, and what is searched of it."""
+def hear(connection: Connection, hearings: Iterable[Hearing]) -> dict[str, bool]:
+    """Keep what devices said, the last of each part, and what is searched of it; returns who is online now."""
+    online: dict[str, bool] = {}
     heard: dict[str, list[Hearing]] = {}
     for hearing in hearings:
         heard.setdefault(hearing.device, []).append(hearing)
@@ -36,8 +37,10 @@ def hear(connection: Connection, hearings: Iterable[Hearing]) -> None:
         _write(
             connection, [row for row in rows if row["device"] not in known], [r for r in rows if r["device"] in known]
         )
+        online |= {row["device"]: row["online"] for row in rows if "online" in row}
     said = {h.device: h.reported for each in heard.values() for h in each if h.reported is not None}
     _count(connection, said)
+    return online
 
 
 @dataclass(frozen=True, slots=True)

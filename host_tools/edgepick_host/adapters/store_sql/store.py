@@ -9,7 +9,7 @@ Rules:
 import contextlib
 import dataclasses
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -126,10 +126,10 @@ class SqlStore:
             query = query.where(tables.desired.c.written > since)
         return [codec.decode_document(Desired, document) for document in self._column(query)]
 
-    def hear(self, hearings: Sequence[Hearing]) -> None:
-        """Keep what devices said; a last will of an older session changes nothing."""
+    def hear(self, hearings: Sequence[Hearing]) -> Mapping[str, bool]:
+        """Keep what devices said; returns who is online now of those whose birth or presence was heard."""
         with self._write() as connection:
-            devices.hear(connection, hearings)
+            return devices.hear(connection, hearings)
 
     def heard_birth(self, birth: Birth, at: float) -> None:
         """Keep who a device is."""
@@ -245,10 +245,15 @@ class SqlStore:
     def members(self, rollout: str) -> Sequence[MemberRow]:
         """Return a rollout's members, by lane and place."""
         member = tables.member.c
-        query = sa.select(member.lane, member.place, member.document).where(member.rollout == rollout)
+        query = sa.select(member.lane, member.place, member.device, member.document).where(member.rollout == rollout)
         with self._read() as connection:
             rows = connection.execute(query.order_by(member.lane, member.place)).all()
-        return [MemberRow(lane=row.lane, place=row.place, document=row.document) for row in rows]
+        return [MemberRow(lane=row.lane, place=row.place, device=row.device, document=row.document) for row in rows]
+
+    def memberships(self, device: str) -> Sequence[tuple[str, bytes]]:
+        """Return the rollouts that a device is or was in, with its document in each."""
+        member = tables.member.c
+        return self._pairs(sa.select(member.rollout, member.document).where(member.device == device))
 
     def lease(self, name: str, holder: str, *, now: float, seconds: float) -> str:
         """Return who holds the lease ``name``: taken or extended by ``holder`` if it was free or its own."""

@@ -89,6 +89,7 @@ member = sa.Table(
     sa.Column("rollout", sa.Text, primary_key=True),
     sa.Column("lane", sa.Integer, primary_key=True),
     sa.Column("place", sa.Integer, primary_key=True),
+    sa.Column("device", sa.Text, nullable=False, index=True),
     sa.Column("document", Bytes, nullable=False),
 )
 lease = sa.Table(

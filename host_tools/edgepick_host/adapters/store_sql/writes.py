@@ -58,7 +58,10 @@ def save_desired(connection: Connection, documents: Sequence[Desired], written: 
 
 def save_members(connection: Connection, rollout: str, members: Sequence[MemberRow]) -> None:
     """Keep members of a rollout, each in the place of the one that was there."""
-    rows = [{"rollout": rollout, "lane": m.lane, "place": m.place, "document": m.document} for m in members]
+    rows = [
+        {"rollout": rollout, "lane": m.lane, "place": m.place, "device": m.device, "document": m.document}
+        for m in members
+    ]
     _replace(connection, tables.member, ("rollout", "lane", "place"), rows)
 
 
