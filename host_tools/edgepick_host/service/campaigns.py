@@ -6,11 +6,8 @@ from dataclasses import dataclass, replace
 from edgepick_host.core import rollout as core
 from edgepick_host.core.checks import figure_of, parse_checks
 from edgepick_host.core.decision import Decision
-<<<<<<<
-from edgepick_host.core.measured import condensed
-=======
 from edgepick_host.core.explanation import Explanation, explain
->>>>>>>
+from edgepick_host.core.measured import condensed
 from edgepick_host.core.records import Release
 from edgepick_host.core.rollout_state import RequestKind, RolloutState, Stage
 from edgepick_host.core.waves import Lane, Plan
