@@ -64,7 +64,7 @@ def tally(state: RolloutState) -> Tally:
 
 
 def rollouts_of(store: Store, device: str) -> frozenset[str]:
-    """Return the rollouts that offered a device anything, by their rows: documents of older versions hold their devices themselves."""
+    """Return the rollouts whose rows say that they offered a device anything."""
     return frozenset(name for name, document in store.memberships(device) if parse_member(document).touched)
 
 

@@ -7,6 +7,7 @@ from statistics import NormalDist
 
 import pytest
 
+from edgepick_host.core.experiment import shakedown
 from edgepick_host.core.experiment.evidence import least_wins
 from edgepick_host.core.experiment.shakedown import detectable, power, shake_down
 
@@ -76,3 +77,15 @@ def test_more_units_find_smaller_effects_and_few_find_none():
     assert detectable(0.02, 30, RATE) < detectable(0.05, 30, RATE)
     assert detectable(0.05, 6, RATE) is None
     assert detectable(0.05, 60, RATE, gain=0.02) > detectable(0.05, 60, RATE) + 0.015
+
+
+def test_for_very_many_units_no_more_is_promised_than_there_is(monkeypatch):
+    """Where paths are too many to follow, the promised power lies below the exact one, the gain found not far above."""
+    chances = (0.53, 0.58, 0.62, 0.7)
+    exact, gain = [power(chance, 200, RATE) for chance in chances], detectable(0.05, 200, RATE)
+    monkeypatch.setattr(shakedown, "EXACT_UNITS", 100)
+
+    promised, larger = [power(chance, 200, RATE) for chance in chances], detectable(0.05, 200, RATE)
+
+    assert all(0 < low < high for low, high in zip(promised, exact, strict=True))
+    assert gain < larger < 1.15 * gain

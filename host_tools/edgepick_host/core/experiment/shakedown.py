@@ -10,10 +10,13 @@ from fractions import Fraction
 from statistics import NormalDist, median, stdev
 
 from edgepick_host.core.experiment.evidence import least_wins
+from edgepick_host.core.experiment.intervals import binomial_tail
 
 TO_SIGMA = 1.4826
 """Median absolute deviation to standard deviation, for a normal distribution."""
 POWER = 0.9
+EXACT_UNITS = 400
+"""Up to so many units every path of the walk is followed, which takes time in proportion to their square."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,10 +55,15 @@ def shake_down(effects: Sequence[float], rate: Fraction = Fraction(1, 100)) -> S
 
 
 def power(win_probability: float, units: int, alpha: Fraction) -> float:
-    """Return the chance that the e-process reaches ``1/alpha`` within ``units`` units, exactly.
+    """Return the chance that the e-process reaches ``1/alpha`` within ``units`` units.
 
-    The number of wins walks up by one with ``win_probability``; paths that reach the boundary are taken out.
+    The number of wins walks up by one with ``win_probability``; paths that reach the boundary are taken out. Above
+    ``EXACT_UNITS`` only its end is looked at, which promises less than there is: paths that were over the boundary and
+    came back are left out.
     """
+    if units > EXACT_UNITS:
+        boundary = least_wins(units, alpha)
+        return 0.0 if boundary is None else binomial_tail(units, boundary, win_probability)
     alive, reached = [1.0], 0.0
     for n in range(1, units + 1):
         after = [0.0] * (n + 1)
