@@ -14,8 +14,7 @@ that was disturbed. What is compared:
   written to disk. *whole*: until the bundle is checked as a whole, synced and in the store.
 - *HTTP*: a download of the same bytes from Python's http.server, hashed by SHA-256 while written.
 
-The devices of the fan-out are threads with the agent's own fetch core and MQTT transport, without a
-disk; the publisher has disconnected before the first of them connects.
+The fan-out is in ``fan_out.py``, the deltas are in ``deltas.py``.
 
 What is measured is told on stderr as it comes; at the end, one table of figures beside their targets, or JSON.
 """
@@ -25,16 +24,13 @@ import hashlib
 import http.client
 import os
 import platform
-import queue
 import re
 import shutil
 import socket
 import statistics
-import struct
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -43,22 +39,16 @@ from pathlib import Path
 from random import Random
 
 import deltas as pairs
-import paho.mqtt.client as paho
+from fan_out import fan_out
 from paho.mqtt import __version__ as paho_version
 from verdicts import Figure, as_json, as_table
 
 from conftest import Broker, free_port, mosquitto
-from edgepick_agent.adapters.mqtt import MqttTransport
-from edgepick_agent.core import fetch as window
 from edgepick_agent.core import places
-from edgepick_agent.core.events import ChunksDelivered, Connected, TransportEvent
-from edgepick_agent.core.fetch import Asks, Target
-from edgepick_agent.core.settings import BrokerSettings, FetchSettings
 from edgepick_wire import codec, envelope, topics
 from edgepick_wire.envelope import DocumentType
 from edgepick_wire.ids import digest_of
 from edgepick_wire.manifest import manifest_digest
-from edgepick_wire.messages import Assignment, TargetKind
 from fakes.agent_process import AgentProcess, HostClient, until
 from fakes.host_stand_in import RELEASE, Bundle, HostStandIn, bundle, entry
 from wire.wire_keys import sign
@@ -282,116 +272,6 @@ def goodput(folder: Path, size: int, rounds: int) -> Iterator[Figure]:
     yield Figure(name="goodput: work / stream", found=found.median("work") / found.median("stream"))
 
 
-# --- one publication for many devices -------------------------------------------------------------
-
-
-class Publisher:
-    """Publishes retained messages and knows how many bytes of TCP payload left it."""
-
-    def __init__(self, port: int) -> None:
-        self.client = paho.Client(paho.CallbackAPIVersion.VERSION2, client_id="publisher")
-        self.client.max_queued_messages_set(0)
-        self.client.connect("127.0.0.1", port)
-        self.client.loop_start()
-        until(self.client.is_connected, "the publisher is connected")
-
-    def publish(self, topic: str, payload: bytes) -> None:
-        """Publish a retained message at QoS 1."""
-        self.last = self.client.publish(topic, payload, qos=1, retain=True)
-
-    def leave(self) -> int:
-        """Disconnect once everything is acknowledged, and return the bytes sent."""
-        self.last.wait_for_publish(60)
-        connection = self.client.socket()
-        assert isinstance(connection, socket.socket)
-        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 192)
-        sent = int(struct.unpack_from("Q", info, TCP_INFO_BYTES_ACKED)[0])
-        self.client.disconnect()
-        self.client.loop_stop()
-        return sent
-
-
-class Fetcher(threading.Thread):
-    """A device without a disk: the agent's transport and its fetch core; ends when everything is here."""
-
-    def __init__(self, port: int, name: str, targets: list[Target]) -> None:
-        super().__init__(name=name, daemon=True)
-        self._inbox: queue.SimpleQueue[TransportEvent] = queue.SimpleQueue()
-        settings = BrokerSettings(host="127.0.0.1", port=port)
-        self._transport = MqttTransport(settings, name, (f"bench/{name}", b"gone"), self._inbox.put, self._take_chunk)
-        self.fetch = window.begin(targets, {}, FetchSettings())
-        self.taken = 0
-
-    def run(self) -> None:
-        """Fetch until everything is here."""
-        self._transport.start()
-        while not self.fetch.finished:
-            self._take(self._inbox.get(timeout=60))
-        self._transport.stop()
-
-    @staticmethod
-    def _take_chunk(digest: str, data: bytes | memoryview) -> window.Chunk:
-        return window.Chunk(digest, len(data), hashlib.sha256(data).hexdigest() == digest)
-
-    def _take(self, event: TransportEvent) -> None:
-        now = time.monotonic()
-        if isinstance(event, Connected):
-            self.fetch, asks = window.connected(self.fetch, now)
-            self._tell(asks)
-        elif isinstance(event, ChunksDelivered):
-            self.fetch, arrivals = window.accept_all(self.fetch, event.chunks, now)
-            self.taken += sum(piece.size for arrival in arrivals for piece in arrival.pieces)
-            self.fetch, asks = window.pump(self.fetch, now)
-            self._tell(asks)
-
-    def _tell(self, asks: Asks) -> None:
-        if asks.subscribe:
-            self._transport.subscribe((topics.chunk("demo", digest), 0) for digest in asks.subscribe)
-        if asks.unsubscribe:
-            self._transport.unsubscribe(topics.chunk("demo", digest) for digest in asks.unsubscribe)
-
-
-def fan_out(folder: Path, size: int, counts: tuple[int, ...]) -> Iterator[Figure]:
-    """Yield the bytes that leave the publisher for so many devices; it has left before they fetch."""
-    say(f"\nOne publication of {size // MIB} MiB that cannot be compressed:")
-    for count in counts:
-        wanted = made(f"fan-out {count}", size)
-        with running_broker(folder / f"fan-out-broker-{count}") as broker:
-            publisher = Publisher(broker.port)
-            host = HostStandIn(publisher)
-            host.publish(wanted)
-            assignment = Assignment(model="digits", active=wanted.digest, rollout="r1")
-            told = {"target_kind": TargetKind.PROFILE, "target": host.profile}
-            publisher.publish(host.topic(TargetKind.PROFILE), host.desired(assignment, **told))
-            sent = publisher.leave()
-            seconds, taken = _fetch_all(broker.port, wanted, count)
-        say(f"  {count:3} devices: {taken / MIB:.0f} MiB taken and verified in {seconds:.1f} s")
-        name = f"bytes leaving the publisher, {count} devices"
-        yield Figure(name=name, found=sent / wanted.content.size, unit="blobs", at_most=1.05)
-
-
-def _fetch_all(port: int, wanted: Bundle, count: int) -> tuple[float, int]:
-    targets = [
-        Target(
-            name=file.name,
-            size=file.size,
-            chunk_size=file.chunk_size,
-            digests=tuple(
-                digest_of(wanted.files[file.name][start : start + CHUNK]) for start in range(0, file.size, CHUNK)
-            ),
-        )
-        for file in wanted.content.files
-    ]
-    devices = [Fetcher(port, f"device-{number}", targets) for number in range(count)]
-    began = time.perf_counter()
-    for device in devices:
-        device.start()
-    for device in devices:
-        device.join(300)
-    assert all(device.fetch.finished for device in devices)
-    return time.perf_counter() - began, sum(device.taken for device in devices)
-
-
 # --- memory ---------------------------------------------------------------------------------------
 
 
@@ -437,7 +317,7 @@ def deltas(folder: Path) -> Iterator[Figure]:
     say("\nDeltas, in bytes:\n" + pairs.table(found))
     for pair in found:
         yield Figure(name=f"delta: {pair.variant}", found=pair.chosen_bytes / pair.plain, unit="blobs", at_most=1.0)
-        name = f"bytes leaving the publisher, second version, {pair.variant} (sum of its forms)"
+        name = f"bytes leaving the publisher, second version, {pair.variant} (sum of what is published)"
         yield Figure(name=name, found=pair.sent_bytes / pair.plain, unit="blobs", at_most=1.05)
         best = min(pair.plain, pair.zstd, pair.bsdiff, pair.patch_from)
         yield Figure(name=f"delta / best of the others: {pair.variant}", found=pair.chosen_bytes / best)
@@ -456,7 +336,7 @@ def main() -> int:
         folder = Path(name)
         parts: dict[str, Callable[[], Iterator[Figure]]] = {
             "goodput": lambda: goodput(folder, 64 * MIB, options.rounds),
-            "fan-out": lambda: fan_out(folder, 8 * MIB, (1, 10, 50)),
+            "fan-out": lambda: fan_out(folder, 2 * MIB, (1, 10, 50), running_broker, say),
             "memory": lambda: memory(folder, (64 * MIB, 256 * MIB)),
             "deltas": lambda: deltas(folder / "deltas"),
         }

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import bsdiff4
@@ -19,6 +19,9 @@ import zstandard
 import edgepick_host.demo
 from edgepick_host.compress.tflite_layout import find_tensors
 from edgepick_host.core import delta
+from edgepick_host.service.archive import Archive
+from edgepick_host.service.prepare import PreparedRelease, Selection, prepare
+from edgepick_profiles.load import load_profile
 
 DATA = Path(edgepick_host.demo.__file__).parent / "data"
 RECIPES = ("float32", "float16", "dynamic_wi8_afp32", "static_wi8_ai8")
@@ -38,10 +41,10 @@ class Pair:
     chosen: str
     chosen_bytes: int
     sent_bytes: int
-    """What the host sends once for the second version: the file as it is, compressed, and as a difference."""
+    """What the host sends once for the second version by default: one complete form, and a difference if it fits."""
 
 
-def compare(variant: str, base: bytes, target: bytes) -> Pair:
+def compare(variant: str, base: bytes, target: bytes, sent_bytes: int) -> Pair:
     """Return the sizes for one pair."""
     whole = len(delta.zstd(target))
     found = delta.candidates(target, base, find_tensors)
@@ -59,7 +62,7 @@ def compare(variant: str, base: bytes, target: bytes) -> Pair:
         made_by=ours,
         chosen=chosen.algorithm if chosen else ("zstd" if full else "plain"),
         chosen_bytes=len(chosen.data) if chosen else best,
-        sent_bytes=len(target) + (len(full.data) if full else 0) + (len(chosen.data) if chosen else 0),
+        sent_bytes=sent_bytes,
     )
 
 
@@ -75,12 +78,29 @@ def patch_from(base: bytes, target: bytes) -> int:
 def pairs(folder: Path) -> list[Pair]:
     """Return the comparison of every variant that both trainings have."""
     old, new = (_compressed(folder / name, name) for name in ("digits", "digits_v2"))
+    sent = _sent(folder / "archive", old, new)
     found = []
     for before in sorted(old.glob("*/model.tflite")):
         after = new / before.relative_to(old)
         if after.exists():
-            found.append(compare(before.parent.name, before.read_bytes(), after.read_bytes()))
+            name = before.parent.name
+            found.append(compare(name, before.read_bytes(), after.read_bytes(), sent[name]))
     return found
+
+
+def _sent(archive: Path, *versions: Path) -> dict[str, int]:
+    """Return what publishing the last version takes for each model file, with the indexes of chunks; bytes."""
+    kept = Archive(folder=archive, find_tensors=find_tensors)
+    for version in versions:
+        selection = Selection(fleet="bench", everything=True)
+        prepared = prepare(version, selection, load_profile, now=0.0, find_forms=kept.forms)
+        kept.keep(prepared)
+    return {release.manifest.variant: _published(release) for release in prepared.releases}
+
+
+def _published(release: PreparedRelease) -> int:
+    model = replace(release.manifest, files=release.manifest.files[:1], golden=None)
+    return sum(form.size + form.index_size for form in model.published)
 
 
 def _compressed(out: Path, name: str) -> Path:
@@ -96,11 +116,23 @@ def _compressed(out: Path, name: str) -> Path:
 
 def table(found: Sequence[Pair]) -> str:
     """Return the figures of all pairs as text."""
-    columns = ("variant", "plain", "zstd", "bsdiff", "patch-from", "ours", "made by", "chosen", "bytes", "of plain")
+    columns = (
+        "variant",
+        "plain",
+        "zstd",
+        "bsdiff",
+        "patch-from",
+        "ours",
+        "made by",
+        "chosen",
+        "bytes",
+        "of plain",
+        "sent",
+    )
     rows = [
         (
             *(p.variant, *map(str, (p.plain, p.zstd, p.bsdiff, p.patch_from, p.ours)), p.made_by, p.chosen),
-            *(str(p.chosen_bytes), f"{p.chosen_bytes / p.plain:.1%}"),
+            *(str(p.chosen_bytes), f"{p.chosen_bytes / p.plain:.1%}", f"{p.sent_bytes / p.plain:.1%}"),
         )
         for p in found
     ]
