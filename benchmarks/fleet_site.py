@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 from conftest import Broker, free_port
 from edgepick_host.adapters.store_sql import SqlStore
 from edgepick_host.core.rollout_state import RolloutState
-from edgepick_host.service.requests import find_rollout, lease_holder
+from edgepick_host.service.requests import find_rollout
 from edgepick_host.simulate.tally import DeviceRecord, Tally
 from edgepick_wire import codec
 from fakes.host_site import blob, variant, write_variants
@@ -108,6 +108,11 @@ class Service:
     """A running ``edgepick serve``."""
 
     process: subprocess.Popen[bytes]
+    log: Path
+
+    def at_work(self) -> bool:
+        """Return whether it has the lease, and has taken in what it missed."""
+        return "serving fleet" in self.log.read_text()
 
     @property
     def cpu_seconds(self) -> float:
@@ -180,18 +185,12 @@ class FleetSite:
         finally:
             opened.close()
 
-    def serve(self, environment: Mapping[str, str] | None = None) -> Service:
-        """Start the host service; what it says goes to a file."""
-        with (self.folder / "serve.log").open("ab") as log:
+    def serve(self) -> Service:
+        """Start the host service; what it says goes to a file of its own."""
+        said = self.folder / f"serve-{time.monotonic_ns()}.log"
+        with said.open("wb") as log:
             words = command("serve", "--broker", self.broker.url)
-            environment = {**os.environ, **(environment or {})}
-            return Service(subprocess.Popen(words, cwd=self.folder, stdout=log, stderr=log, env=environment))
-
-    def at_work(self, service: Service) -> bool:
-        """Return whether this service, and none that was killed before, is the fleet's host now."""
-        with self.store() as store:
-            holder = lease_holder(store, now=time.time())
-        return holder is not None and f"-{service.process.pid}-" in holder
+            return Service(subprocess.Popen(words, cwd=self.folder, stdout=log, stderr=log), said)
 
     def simulate(self, devices: int, scenario: str, *, processes: int = 1, options: tuple[str, ...] = ()) -> Simulation:
         """Start simulated devices."""
