@@ -11,7 +11,7 @@ from edgepick_agent.cli.doctor import in_the_way
 from edgepick_agent.cli.options import config_option, json_option, settings_for_commands
 from edgepick_agent.cli.render import as_json_text, clip, pairs, short, size
 from edgepick_agent.core.advice import advise
-from edgepick_agent.core.control import AgentStatus, RunnerStatus
+from edgepick_agent.core.control import AgentStatus, RunnerStatus, ShadowStatus
 from edgepick_agent.core.findings import Finding
 from edgepick_agent.errors import AgentError
 from edgepick_wire.messages import ModelState, Phase
@@ -75,7 +75,7 @@ def _lines(status: AgentStatus) -> Iterator[str]:
         yield f"... and {len(status.models) - MODELS_SHOWN} more: edgepick-agent status --json"
     if not status.models:
         yield "no model"
-    yield ""
+    yield _shadow(status.shadow) if status.shadow is not None else ""  # in place of an empty line: a screen has 24
     yield f"last error {clip(status.last_error or '-', WIDTH - 11)}"
 
 
@@ -126,3 +126,11 @@ def _runner(runner: RunnerStatus) -> str:
     if runner.failures:
         parts.append(f"{runner.failures} failures in a row")
     return ", ".join(parts) + (f": {clip(runner.detail, 40)}" if runner.detail else "")
+
+
+def _shadow(shadow: ShadowStatus) -> str:
+    seen = shadow.summary
+    if seen is None:
+        return f"shadow     {shadow.label}: {shadow.state}, nothing compared yet"
+    bad = seen.misshapen + seen.not_finite + seen.failed
+    return f"shadow     {shadow.label}: {seen.compared} compared, {bad} bad, {seen.dropped} dropped"

@@ -11,7 +11,7 @@ from edgepick_agent.cli.profile_report import report
 from edgepick_agent.cli.render import duration, energy, size, table
 from edgepick_agent.cli.status import screen
 from edgepick_agent.core.advice import NOTHING, advise
-from edgepick_agent.core.control import AgentStatus, RunnerStatus
+from edgepick_agent.core.control import AgentStatus, RunnerStatus, ShadowStatus
 from edgepick_wire.messages import ModelState, Phase, Refusal, RefusalCode
 from edgepick_wire.metrics import (
     Conditions,
@@ -24,6 +24,7 @@ from edgepick_wire.metrics import (
     RuntimeUsed,
     Verdict,
 )
+from edgepick_wire.shadow import ShadowSummary
 
 DIGEST = "ab" * 32
 REFUSAL = Refusal(code=RefusalCode.TRIAL_FAILED, detail="agreement 0.12, needed 0.95", hint="Publish a sound variant.")
@@ -89,6 +90,17 @@ def test_a_download_shows_its_progress():
     assert "digits: fetching 10 of 40 chunks (25 %)" in screen(status(models=(fetching,)))
 
 
+def test_a_shadow_is_shown_with_what_it_has_seen():
+    """Which candidate runs beside what serves, and how many of its answers were compared, bad or dropped."""
+    starting = ShadowStatus(model="digits", manifest=DIGEST, label="digits 2 int8", state="starting")
+    summary = ShadowSummary(against=DIGEST, seconds=1.0, compared=120, not_finite=2, failed=1, dropped=5)
+
+    told = screen(status(shadow=starting)), screen(status(shadow=dataclasses.replace(starting, summary=summary)))
+
+    assert "shadow     digits 2 int8: starting, nothing compared yet" in told[0]
+    assert "shadow     digits 2 int8: 120 compared, 3 bad, 5 dropped" in told[1]
+
+
 words = st.text(max_size=200)
 models = st.builds(
     ModelState,
@@ -102,6 +114,8 @@ models = st.builds(
 runners = st.builds(
     RunnerStatus, model=st.just("digits"), state=words, pid=st.none() | st.integers(1), socket=words, detail=words
 )
+
+shadows = st.builds(ShadowStatus, model=words, manifest=st.just(DIGEST), label=words, state=words)
 
 
 @given(
@@ -117,6 +131,7 @@ runners = st.builds(
         sequence=st.integers(0),
         security_epoch=st.integers(0),
         models=st.lists(models, max_size=12).map(tuple),
+        shadow=st.none() | shadows,
         disk_free_bytes=st.integers(0),
         last_error=st.none() | words,
     )
