@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import math
 import os
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -34,6 +35,7 @@ class PowerPlayer:
         self._counter = sensor == "powercap-rapl"
         folder = root / (COUNTER if self._counter else LINE)
         folder.mkdir(parents=True)
+        self._folder = folder
         files = (
             {"name": "package-0", "max_energy_range_uj": str(RANGE_UJ)}
             if self._counter
@@ -54,9 +56,18 @@ class PowerPlayer:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self._end()
+        os.close(self._file)
+
+    def _end(self) -> None:
         self._stop.set()
         self._thread.join()
-        os.close(self._file)
+
+    def unplug(self) -> None:
+        """Take the sensor away as a kernel does: its files are gone, and whoever holds one open reads nothing."""
+        self._end()
+        shutil.rmtree(self._folder)
+        os.ftruncate(self._file, 0)
 
     def _loop(self) -> None:
         with contextlib.suppress(OSError):

@@ -59,7 +59,7 @@ def lives_on(host, broker, device, manifest: str) -> None:
 
 @pytest.mark.slow
 def test_an_agent_lives_through_jumps_of_its_clock(tls, variants):
-    """A year ahead and in 1970 it restarts runners, reconnects over TLS, updates, and reports in order in one session."""
+    """A year ahead and in 1970 it restarts runners, reconnects over TLS, updates, and reports in order."""
     host, broker, device, clock = tls
     first = publish(host, variants, 1, "static_wi8_ai8-tflite")
     device.start()

@@ -290,8 +290,8 @@ def alive(pid: int) -> bool:
 def _http(path: Path, method: str, url: str, body: object = None) -> Any:
     connection = http.client.HTTPConnection("localhost")
     connection.sock = socket.socket(socket.AF_UNIX)
-    connection.sock.connect(str(path))
     try:
+        connection.sock.connect(str(path))
         connection.request(method, url, None if body is None else json.dumps(body))
         answer = connection.getresponse()
         assert answer.status == 200

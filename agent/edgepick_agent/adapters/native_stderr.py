@@ -1,7 +1,6 @@
 """What native libraries write to standard error, kept from a person's terminal and for our messages."""
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -25,7 +24,8 @@ class CapturedText:
 def captured() -> Iterator[CapturedText]:
     """Collect what the process writes to file descriptor 2 meanwhile, from any thread."""
     found = CapturedText()
-    with tempfile.TemporaryFile() as sink:
+    # In memory: a board's root may be read-only, /tmp with it.
+    with os.fdopen(os.memfd_create("native-stderr"), "r+b") as sink:
         saved = os.dup(2)
         os.dup2(sink.fileno(), 2)
         try:
