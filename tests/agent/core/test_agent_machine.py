@@ -5,9 +5,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from edgepick_agent.core.control import Command
+from edgepick_agent.core.runner_spec import RunnerMode
 from edgepick_agent.core.state import decode_state
 from edgepick_agent.loop.bundles import Bundles
 from edgepick_wire.messages import MeasureRequest, Phase
+from edgepick_wire.shadow import ShadowRequest
 from fakes.agent_bench import Bench
 from fakes.host_stand_in import STRANGER, bundle
 from fakes.runner_launcher import Script
@@ -16,6 +18,7 @@ GOOD = [bundle(str(number), model_size=1500) for number in range(4)]
 FORGED = bundle("forged", model_size=1500, key=STRANGER)
 ALL = [*GOOD, FORGED]
 MEASURES = st.sampled_from(["passes", "passes", "fails", "cannot", "crashes", "hangs", "swells", "slow"])
+SHADOWS = st.sampled_from(["serves", "ends", "crashes", "hangs", "swells", "slow"])
 SERVES = st.sampled_from(["serves", "serves", "crashes", "hangs", "swells", "slow"])
 
 
@@ -44,9 +47,13 @@ class Device(RuleBasedStateMachine):
     def the_host_wants_a_measurement(self, number, name):
         self.bench.host.want(None, measure=(MeasureRequest(id=f"m{name}", manifest=ALL[number].digest),))
 
-    @rule(number=st.integers(0, 3), measure=MEASURES, serve=SERVES)
-    def a_variant_behaves(self, number, measure, serve):
-        self.bench.launcher.scripts[str(number)] = Script(measure=measure, serve=serve)
+    @rule(number=st.integers(0, 4), name=st.integers(0, 5))
+    def the_host_wants_a_shadow(self, number, name):
+        self.bench.host.want(None, shadow=ShadowRequest(id=f"s{name}", manifest=ALL[number].digest))
+
+    @rule(number=st.integers(0, 3), measure=MEASURES, serve=SERVES, shadow=SHADOWS)
+    def a_variant_behaves(self, number, measure, serve, shadow="ends"):
+        self.bench.launcher.scripts[str(number)] = Script(measure=measure, serve=serve, shadow=shadow)
         for process in self.bench.launcher.started:
             if process.spec.version == str(number):
                 process.script = self.bench.launcher.scripts[str(number)]
@@ -109,6 +116,12 @@ class Device(RuleBasedStateMachine):
         alive = self.bench.launcher.alive()
         assert len(alive) == len(set(alive)) <= 3
 
+    @invariant()
+    def a_shadow_is_alone_and_gives_way(self):
+        shadows = self.bench.launcher.alive(RunnerMode.SHADOW)
+        assert len(shadows) <= 1
+        assert not (shadows and self.bench.launcher.alive(RunnerMode.MEASURE))
+
     # --- how it ends ---
 
     def teardown(self):
@@ -125,6 +138,7 @@ class Device(RuleBasedStateMachine):
         assert bench.model().active == GOOD[3].digest
         assert bench.model().phase is Phase.CONFIRMED
         assert bench.launcher.alive() == ["3"]
+        assert bench.launcher.alive(RunnerMode.SHADOW) == []
 
 
 TestDevice = Device.TestCase

@@ -22,7 +22,7 @@ from edgepick_agent.runner.tap import Counts, Served, Share, Tap, pack, receive,
 from edgepick_wire import codec
 from edgepick_wire.manifest import ModelFormat, RunLimits, RuntimeChoice, RuntimeName
 from edgepick_wire.shadow import ShadowRequest, ShadowSummary
-from fakes.runtime_models import onnx_endless, onnx_logarithm, onnx_relu
+from fakes.runtime_models import onnx_endless, onnx_logarithm, onnx_positions, onnx_relu
 
 AGAINST, CANDIDATE = "a" * 64, "b" * 64
 FLOAT4 = TensorSpec(name="b", shape=(1, 4), dtype="float32")
@@ -345,11 +345,11 @@ def test_the_time_ends_it_too(pair):
 
 @pytest.mark.parametrize(
     ("model", "row", "counted"),
-    [(onnx_logarithm(), -ROW, "not_finite"), (onnx_relu(width=3), ROW, "failed")],
-    ids=["nan", "other-input"],
+    [(onnx_logarithm(), -ROW, "not_finite"), (onnx_positions(), ROW, "misshapen"), (onnx_relu(width=3), ROW, "failed")],
+    ids=["nan", "other-output", "other-input"],
 )
 def test_bad_answers_of_a_candidate_are_counted_not_given(pair, model, row, counted):
-    """NaN, and a model that the requests do not fit, are what a shadow is there to find."""
+    """NaN, another shape, and a model that the requests do not fit, are what a shadow is there to find."""
     candidate = pair.begin(model, requests=5)
 
     answers = pair.ask_until(lambda: candidate.observe().state is RunnerState.EXITED, "five answers", row)
