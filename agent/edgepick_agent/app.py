@@ -75,6 +75,8 @@ SENSOR_REASONS = {name: reference.replace(":discover", ":why_not") for name, ref
 """Sensor name -> a :data:`edgepick_agent.ports.WhyNot` function."""
 
 TOOLS = {
+    "read-journal": "edgepick_agent.adapters.journal:read",
+    "follow-journal": "edgepick_agent.adapters.journal:follow",
     "detect": "edgepick_agent.adapters.detect:detect",
     "notifier": "edgepick_agent.adapters.systemd:notifier",
     "watchdog-seconds": "edgepick_agent.adapters.systemd:watchdog_seconds",
@@ -161,6 +163,7 @@ PARTS = {
     "no-transport": "edgepick_agent.adapters.offline:NoTransport",
     "https-source": "edgepick_agent.adapters.https_source:HttpsSource",
     "lock": "edgepick_agent.adapters.lock:held",
+    "log-files": "edgepick_agent.adapters.log_files:LogFiles",
     "lock-holder": "edgepick_agent.adapters.lock:holder",
     "socket-names": "edgepick_agent.adapters.socket_name:SocketNames",
     "control-server": "edgepick_agent.adapters.control_socket:ControlServer",

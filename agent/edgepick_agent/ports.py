@@ -355,6 +355,22 @@ Discover = Callable[[Path], Sequence[PowerSensor]]
 """``sysfs root -> the sensors found there``, in order of preference."""
 
 
+class LogFiles(Protocol):
+    """The agent's log where no journal collects it; bounded, and no error of the disk comes through."""
+
+    def append(self, line: str) -> None:
+        """Add a line, unless the disk refuses it."""
+        ...
+
+    def read(self) -> list[str]:
+        """Return every line, oldest first."""
+        ...
+
+    def follow(self) -> Iterator[str]:
+        """Yield the lines that are added after those that were read, for ever."""
+        ...
+
+
 class Unusable(NamedTuple):
     """Why a sensor that is there cannot be used; ``mend`` is empty where nothing is to be done about it."""
 

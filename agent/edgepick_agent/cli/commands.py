@@ -22,6 +22,7 @@ COMMANDS = {
     "rollback": ("edgepick_agent.cli.bundle:rollback", "Return a model to its previous variant."),
     "pin": ("edgepick_agent.cli.pin:pin", "Stay on a variant until it is unpinned, whatever the host wants."),
     "unpin": ("edgepick_agent.cli.pin:unpin", "Let the host's wish count again."),
+    "logs": ("edgepick_agent.cli.logs:logs", "Show what the agent said."),
     "benchmark": ("edgepick_agent.cli.benchmark:benchmark", "Measure any model file on this machine."),
     "compare": ("edgepick_agent.cli.compare:compare", "Lay two results of benchmark --json side by side."),
     "support-bundle": ("edgepick_agent.cli.support:support_bundle", "Collect what somebody else needs to help."),

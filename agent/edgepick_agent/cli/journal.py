@@ -1,9 +1,10 @@
 """The agent's log: one line each, for people on a terminal, as JSON under systemd."""
 
-import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol, TextIO
+
+from edgepick_agent.cli.log_lines import LogLevel, LogLine, as_json, as_text
 
 NOTHING: Mapping[str, str] = {}
 
@@ -16,33 +17,35 @@ class Log(Protocol):
         ...
 
 
-def log_to(stream: TextIO, environ: Mapping[str, str]) -> Log:
-    """Return a log: JSON documents where systemd collects them, text anywhere else."""
-    journal = "JOURNAL_STREAM" in environ
+def log_to(stream: TextIO, environ: Mapping[str, str], keep: Callable[[str], None] | None = None) -> Log:
+    """Return a log: JSON documents where systemd collects them, text anywhere else.
+
+    Where no journal keeps it, each line is handed to ``keep`` too, as JSON.
+    """
+    journal = in_journal(environ)
     structured = (journal or "INVOCATION_ID" in environ) and not stream.isatty()
-    line = (journal_line if journal else json_line) if structured else text_line
+    shown = (journal_line if journal else as_json) if structured else as_text
 
     def log(text: str, *, serious: bool = False, about: Mapping[str, str] = NOTHING) -> None:
-        stream.write(line(text, serious=serious, about=about, now=time.time()) + "\n")
+        line = line_of(text, serious=serious, about=about)
+        if keep is not None and not journal:
+            keep(as_json(line))
+        stream.write(shown(line) + "\n")
         stream.flush()
 
     return log
 
 
-def text_line(text: str, *, serious: bool, about: Mapping[str, str], now: float) -> str:
-    """Return ``12:34:56  text  (key value)``."""
-    clock = time.strftime("%H:%M:%S", time.localtime(now))
-    named = ", ".join(f"{key} {value}" for key, value in about.items())
-    return f"{clock} {'!' if serious else ' '} {text}" + (f"  ({named})" if named else "")
+def in_journal(environ: Mapping[str, str]) -> bool:
+    """Return whether systemd's journal collects what this process prints (systemd.exec(5))."""
+    return "JOURNAL_STREAM" in environ
 
 
-def json_line(text: str, *, serious: bool, about: Mapping[str, str], now: float) -> str:
-    """Return one JSON document on one line."""
-    level = "warning" if serious else "info"
-    document = {"time": round(now, 3), "level": level, "text": text, **({"about": dict(about)} if about else {})}
-    return json.dumps(document, ensure_ascii=False)
+def line_of(text: str, *, serious: bool, about: Mapping[str, str] = NOTHING) -> LogLine:
+    """Return a line said now."""
+    return LogLine(time=time.time(), level=LogLevel.WARNING if serious else LogLevel.INFO, text=text, about=about)
 
 
-def journal_line(text: str, *, serious: bool, about: Mapping[str, str], now: float) -> str:
+def journal_line(line: LogLine) -> str:
     """Return a JSON document after the priority that sd-daemon(3) describes; the journal takes it off again."""
-    return f"<{4 if serious else 6}>{json_line(text, serious=serious, about=about, now=now)}"
+    return f"<{4 if line.level is LogLevel.WARNING else 6}>{as_json(line)}"

@@ -70,6 +70,11 @@ def short(digest: str | None) -> str:
     return digest[:12] if digest else "-"
 
 
+def printable(text: str) -> str:
+    """Return ``text`` with a question mark for whatever could move a terminal's cursor."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
 def clip(text: str, width: int) -> str:
     """Return ``text`` on one line of at most ``width`` characters."""
     line = " ".join(text.split())

@@ -14,8 +14,10 @@ from types import FrameType
 
 from edgepick_agent import app
 from edgepick_agent.cli.failures import render
-from edgepick_agent.cli.journal import Log, log_to
+from edgepick_agent.cli.journal import Log, in_journal, line_of, log_to
+from edgepick_agent.cli.log_lines import as_json
 from edgepick_agent.config import read_config, require_settings
+from edgepick_agent.core import places
 from edgepick_agent.core.settings import AgentSettings
 from edgepick_agent.errors import AgentError
 
@@ -33,14 +35,20 @@ def serve(config: str, *, verbose: bool = False) -> int:
 
 
 def _serve(config: Path) -> None:
-    log = log_to(sys.stderr, os.environ)
     loaded = read_config(config, os.environ)
     settings = require_settings(loaded)
+    keep: Callable[[str], None] = app.adapter(app.PARTS["log-files"])(Path(settings.state_dir) / places.LOG).append
+    log = log_to(sys.stderr, os.environ, keep)
     for warning in loaded.warnings:
         log(f"{config}: {warning}", serious=True)
     stop = threading.Event()
     _stop_on_signals(stop, log)
-    _run(settings, stop, log)
+    try:
+        _run(settings, stop, log)
+    except AgentError as error:  # shown to whoever started it, which may be nobody
+        if not in_journal(os.environ):
+            keep(as_json(line_of(f"the agent ended: {error}", serious=True)))
+        raise
 
 
 def _run(settings: AgentSettings, stop: threading.Event, log: Log) -> None:

@@ -1,23 +1,24 @@
 """What the technician's commands ask of this machine, by the names in ``app.TOOLS``; typed here."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from edgepick_agent import app
 from edgepick_agent.app import PARTS, TOOLS, adapter
+from edgepick_agent.core import places
 from edgepick_agent.core.admission import Trust, verified_manifest
 from edgepick_agent.core.assignments import verified_root
 from edgepick_agent.core.boards import Board
 from edgepick_agent.core.control import AgentStatus, ControlReply, ControlRequest
 from edgepick_agent.core.findings import Finding
-from edgepick_agent.core.places import STATE
 from edgepick_agent.core.service import ServiceFacts, Step
 from edgepick_agent.core.settings import AgentSettings, BrokerSettings
 from edgepick_agent.core.state import decode_state
 from edgepick_agent.errors import RefusedError, StorageError
+from edgepick_agent.ports import LogFiles
 from edgepick_wire import envelope
 from edgepick_wire.errors import SignatureError, WireError
 from edgepick_wire.manifest import Manifest, manifest_digest
@@ -109,7 +110,7 @@ def read_bundle(path: Path, settings: AgentSettings) -> tuple[Manifest, str]:
 
 def _newest_root(settings: AgentSettings) -> RootDocument:
     born = read_root(Path(settings.root_document))
-    raw: bytes | None = adapter(PARTS["storage"])(Path(settings.state_dir)).read(STATE)
+    raw: bytes | None = adapter(PARTS["storage"])(Path(settings.state_dir)).read(places.STATE)
     with contextlib.suppress(WireError):  # a damaged state is the agent's to mend
         followed = decode_state(raw).root if raw is not None else None
         if followed is not None and followed.fleet == born.fleet and followed.version > born.version:
@@ -130,6 +131,21 @@ def request(settings: AgentSettings, asked: ControlRequest) -> ControlReply:
 def runtimes(settings: AgentSettings) -> Sequence[RuntimeAvailable]:
     """Return the runtimes that the configured interpreter can start."""
     return app.available_runtimes(settings)
+
+
+def log_files(settings: AgentSettings) -> LogFiles:
+    """Return the files in which an agent without a journal keeps what it said."""
+    return cast("LogFiles", adapter(PARTS["log-files"])(Path(settings.state_dir) / places.LOG))
+
+
+def journal(*, lines: int | None, since: float | None, serious: bool) -> Sequence[str]:
+    """Return the latest entries of the service in systemd's journal, as JSON; none where there is no journal."""
+    return cast("Sequence[str]", adapter(TOOLS["read-journal"])(lines=lines, since=since, serious=serious))
+
+
+def follow_journal(*, serious: bool) -> Iterator[str]:
+    """Yield the entries of the service as they are written, for ever."""
+    return cast("Iterator[str]", adapter(TOOLS["follow-journal"])(serious=serious))
 
 
 def benchmark(request: "ProfileRequest", tell: Callable[[str], None]) -> "Profile":

@@ -9,7 +9,7 @@ import click
 from edgepick_agent.cli import site
 from edgepick_agent.cli.doctor import in_the_way
 from edgepick_agent.cli.options import config_option, json_option, settings_for_commands
-from edgepick_agent.cli.render import as_json_text, clip, pairs, short, size
+from edgepick_agent.cli.render import as_json_text, clip, pairs, printable, short, size
 from edgepick_agent.core.advice import advise
 from edgepick_agent.core.control import AgentStatus, RunnerStatus, ShadowStatus
 from edgepick_agent.core.findings import Finding
@@ -59,7 +59,7 @@ def screen(status: AgentStatus, in_the_way: Sequence[Finding] = ()) -> str:
 
 def _fitted(line: str) -> str:
     """Return a line cut at the screen's width; what could move a terminal's cursor becomes a question mark."""
-    shown = "".join(c if c.isprintable() else "?" for c in line)
+    shown = printable(line)
     return shown if len(shown) <= WIDTH else f"{shown[: WIDTH - 3]}..."
 
 

@@ -3,7 +3,6 @@
 import io
 import os
 import platform
-import subprocess
 import sys
 import tarfile
 import time
@@ -14,6 +13,8 @@ import click
 
 from edgepick_agent.cli import site
 from edgepick_agent.cli.doctor import examine
+from edgepick_agent.cli.log_lines import as_text
+from edgepick_agent.cli.logs import latest
 from edgepick_agent.cli.options import config_option, json_option, settings_for_commands
 from edgepick_agent.cli.render import as_json_text, pairs, size
 from edgepick_agent.config import read_config, values_of
@@ -21,9 +22,7 @@ from edgepick_agent.core.settings import AgentSettings
 from edgepick_agent.errors import StorageError
 from edgepick_wire.version import __version__
 
-UNIT = "edgepick-agent"
-JOURNAL_LINES = 2000
-COMMAND_SECONDS = 20.0
+LOG_LINES = 2000
 MOST_FILE_BYTES = 1_000_000
 STATE_FILES = ("state.json", "runtimes.json")
 MACHINE_FILES = ("/etc/os-release", "/proc/meminfo", "/proc/loadavg", "/proc/device-tree/model")
@@ -62,7 +61,7 @@ def _members(settings: AgentSettings, config_file: Path) -> Iterator[tuple[str, 
         yield from _file(name, Path(settings.state_dir) / name)
     for path in MACHINE_FILES:
         yield from _file(f"machine{path.replace('/', '_')}", Path(path))
-    yield from _journal()
+    yield from _log(settings)
 
 
 def _configuration(config_file: Path) -> dict[str, object]:
@@ -91,14 +90,10 @@ def _file(name: str, path: Path) -> Iterator[tuple[str, bytes]]:
         return
 
 
-def _journal() -> Iterator[tuple[str, bytes]]:
-    command = ["journalctl", "--unit", UNIT, "--lines", str(JOURNAL_LINES), "--no-pager", "--output", "short-iso"]
-    try:
-        done = subprocess.run(command, capture_output=True, timeout=COMMAND_SECONDS, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return
-    if done.stdout:
-        yield "journal.txt", done.stdout
+def _log(settings: AgentSettings) -> Iterator[tuple[str, bytes]]:
+    said, _ = latest(site.log_files(settings), lines=LOG_LINES)
+    if said:
+        yield "log.txt", "".join(f"{as_text(line, dated=True)}\n" for line in said).encode()
 
 
 def _write(target: Path, folder: str, members: dict[str, bytes]) -> None:

@@ -60,8 +60,7 @@ def _failing(runner: RunnerStatus, *, back: bool) -> Finding:
     return _warn(
         "runner",
         f"{runner.model}: failed {runner.failures} time(s) in a row {f'({runner.detail})' if runner.detail else ''}",
-        f"{runner.model}: its runner fails again and again: journalctl -u edgepick-agent says why; "
-        f"if it goes on: {instead}",
+        f"{runner.model}: its runner fails again and again: edgepick-agent logs says why; if it goes on: {instead}",
     )
 
 

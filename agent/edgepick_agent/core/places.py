@@ -8,6 +8,7 @@
     downloads/<sha256>.part          a file while it is fetched, reserved to its full size
     outbox/<report>.json             reports that the host has not acknowledged
     run/                             sockets and results of runners
+    log/agent.log, agent.1.log       what the agent said, where no journal keeps it
 
 Names in a bundle are checked by the manifest, so none of these leaves the directory.
 """
@@ -18,6 +19,7 @@ STORE = "store"
 DOWNLOADS = "downloads"
 OUTBOX = "outbox"
 RUN = "run"
+LOG = "log"
 SOCKET_PATH_BYTES = 107
 """Longest path of a Unix socket on Linux (``sun_path`` holds 108 with the final zero)."""
 

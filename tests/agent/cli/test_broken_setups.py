@@ -257,7 +257,7 @@ SETUPS: dict[str, tuple[Callable[[Site], None], str, str, str]] = {
         crashing_runner,
         "in a row",
         "edgepick-agent install FILE",
-        "journalctl -u edgepick-agent",
+        "edgepick-agent logs",
     ),
     "pinned": (pinned, "until it is unpinned", "edgepick-agent unpin", "edgepick-agent unpin digits"),
 }

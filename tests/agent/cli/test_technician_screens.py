@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgepick_agent.cli.journal import journal_line, json_line, log_to, text_line
+from edgepick_agent.cli.journal import journal_line, log_to
+from edgepick_agent.cli.log_lines import LogLevel, LogLine, as_json, as_text
 from edgepick_agent.cli.profile_report import report
 from edgepick_agent.cli.render import duration, energy, size, table
 from edgepick_agent.cli.status import screen
@@ -271,10 +272,8 @@ def test_the_log_is_for_people_or_for_the_journal(environ, terminal, begins):
 
 def test_a_line_of_the_log_names_what_it_is_about():
     """What a line concerns is in it, in each form."""
-    about = {"model": "digits"}
+    line = LogLine(time=1.5, level=LogLevel.WARNING, text="x", about={"model": "digits"})
 
-    assert text_line("x", serious=True, about=about, now=0.0).endswith(" ! x  (model digits)")
-    assert json_line("x", serious=False, about=about, now=1.5) == (
-        '{"time": 1.5, "level": "info", "text": "x", "about": {"model": "digits"}}'
-    )
-    assert journal_line("x", serious=False, about={}, now=0.0).startswith("<6>{")
+    assert as_text(line).endswith(" ! x  (model digits)")
+    assert as_json(line) == '{"time": 1.5, "level": "warning", "text": "x", "about": {"model": "digits"}}'
+    assert journal_line(line).startswith("<4>{")
