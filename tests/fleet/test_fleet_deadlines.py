@@ -111,6 +111,20 @@ def test_a_rollout_gives_its_devices_a_budget_of_bytes():
     assert set(fleet.running().values()) == {GOOD.manifest}
 
 
+@pytest.mark.parametrize("max_bytes", [None, 1234])
+def test_what_a_rollout_has_measured_has_its_budget(max_bytes):
+    """Orders that the publication gave without a limit get the rollout's; without one they stay as they are."""
+    fleet = world(2)
+    fleet.start(Plan(version="2", wave_seconds=WAVE_SECONDS, soak_seconds=0, max_bytes=max_bytes))
+
+    until_stage(fleet, Stage.CANARY)
+
+    common = [m for d in fleet.store.all_desired() if d.target == "pi" for m in d.models]
+    orders = [order for model in common for order in model.measure]
+    assert orders
+    assert {order.max_bytes for order in orders} == {max_bytes}
+
+
 def test_the_way_back_has_no_budget():
     """What a device ran before may be fetched again at any cost."""
     fleet = world(2)

@@ -198,13 +198,15 @@ class Steering:
                 self._say(f"{state.id} waiting for {count - len(lines)} more")
 
     def _order(self, state: RolloutState, profile: str, task: Task) -> None:
-        """Order what a profile has to measure and was not told to."""
+        """Order what a profile has to measure and was not told to, or not within the rollout's budget of bytes."""
         ordered = self._desk.orders(profile, state.model)
         change = self._desk.profile_assignment(profile, state.model)
-        said = {request.id for request in change.measure}
+        said = {request.id: request.max_bytes for request in change.measure}
         budget = state.plan.max_bytes
-        requests = [measure_request(m, MeasurePlan(), max_bytes=budget) for m in task.manifests if m not in ordered]
-        requests += task.pairs if any(order.id not in said for order in task.pairs) else ()
+        wanted = [measure_request(m, MeasurePlan(), max_bytes=budget) for m in task.manifests]
+        requests = [r for r in wanted if r.manifest not in ordered or budget not in (None, said.get(r.id))]
+        if any(order.id not in said for order in task.pairs):
+            requests += (dataclasses.replace(order, max_bytes=budget) for order in task.pairs)
         devices = [d.device for d in self._fleet.of_profile(profile)] if requests else []
         if devices:
             exceptions = {d: self._desk.active(d, profile, state.model).active for d in devices}
