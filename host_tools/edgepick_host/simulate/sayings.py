@@ -9,7 +9,7 @@ from edgepick_host.simulate.figures import MACHINE, MIB, measured
 from edgepick_host.simulate.scenario import Ailment, Identity
 from edgepick_host.simulate.state import DeviceState, Known, Task
 from edgepick_wire import codec
-from edgepick_wire.manifest import KNOWN_REQUIREMENTS
+from edgepick_wire.manifest import ALGORITHMS, KNOWN_REQUIREMENTS
 from edgepick_wire.messages import (
     Birth,
     Incident,
@@ -46,7 +46,7 @@ def birth(device: Identity, session: int) -> Birth:
         memory_bytes=1024 * MIB,
         disk_free_bytes=4096 * MIB,
         stand_in=True,
-        capabilities=(*sorted(KNOWN_REQUIREMENTS), *((CAPABILITY,) if kind.pairs else ())),
+        capabilities=(*sorted(KNOWN_REQUIREMENTS | ALGORITHMS), *((CAPABILITY,) if kind.pairs else ())),
         labels={"simulated": "yes", "ailment": device.ailment.value if device.ailment else "none"},
     )
 
