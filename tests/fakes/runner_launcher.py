@@ -1,5 +1,6 @@
 """Runners that do what a script says, without a process."""
 
+import errno
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -141,8 +142,11 @@ class ScriptedLauncher:
     started: list[ScriptedProcess] = field(default_factory=list)
     missing_files: list[str] = field(default_factory=list)
     refuses: bool = False
+    full: bool = False
 
     def start(self, spec: RunnerSpec, mode: RunnerMode) -> ScriptedProcess:
+        if self.full:
+            raise OSError(errno.ENOSPC, "No space left on device")
         if self.refuses:
             raise OSError(2, "No such file or directory")
         script = self.scripts.get(spec.version, Script())

@@ -83,11 +83,12 @@ class Launcher:
             spec, broker=None, meter_fd=meter.descriptor if meter else None, tap_fd=tap.fileno() if tap else None
         )
         path = folder / "spec.json"
-        write_atomically(path, codec.encode_document(spec))
         try:
+            write_atomically(path, codec.encode_document(spec))
             popen = self._spawn(mode, path, folder, spec)
         except OSError:
             _end_meter(meter)
+            shutil.rmtree(folder, ignore_errors=True)
             raise
         finally:
             if tap:

@@ -227,10 +227,11 @@ class RunnerSeen:
 
 @dataclass(frozen=True, slots=True)
 class RunnerNotStarted:
-    """A runner could not be started at all."""
+    """A runner could not be started at all; ``full`` because there is no room for what it is told."""
 
     key: str
     detail: str
+    full: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -189,9 +189,15 @@ def _by_key(turn: Turn, key: str) -> Serving | None:
 
 
 def on_serving_not_started(turn: Turn, event: RunnerNotStarted) -> None:
-    """Treat a runner that cannot even be started as one that ended at once."""
+    """Treat a runner that cannot even be started as one that ended at once; wait where the disk is full."""
     serving = _by_key(turn, event.key)
-    if serving is not None and serving.runs:
+    if serving is None or not serving.runs:
+        return
+    if event.full:
+        report_incident(turn, Incident(code=IncidentCode.STORAGE_FULL, detail=event.detail, model=serving.model))
+        later = supervise.put_off(serving.supervisor, turn.now, turn.settings.runner, jitter=turn.context.jitter)
+        _set(turn, replace(serving, supervisor=later, seen=None, pid=None))
+    else:
         _decide(turn, serving, RunnerObservation(state=RunnerState.EXITED, detail=event.detail))
 
 

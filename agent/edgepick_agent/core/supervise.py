@@ -114,6 +114,12 @@ def observe(
     return _running(state, look, now, settings), NOTHING
 
 
+def put_off(state: SupervisorState, now: float, settings: RunnerSettings, *, jitter: float = 0.0) -> SupervisorState:
+    """Return the state after a start that failed by no fault of the variant: it is tried again, and not blamed."""
+    pause = backoff_seconds(state.failures + 1, settings, jitter)
+    return dataclasses.replace(state, next_start=now + pause, started_at=None, ready_since=None)
+
+
 def backoff_seconds(failures: int, settings: RunnerSettings, jitter: float = 0.0) -> float:
     """Return the pause after that many failures in a row: doubling, jittered, bounded."""
     doubled = settings.backoff_seconds * 2.0 ** min(failures - 1, MOST_DOUBLINGS)

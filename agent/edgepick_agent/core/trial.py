@@ -7,7 +7,7 @@ so that one which takes the whole device down is not begun for ever.
 from dataclasses import replace
 
 from edgepick_agent.core import places
-from edgepick_agent.core.admission import label_of, refuse, runnable
+from edgepick_agent.core.admission import SPACE_MARGIN_BYTES, label_of, no_space, refuse, runnable
 from edgepick_agent.core.effects import StartRunner, StopRunner
 from edgepick_agent.core.endings import close_job, end_measurement, refuse_job, revert_job, run_key
 from edgepick_agent.core.events import RunnerNotStarted, RunnerSeen
@@ -139,9 +139,14 @@ def on_run_seen(turn: Turn, event: RunnerSeen) -> None:
 
 
 def on_run_not_started(turn: Turn, event: RunnerNotStarted) -> None:
-    """End the job: its process could not be started."""
+    """End the job: its process could not be started; where the disk is full, until there is room."""
     job = turn.agent.job
-    if job is not None and job.stage is Stage.RUN and event.key == run_key(job.manifest):
+    if job is None or job.stage is not Stage.RUN or event.key != run_key(job.manifest):
+        return
+    if event.full and job.content is not None:
+        report_incident(turn, Incident(code=IncidentCode.STORAGE_FULL, detail=event.detail, model=job.model))
+        refuse_job(turn, no_space(label_of(job.content), SPACE_MARGIN_BYTES))
+    else:
         _failed(turn, event.detail)
 
 

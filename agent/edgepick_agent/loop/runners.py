@@ -1,5 +1,6 @@
 """The runner processes that are alive, by key."""
 
+import errno
 from collections.abc import Callable, Iterator
 
 from edgepick_agent.core.events import RunnerNotStarted, RunnerSeen
@@ -31,7 +32,8 @@ class Runners:
         try:
             self._alive[key] = self._launcher.start(spec, mode)
         except (AgentError, OSError) as error:
-            return RunnerNotStarted(key, f"it cannot be started: {error}")
+            full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
+            return RunnerNotStarted(key, f"it cannot be started: {error}", full=full)
         return None
 
     def front(self, key: str, name: str, target: str) -> None:

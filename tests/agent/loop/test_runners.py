@@ -136,6 +136,40 @@ def test_a_launcher_that_cannot_start_anything_counts_as_a_failing_runner():
     assert "cannot be started" in refusal.detail
 
 
+def test_a_full_disk_is_not_the_variants_fault():
+    """Its runner is started again and again until there is room; nothing falls back, and the host is told."""
+    bench = running(ONE, TWO)
+    bench.launcher.full = True
+    bench.launcher.started[-1].killed = True
+    bench.run(100)
+    during = codes(bench)
+    bench.launcher.full = False
+
+    bench.run(60)
+
+    assert set(during) == {IncidentCode.RUNNER_CRASHED, IncidentCode.RUNNER_RESTARTED, IncidentCode.STORAGE_FULL}
+    assert during.count(IncidentCode.STORAGE_FULL) <= 4
+    assert bench.launcher.alive() == ["2"]
+    assert (bench.model().phase, bench.model().active) == (Phase.CONFIRMED, TWO.digest)
+
+
+def test_a_trial_that_a_full_disk_keeps_from_beginning_waits_for_room():
+    """The update is refused for want of space, and installed by itself once there is room."""
+    bench = running(ONE)
+    bench.launcher.full = True
+    bench.host.publish(TWO)
+    bench.host.want(TWO, rollout="2")
+    bench.run(20)
+    refusal = bench.outcomes[-1].refusal
+    bench.launcher.full = False
+
+    bench.run(3600, step=5.0)
+
+    assert refusal is not None
+    assert refusal.code is RefusalCode.NO_SPACE
+    assert bench.model().active == TWO.digest
+
+
 def test_a_trial_that_takes_the_device_down_is_not_begun_for_ever():
     """After three power cuts during the same trial the variant is reverted without another try."""
     bench = running(ONE)
