@@ -95,6 +95,11 @@ def every_device(fleet: str, kind: DeviceTopic) -> str:
     return f"{PREFIX}/{check_name('fleet', fleet)}/d/+/{kind.value}"
 
 
+def shared(group: str, topic_filter: str) -> str:
+    """Return the filter whose messages go to one subscriber of ``group`` each (MQTT 5, section 4.8.2)."""
+    return f"$share/{check_name('group', group)}/{topic_filter}"
+
+
 def parse_device(fleet: str, topic: str) -> Address:
     """Return whose topic this is, and which.
 

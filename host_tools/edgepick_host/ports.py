@@ -79,6 +79,10 @@ class Broker(Protocol):
         """Deliver every message on these filters (QoS 1); subscribed again after a reconnect."""
         ...
 
+    def shares(self, topic: str) -> bool:
+        """Return whether the broker deals the messages of a shared subscription out; tried on a topic of nobody's."""
+        ...
+
     def retained(self, topics: Sequence[str], *, quiet_seconds: float = 0.5) -> dict[str, bytes]:
         """Return the retained messages on these filters, once none has come for ``quiet_seconds``."""
         ...

@@ -90,3 +90,18 @@ def test_handler_may_publish(host_broker):
     host_broker.publish("question", b"?", retain=False)
 
     assert inbox.wait_for(1) == [("answer", b"?")]
+
+
+def test_what_it_deals_out_comes_once(host_broker):
+    """If shared subscriptions work here, one brings a message once; if not, it is told so."""
+    inbox = Inbox()
+
+    works = host_broker.shares("edgepick/1/demo/d/nobody/ack")
+    if works:
+        host_broker.subscribe(["$share/group/shared/+"], inbox)
+        host_broker.publish("shared/a", b"1", retain=False)
+        inbox.wait_for(1)
+    host_broker.subscribe(["plain"], inbox)
+    host_broker.publish("plain", b"end", retain=False)
+
+    assert inbox.wait_for(1 + works) == [("shared/a", b"1")] * works + [("plain", b"end")]

@@ -45,6 +45,9 @@ class MemoryBroker:
             for topic in [t for t in self.retains if matches(pattern, t)]:
                 on_message(topic, self.retains[topic])
 
+    def shares(self, topic: str) -> bool:
+        return True
+
     def retained(self, topics: Sequence[str], *, quiet_seconds: float = 0.5) -> dict[str, bytes]:
         return {t: p for t, p in self.retains.items() if any(matches(pattern, t) for pattern in topics)}
 
@@ -53,7 +56,8 @@ class MemoryBroker:
 
 
 def matches(pattern: str, topic: str) -> bool:
-    """Return whether an MQTT filter matches a topic."""
+    """Return whether an MQTT filter matches a topic; a share of a subscription is alone here."""
+    pattern = pattern.split("/", 2)[2] if pattern.startswith("$share/") else pattern
     wanted, found = pattern.split("/"), topic.split("/")
     if wanted[-1] == "#":
         return len(found) >= len(wanted) - 1 and all(w in ("+", f) for w, f in zip(wanted[:-1], found, strict=False))

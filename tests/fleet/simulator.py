@@ -131,6 +131,9 @@ class HostBroker:
     def subscribe(self, topics_: Sequence[str], on_message: Callable[[str, bytes], None]) -> None:
         self.air.listen(tuple(topics_), on_message)
 
+    def shares(self, topic: str) -> bool:
+        return False
+
     def retained(self, topics_: Sequence[str], *, quiet_seconds: float = 0.5) -> dict[str, bytes]:
         return {t: p for t, p in self.air.retained.items() if any(matches(f, t) for f in topics_)}
 

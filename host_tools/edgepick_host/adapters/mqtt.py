@@ -38,6 +38,9 @@ PAGE_SECONDS = 0.1
 RETAINED_SECONDS = 30.0
 """Longest time that :meth:`MqttBroker.retained` collects, however much keeps coming."""
 
+SHARE_SECONDS = 1.0
+"""How long the message may take that tells whether shared subscriptions work."""
+
 SUBSCRIPTION_REFUSED = 0x80
 """MQTT 3.1.1, section 3.9.3: the failure code of a SUBACK."""
 
@@ -50,6 +53,10 @@ class Subscription:
 
     topics: tuple[str, ...]
     on_message: OnMessage
+
+    def wants(self, topic: str) -> bool:
+        """Return whether a message on ``topic`` is for it."""
+        return any(paho.topic_matches_sub(_plain(filter_), topic) for filter_ in self.topics)
 
 
 class Collected:
@@ -192,6 +199,23 @@ class MqttBroker:
                     collected.wait(PAGE_SECONDS, lambda: False)
             collected.wait(quiet_seconds, lambda: all(topic in collected.found for topic in topics))
         return {topic: payload for topic, payload in collected.found.items() if payload}
+
+    def shares(self, topic: str) -> bool:
+        """Return whether the broker deals the messages of a shared subscription out; tried on a topic of nobody's.
+
+        Not every broker refuses what it does not know: some take ``$share/...`` for an ordinary filter, on which
+        nothing ever comes.
+
+        Raises:
+            UnreachableError: It did not answer.
+        """
+        came = threading.Event()
+        try:
+            with self._listening(f"$share/edgepick-try/{topic}", lambda _topic, _payload: came.set()):
+                self.publish(topic, b"", retain=False)
+                return came.wait(SHARE_SECONDS)
+        except BrokerRefusedError:
+            return False
 
     def close(self) -> None:
         """Disconnect; the last will is not sent, and nothing is delivered afterwards."""
@@ -376,7 +400,7 @@ class MqttBroker:
     def _on_message(self, _client: Any, _userdata: Any, message: paho.MQTTMessage) -> None:
         topic, payload = message.topic, bytes(message.payload)
         with self._changed:
-            wanting = [s for s in self._subscriptions if any(paho.topic_matches_sub(t, topic) for t in s.topics)]
+            wanting = [s for s in self._subscriptions if s.wants(topic)]
         for subscription in wanting:
             self._inbox.put(lambda s=subscription: s.on_message(topic, payload))  # type: ignore[misc]
 
@@ -395,6 +419,11 @@ class _ClosingSocket(ssl.SSLSocket):
         except OSError:
             self.close()
             raise
+
+
+def _plain(topic_filter: str) -> str:
+    """Return what a filter matches, its share taken off."""
+    return topic_filter.split("/", 2)[2] if topic_filter.startswith("$share/") else topic_filter
 
 
 def _is_wildcard(topic: str) -> bool:

@@ -23,6 +23,7 @@ from edgepick_host.errors import BusyError, HostError, InputFileError, Unreachab
 from edgepick_host.ports import Broker, HostStore
 from edgepick_host.service import campaigns
 from edgepick_host.service.audit import audited_here
+from edgepick_host.service.collector import Collector
 from edgepick_host.service.coordinator import LOOK_SECONDS, Coordinator, free_lease, host_presence, take_lease
 from edgepick_host.service.reactions import BudgetsOf
 from edgepick_host.service.requests import find_rollout, lease_holder, load_rollouts
@@ -35,6 +36,11 @@ from edgepick_wire.envelope import DocumentType
 ATTEMPTS = 60
 """Times that a service which begins anew tries to; one that just starts says at once what is wrong."""
 ATTEMPT_SECONDS = 1.0
+
+
+def new_holder() -> str:
+    """Return a name for this process that no other has."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
 
 
 def new_rollout_id() -> str:
@@ -161,7 +167,7 @@ def coordinator_of(settings: HostSettings, *, say: Callable[[str], None]) -> Ite
     document, _ = read_root(settings)
     campaign = keys_of(settings, "campaign")
     check_signers(document, fleet=settings.fleet, release=None, campaign=campaign)
-    holder = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+    holder = new_holder()
     with store_of(settings) as store:
         take_lease(store, holder, now=clock().now())
         session = store.next_sequence()
@@ -237,7 +243,23 @@ def serve(settings: HostSettings, *, say: Callable[[str], None], stopped: Callab
         if holder != waiting_for:
             say(f"waiting for coordinator {holder} to end")
             waiting_for = holder
-        time.sleep(LOOK_SECONDS)
+        try:
+            _collect_meanwhile(settings, say=say, ended=lambda: stopped() or coordinator_at_work(settings) is None)
+        except UnreachableError as error:
+            say(f"{error}; trying again")
+            time.sleep(ATTEMPT_SECONDS)
+
+
+def _collect_meanwhile(settings: HostSettings, *, say: Callable[[str], None], ended: Callable[[], bool]) -> None:
+    """Take in a share of the reports, where the broker gives one, until the coordinator has ended."""
+    with store_of(settings) as store, contextlib.closing(connect_broker(settings)) as broker:
+        collector = Collector(
+            fleet=settings.fleet, store=store, broker=broker, clock=clock(), holder=new_holder(), say=say
+        )
+        if collector.shares:
+            say("taking in a share of the reports meanwhile")
+        while not ended():
+            collector.step(LOOK_SECONDS)
 
 
 def _serve_with_these_keys(settings: HostSettings, *, say: Callable[[str], None], stopped: Callable[[], bool]) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from edgepick_host.errors import BusyError, UnreachableError
 from edgepick_host.ports import Broker, Clock, SignDocument, Store
+from edgepick_host.service.collector import deals_reports_out
 from edgepick_host.service.desk import Desk
 from edgepick_host.service.fleet_table import FleetTable
 from edgepick_host.service.inbox import Inbox
@@ -122,7 +123,7 @@ class Coordinator:
             BusyError: Another coordinator is at work.
         """
         self._renew()
-        self._inbox.open()
+        self._inbox.open(shared=deals_reports_out(self._broker, self._fleet, self._holder))
         self._announce(online=True)  # devices resend their reports on hearing this: listen first
         self._broker.subscribe([topics.host(self._fleet)], self._heard_itself)
         self._desk.send_all()
@@ -168,6 +169,7 @@ class Coordinator:
                 f"{count} report(s) came faster than they could be stored; every device is asked again for its own"
             )
             self._announce(online=True)
+        self._log.refresh()
         self._desk.read()
 
     def _heard_itself(self, _topic: str, payload: bytes) -> None:

@@ -20,7 +20,9 @@ from edgepick_wire.errors import MalformedError, WireError
 from edgepick_wire.messages import Ack, Birth, Presence, Report, Reported
 from edgepick_wire.topics import Address, DeviceTopic
 
-HEARD = (DeviceTopic.BIRTH, DeviceTopic.PRESENCE, DeviceTopic.REPORTED, DeviceTopic.REPORT)
+LEVELS = (DeviceTopic.BIRTH, DeviceTopic.PRESENCE, DeviceTopic.REPORTED)
+GROUP = "edgepick"
+"""Of the services that share a fleet's reports."""
 ACK_IDS = 500
 """Most ids in one acknowledgement: 32-character ids stay far below a payload's limit."""
 BATCH = 1000
@@ -115,12 +117,24 @@ class Inbox:
         self._waiting = Waiting()
         self._unacknowledged: dict[str, dict[str, None]] = {}
 
-    def open(self) -> None:
-        """Hear every device; returns once everything retained has been taken in."""
-        filters = [topics.every_device(self._fleet, kind) for kind in HEARD]
-        self._broker.subscribe(filters, self._waiting.put)
-        retained = self._broker.retained(filters[:3])
+    def open(self, *, shared: bool = False) -> None:
+        """Hear every device; returns once everything retained has been taken in.
+
+        Args:
+            shared: Leave to other services the reports that the broker gives them.
+        """
+        levels = [topics.every_device(self._fleet, kind) for kind in LEVELS]
+        self._broker.subscribe([*levels, self._reports(shared=shared)], self._waiting.put)
+        retained = self._broker.retained(levels)
         self._take(list(retained.items()))
+
+    def open_reports(self, *, shared: bool) -> None:
+        """Hear reports, and nothing else."""
+        self._broker.subscribe([self._reports(shared=shared)], self._waiting.put)
+
+    def _reports(self, *, shared: bool) -> str:
+        reports = topics.every_device(self._fleet, DeviceTopic.REPORT)
+        return topics.shared(GROUP, reports) if shared else reports
 
     def drain(self, timeout_seconds: float) -> bool:
         """Take in what has arrived, waiting for the first at most so long; returns whether anything had."""

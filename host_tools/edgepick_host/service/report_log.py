@@ -1,10 +1,11 @@
 """The reports about a model as the service follows them: those that are new, and what the measurements among them say.
 
 The log itself is the store's. In memory is only what somebody waits for: new reports until every rollout has had them,
-and, while a rollout measures or decides, what its measurements come to.
+and, while a rollout measures or decides, what its measurements come to. Other services may write to the same log: what
+they take in is found there.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 
 from edgepick_host.core.measured import MeasuredReport, condensed
@@ -49,21 +50,44 @@ class ReportLog:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._position = store.report_count()
         self._counts: dict[str, int] = {}
         self._fresh: dict[str, list[Report]] = {}
         self._evidence: dict[str, Evidence] = {}
         self._reading: dict[str, Iterator[Report]] = {}
 
-    def take(self, reports: Iterable[Report]) -> None:
+    def take(self, reports: Sequence[Report]) -> None:
         """Take in reports that are new in the store, in its order."""
+        position = self._store.report_count()
+        if position != self._position + len(reports):
+            self.refresh()  # another service has written between them
+            return
+        self._position = position
         for report in reports:
             model = model_of(report)
-            if model is None or model not in self._counts:
-                continue  # whoever begins to follow it reads the store
-            self._counts[model] += 1
-            self._fresh[model].append(report)
-            if model in self._evidence and model not in self._reading:
-                self._evidence[model].add(condensed([report]))
+            if model is not None and model in self._counts:  # whoever begins to follow another reads the store
+                self._add(model, [report])
+
+    def refresh(self) -> None:
+        """Take in what other services have stored."""
+        position = self._store.report_count()
+        if position == self._position:
+            return
+        complete = [self._catch_up(model) for model in self._counts]
+        if all(complete):
+            self._position = position
+
+    def _catch_up(self, model: str) -> bool:
+        """Take in what is new about a model; return whether that is all."""
+        read = list(islice(self._store.each_report(model=model, after=self._counts[model]), AT_ONCE))
+        self._add(model, read)
+        return len(read) < AT_ONCE
+
+    def _add(self, model: str, reports: Sequence[Report]) -> None:
+        self._counts[model] += len(reports)
+        self._fresh[model] += reports
+        if model in self._evidence and model not in self._reading:
+            self._evidence[model].add(condensed(reports))
 
     def after(self, model: str, seen: int) -> tuple[Report, ...]:
         """Return reports about a model that follow the first ``seen``: all, or as many as one look takes."""
