@@ -23,7 +23,7 @@ from scipy import stats
 from ville import BernoulliTest
 from ville.evalues import combine
 
-from edgepick_host.core.experiment.assignment import RATIO_ALARM, ratio_alarm
+from edgepick_host.core.experiment.between import RATIO_ALARM, ratio_alarm
 from edgepick_host.core.experiment.evidence import Tally, e_value, least_wins
 from edgepick_host.core.experiment.harm import HarmRules
 from edgepick_host.core.experiment.intervals import share_lower

@@ -10,6 +10,7 @@ import click
 
 from edgepick_host import app
 from edgepick_host.cli import options, render, rollout_text
+from edgepick_host.core.experiment.between import Between
 from edgepick_host.core.gates import Policy
 from edgepick_host.core.objective import DEFAULT_OBJECTIVE, parse_objective
 from edgepick_host.core.rollout_state import RequestKind, RolloutState, Stage
@@ -28,6 +29,10 @@ def _share(_context: click.Context, _parameter: click.Parameter, value: str) -> 
     if match is None:
         raise click.BadParameter(f"{value!r} is not a share such as 5% or 0.05")
     return float(match[1]) / (100 if match[2] else 1)
+
+
+def _optional_share(context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
+    return None if value is None else _share(context, parameter, value)
 
 
 def _phases(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, float]:
@@ -135,6 +140,28 @@ def rollout() -> None:
     default="5%",
     show_default=True,
     help="Growth of a figure that --check measures again; more, shown over all waves, returns everything.",
+)
+@click.option(
+    "--between",
+    callback=_optional_share,
+    metavar="SHARE",
+    help="Compare this share of each stratum with as many that wait, by who fails first, before going on.",
+)
+@click.option(
+    "--between-time",
+    callback=options.duration,
+    metavar="TIME",
+    default="1h",
+    show_default=True,
+    help="For that comparison.",
+)
+@click.option(
+    "--max-excess",
+    callback=_share,
+    metavar="SHARE",
+    default="5%",
+    show_default=True,
+    help="It goes on if it is shown that at most so many more devices fail.",
 )
 @click.option(
     "--min-confirmed",
@@ -306,6 +333,7 @@ def _unchecked_plan(flags: dict[str, Any]) -> Plan:
         max_failures=flags["max_failures"],
         tolerated=flags["tolerated"],
         max_slower=flags["max_slower"],
+        between=_between(flags),
         wave_seconds=flags["deadline"],
         soak_seconds=flags["soak"],
         measure_seconds=flags["measure_deadline"],
@@ -313,6 +341,12 @@ def _unchecked_plan(flags: dict[str, Any]) -> Plan:
         policy=policy,
         max_bytes=flags["max_bytes"],
     )
+
+
+def _between(flags: dict[str, Any]) -> Between | None:
+    if flags["between"] is None:
+        return None
+    return Between(share=flags["between"], seconds=flags["between_time"], max_excess=flags["max_excess"])
 
 
 def _follow(settings: HostSettings, name: str, *, quiet: bool) -> RolloutState:

@@ -3,6 +3,7 @@
 import click
 
 from edgepick_host.cli import render
+from edgepick_host.core.arms import standing
 from edgepick_host.core.explanation import NAMED, Explanation
 from edgepick_host.core.rollout_state import RolloutState, Stage
 from edgepick_host.core.schedule import CANARY
@@ -33,6 +34,8 @@ def _facts(state: RolloutState) -> list[tuple[str, str]]:
         ("state", where),
         ("started", render.time_text(state.started_at)),
     ]
+    if compared := standing(state):
+        facts.append(("compared", compared))
     return [*facts, ("because", state.reason)] if state.reason else facts
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from edgepick_host.core.checks import breach, grown, request_id
 from edgepick_host.core.rollout_state import DeviceView, RolloutState, Stage
+from edgepick_host.core.schedule import CANARY
 from edgepick_host.core.waves import Lane, Leg, Member, MemberStatus
 from edgepick_wire.messages import (
     IncidentCode,
@@ -18,6 +19,16 @@ from edgepick_wire.messages import (
     Report,
 )
 
+CRASHES = frozenset(
+    (
+        IncidentCode.RUNNER_CRASHED,
+        IncidentCode.RUNNER_HUNG,
+        IncidentCode.RUNNER_OVER_MEMORY,
+        IncidentCode.RUNNER_BAD_ANSWERS,
+        IncidentCode.FELL_BACK,
+    )
+)
+"""What counts as a failure in the field, whichever variant ran."""
 _LEGS = {Phase.FETCHING: Leg.FETCH, Phase.TRIAL: Leg.TRIAL, Phase.CONFIRMING: Leg.CONFIRM}
 
 
@@ -65,6 +76,8 @@ def told(state: RolloutState, lane: Lane, member: Member, reports: Iterable[Repo
     """Return the member after its device's reports."""
     for report in reports:
         install, incident, figures = report.install, report.incident, report.measurement
+        if incident and incident.code in CRASHES and _in_arm(state, member):
+            member = struck(member, now)
         if install and install.rollout == state.id and install.manifest == lane.winner:
             done = install.outcome is Outcome.CONFIRMED
             member = _confirmed(member, now) if done else _lost(member, install.outcome, install.refusal)
@@ -73,6 +86,15 @@ def told(state: RolloutState, lane: Lane, member: Member, reports: Iterable[Repo
         elif figures and figures.request == request_id(state.id) and figures.manifest == lane.winner:
             member = _measured(member, figures)
     return member
+
+
+def _in_arm(state: RolloutState, member: Member) -> bool:
+    return state.plan.between is not None and state.wave > CANARY and member.wave > CANARY
+
+
+def struck(member: Member, now: float) -> Member:
+    """Return the member as one that failed, which may only be its first failure."""
+    return member if member.struck is not None else changed(member, struck=now)
 
 
 def _measured(member: Member, figures: MeasuredVariant) -> Member:

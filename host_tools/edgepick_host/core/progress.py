@@ -5,6 +5,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
+from edgepick_host.core.arms import compare, comparing, excess_harm
 from edgepick_host.core.experiment.evidence import share
 from edgepick_host.core.experiment.harm import HarmRules, Watched, alarm
 from edgepick_host.core.member_status import changed, due, failed
@@ -28,7 +29,7 @@ def progress(state: RolloutState, now: float) -> RolloutState:
 
 def resting(state: RolloutState, now: float) -> bool:
     """Return whether time alone changes nothing yet in a state that :func:`progress` has returned."""
-    moments = (state.deadline, state.soak_until, state.opens_at, state.phase_due)
+    moments = (state.deadline, state.soak_until, state.opens_at, state.phase_due, state.compare_until)
     unset = state.stage is Stage.MEASURING and state.deadline is None
     return not unset and all(moment is None or now < moment for moment in moments)
 
@@ -37,7 +38,7 @@ def _due(state: RolloutState, now: float) -> RolloutState:
     late = state.deadline is not None and now >= state.deadline
     if state.stage is Stage.MEASURING:
         return _measuring(state, now, late=late)
-    if state.stage in (*OFFERING, Stage.PAUSED) and (found := harm(state)):
+    if state.stage in (*OFFERING, Stage.PAUSED) and (found := harm(state) or excess_harm(state)):
         return go_back(state, Stage.REVERTED, now, found)
     if state.stage in OFFERING and state.upcoming is not None:
         return offer(state, state.upcoming, now)
@@ -132,7 +133,7 @@ def _next(state: RolloutState, now: float, *, late: bool) -> RolloutState:
         return state
     if state.wave >= state.waves:
         return end(state, Stage.DONE, now, "confirmed on every device that answered")
-    return offer(state, state.wave + 1, now)
+    return compare(state, now) if comparing(state) else offer(state, state.wave + 1, now)
 
 
 def complete(state: RolloutState, *, late: bool) -> bool:

@@ -15,6 +15,7 @@ Rules:
 
 import dataclasses
 
+from edgepick_host.core.arms import prospects
 from edgepick_host.core.checks import typical
 from edgepick_host.core.member_status import changed, seen, told
 from edgepick_host.core.progress import evidence, progress, resting
@@ -159,6 +160,8 @@ def _on_decided(state: RolloutState, event: Decided) -> RolloutState:
         return end(state, Stage.DONE, event.now, "every stratum runs its best variant already")
     if not any(lane.active for lane in event.lanes):
         return end(state, Stage.INCONCLUSIVE, event.now, "no stratum has a variant to roll out")
+    for text in prospects(state.plan, event.lanes):
+        state = say(state, event.now, text)
     return offer(dataclasses.replace(state, stage=Stage.CANARY), CANARY, event.now)
 
 
@@ -186,8 +189,14 @@ def _on_joined(state: RolloutState, event: Joined) -> RolloutState:
 
 
 def joinable(state: RolloutState) -> bool:
-    """Return whether a device that appears now is still taken in."""
-    return bool(state.lanes) and not state.stage.terminal and state.wave < state.waves and state.ending is None
+    """Return whether a device that appears now is still taken in; between arms that were drawn, nobody is."""
+    return (
+        state.plan.between is None
+        and bool(state.lanes)
+        and not state.stage.terminal
+        and state.wave < state.waves
+        and state.ending is None
+    )
 
 
 def _with_joiners(lane: Lane, joiners: list[Joiner], wave: int) -> Lane:
@@ -248,6 +257,7 @@ def _resume(state: RolloutState, now: float) -> RolloutState:
         return member if member.since is None or not away else changed(member, since=member.since + away)
 
     moved = dataclasses.replace(each_member(state, later, now), phase_due=_later(state.phase_due, away))
+    moved = dataclasses.replace(moved, compare_until=_later(state.compare_until, away))
     resumed = dataclasses.replace(
         moved,
         stage=state.paused_from or Stage.CANARY,

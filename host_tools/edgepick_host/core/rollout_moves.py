@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 
-from edgepick_host.core.member_status import changed, due, reached
+from edgepick_host.core.member_status import changed, due, reached, struck
 from edgepick_host.core.rollout_state import MAX_HISTORY, HistoryLine, RolloutState, Stage
 from edgepick_host.core.schedule import CANARY
 from edgepick_host.core.waves import Lane, Member, MemberStatus
@@ -25,7 +25,13 @@ def where(state: RolloutState) -> str:
 
 def each_member(state: RolloutState, change: Callable[[Lane, Member], Member], now: float) -> RolloutState:
     """Return the state after ``change`` to every device; the same object if nothing changed."""
-    lanes = tuple(_with_members(lane, tuple(change(lane, m) for m in lane.members)) for lane in state.lanes)
+
+    def stamped(lane: Lane, member: Member) -> Member:
+        after = change(lane, member)
+        fresh = after.status is MemberStatus.FAILED and member.status is not MemberStatus.FAILED
+        return struck(after, now) if fresh and state.plan.between is not None else after
+
+    lanes = tuple(_with_members(lane, tuple(stamped(lane, m) for m in lane.members)) for lane in state.lanes)
     pairs = zip(lanes, state.lanes, strict=True)
     moved = [
         (old, new)

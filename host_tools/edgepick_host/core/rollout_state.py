@@ -65,6 +65,8 @@ class RolloutState:
         soak_until: The present wave has confirmed and must stay healthy until then.
         upcoming: Wave that is to be offered as soon as the maintenance window opens.
         opens_at: When that is.
+        compare_until: When the comparison between the arms ends, once it has begun.
+        compared: What it came to.
         phase_due: Not before then is a device too long in one phase of its installation.
         after: Rollout of the same model that has to end first.
         lanes: One per stratum, once decided.
@@ -91,6 +93,8 @@ class RolloutState:
     soak_until: float | None = None
     upcoming: int | None = None
     opens_at: float | None = None
+    compare_until: float | None = None
+    compared: str = ""
     phase_due: float | None = None
     after: str = ""
     lanes: tuple[Lane, ...] = ()

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from edgepick_host.core.checks import Limit, parse_checks
 from edgepick_host.core.decision import Judgement
+from edgepick_host.core.experiment.between import Between
 from edgepick_host.core.gates import Policy
 from edgepick_host.core.objective import DEFAULT_OBJECTIVE
 from edgepick_host.core.schedule import Share, Step, check, schedule, wave_numbers
@@ -64,6 +65,8 @@ class Plan:
             In the canary any failure does.
         tolerated: Share of devices on which a healthy variant fails. Once more are shown to, over all waves and at
             every look, everything returns; 0 for no such watch.
+        between: Compare the devices of the first wave with those that wait, before the second; ``None`` for no such
+            comparison. Its share is the first wave.
         max_slower: Relative growth of what devices measure after the installation that is borne, likewise.
         min_confirmed: Share of a wave that must have confirmed before the next; the rest has the
             deadline's time.
@@ -89,6 +92,7 @@ class Plan:
     max_failures: float = 0.10
     tolerated: float = 0.005
     max_slower: float = 0.05
+    between: Between | None = None
     min_confirmed: float = 1.0
     wave_seconds: float = 600.0
     soak_seconds: float = 5.0
@@ -110,16 +114,28 @@ class Plan:
             raise MalformedError(f"a phase deadline is a positive time for one of {', '.join(Leg)}")
         if not (0 <= self.max_failures < 1 and 0 < self.min_confirmed <= 1):
             raise MalformedError("max_failures must be 0 to below 1, min_confirmed above 0 to 1")
-        if not (0 <= self.tolerated < 0.5 and self.max_slower >= 0):
-            raise MalformedError("tolerated failures must be 0 to below 1/2, max_slower 0 or more")
+        self._check_watch()
         if self.wave_seconds <= 0 or self.measure_seconds < 0 or self.soak_seconds < 0:
             raise MalformedError("deadlines must be positive")
         if self.max_bytes is not None and self.max_bytes < 0:
             raise MalformedError("max_bytes must not be negative")
 
+    def _check_watch(self) -> None:
+        if not (0 <= self.tolerated < 0.5 and self.max_slower >= 0):
+            raise MalformedError("tolerated failures must be 0 to below 1/2, max_slower 0 or more")
+        if self.between is not None and not all(isinstance(step, Share) for step in self._steps):
+            raise MalformedError("arms are drawn by lot, so a comparison between devices needs waves that are shares")
+
     @property
     def schedule(self) -> tuple[Step, ...]:
         """The waves, one step each; a growth stands for as many as it takes."""
+        if self.between is None:
+            return self._steps
+        arm = Share(share=self.between.share)
+        return (arm, *(s for s in self._steps if isinstance(s, Share) and s.share > arm.share))
+
+    @property
+    def _steps(self) -> tuple[Step, ...]:
         return schedule(self.steps) if self.steps else tuple(Share(share=share) for share in self.waves)
 
 
@@ -157,6 +173,7 @@ class Member:
         limits: What its figures after the installation have to keep, before it counts as confirmed.
         checked: They came, and keep it.
         grown: Log ratio of the first of these figures to what it was before.
+        struck: When it failed first, in either arm of a comparison between devices, by the host's clock.
         reason: Why it failed or declined.
     """
 
@@ -172,6 +189,7 @@ class Member:
     limits: tuple[Limit, ...] = ()
     checked: bool = False
     grown: float | None = None
+    struck: float | None = None
     reason: str = ""
 
     @property

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from edgepick_host.core import rollout as core
+from edgepick_host.core.arms import prospects
 from edgepick_host.core.checks import figure_of, parse_checks
 from edgepick_host.core.decision import Decision
 from edgepick_host.core.explanation import Explanation, explain
@@ -148,7 +149,7 @@ def preview(store: Store, model: str, plan: Plan, *, rollout: str, now: float, b
         variants=tuple(f"{r.version} {r.variant}" for r in releases if plan.variant in (None, r.variant)),
         waiting_for=() if plan.variant else reactions.outstanding(state, known),
         lanes=tuple(r.lane for r in rulings),
-        outlooks=reactions.outlooks(state, known, budgets_of),
+        outlooks=(*reactions.outlooks(state, known, budgets_of), *prospects(plan, tuple(r.lane for r in rulings))),
         waves=tuple(wave for r in rulings for wave in _planned(r.lane)),
         opens=_opens(plan, now),
         conflict=_conflict(unfinished(store, model)),
