@@ -20,6 +20,7 @@ from pathlib import Path
 
 import agent_latency
 import agent_load
+import agent_shadow
 import agent_start
 import footprint
 from agent_latency import Effort
@@ -127,6 +128,24 @@ def clients(size: Size) -> Iterator[Row]:
     yield Row(name="8 clients: most / least", found=max(shares.answered) / min(shares.answered), unit="x", note=spread)
 
 
+def shadow(size: Size) -> Iterator[Row]:
+    """Yield what clients notice of a shadow, and what two runners without one differ in."""
+    with tempfile.TemporaryDirectory() as folder:
+        slow = agent_latency.conv_net(Path(folder) / "conv.onnx")
+        for name, model, percent in (("demo model", DIGITS, 10), ("demo model", DIGITS, 100), ("conv net", slow, 10)):
+            found = agent_shadow.beside_a_shadow(model, percent * 10, size.socket)
+            seen = found.seen
+            note = f"noise {found.noise:.3f} x, p95 {found.p95_ratio:.3f} x, alone p50 {found.alone * 1e3:.3f} ms"
+            counts = f"{seen.drawn} drawn, {seen.dropped} dropped, {seen.compared} compared"
+            yield Row(name=f"shadowed / alone: {name}, {percent} %", found=found.p50_ratio, unit="x", note=note)
+            yield Row(
+                name=f"shadow: dropped of drawn, {percent} %",
+                found=seen.dropped / max(1, seen.drawn),
+                unit="",
+                note=counts,
+            )
+
+
 def swaps(size: Size) -> Iterator[Row]:
     """Yield what clients lose when the active variant changes."""
     tally = agent_load.swaps_under_load(size.requests, size.swaps)
@@ -184,7 +203,7 @@ def starting(size: Size) -> Iterator[Row]:
 
 
 PARTS: dict[str, Callable[[Size], Iterator[Row]]] = {
-    each.__name__: each for each in (loop, socket, own, clients, swaps, starting, memory)
+    each.__name__: each for each in (loop, socket, own, clients, shadow, swaps, starting, memory)
 }
 
 
