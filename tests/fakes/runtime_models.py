@@ -91,10 +91,10 @@ def onnx_add() -> bytes:
 
 
 @cache
-def onnx_endless() -> bytes:
+def onnx_endless(shape: tuple[int, ...] = (1,)) -> bytes:
     """Return a model of one input ``a`` whose inference does not end within a lifetime."""
     often = helper.make_tensor("often", TensorProto.INT64, [], [2**62])
-    return _loop([_value("a")], (often,))
+    return _loop([_value("a", shape)], (often,), shape)
 
 
 @cache
@@ -103,23 +103,23 @@ def onnx_as_long_as_told() -> bytes:
     return _loop([_value("a"), helper.make_tensor_value_info("often", TensorProto.INT64, [])])
 
 
-def _value(name: str):
-    return helper.make_tensor_value_info(name, TensorProto.FLOAT, [1])
+def _value(name: str, shape: tuple[int, ...] = (1,)):
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 
 
-def _loop(inputs: list, initializers: tuple = ()) -> bytes:
+def _loop(inputs: list, initializers: tuple = (), shape: tuple[int, ...] = (1,)) -> bytes:
     flag = helper.make_tensor_value_info("flag", TensorProto.BOOL, [])
     step = helper.make_tensor_value_info("step", TensorProto.INT64, [])
     kept = helper.make_tensor_value_info("kept", TensorProto.BOOL, [])
     body = helper.make_graph(
         [helper.make_node("Identity", ["flag"], ["kept"]), helper.make_node("Neg", ["before"], ["after"])],
         "body",
-        [step, flag, _value("before")],
-        [kept, _value("after")],
+        [step, flag, _value("before", shape)],
+        [kept, _value("after", shape)],
     )
     yes = helper.make_tensor("yes", TensorProto.BOOL, [], [True])
     loop = helper.make_node("Loop", ["often", "yes", "a"], ["b"], body=body)
-    return _onnx([loop], inputs, [_value("b")], (*initializers, yes))
+    return _onnx([loop], inputs, [_value("b", shape)], (*initializers, yes))
 
 
 def digits_golden(path: Path, *, samples: int = 24, wrong: bool = False) -> Path:

@@ -23,10 +23,12 @@ def is_possible(folder) -> bool:
     return done.returncode == 0 and done.stdout.strip() == "30"
 
 
-def test_an_agent_works_where_only_its_state_can_be_written(host, device, variants, tmp_path):
+def test_an_agent_works_where_only_its_state_can_be_written(host, device, variants, tmp_path, monkeypatch):
     """It installs, tries, confirms, serves and updates, and asks for no other place to write in."""
     if not is_possible(tmp_path):
         pytest.skip("a read-only root needs mount namespaces")
+    for name in ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG"):  # it writes beside the sources
+        monkeypatch.delenv(name, raising=False)
     device.state.mkdir()
     device.within = (*CLOSED, str(device.state))
     first = host.publish(variants, "--version", "1", "--no-measure", "--variant", "static_wi8_ai8-tflite")

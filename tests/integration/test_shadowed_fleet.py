@@ -16,10 +16,13 @@ ACTIVE, CANDIDATE = "static_wi8_ai8-tflite", "float32-tflite"
 
 @pytest.fixture
 def candidate(serving, variants) -> str:
-    """Provide the manifest of a second variant of the version that serves; nothing is told to run it."""
-    host, _ = serving
-    options = ("--version", "1", "--epoch", "2", "--variant", CANDIDATE, "--no-measure", "--activate", "none")
-    return str(host.publish(variants, *options)["variants"][0]["manifest"])
+    """Provide the manifest of a variant beside the one that serves, whichever served before this test."""
+    host, device = serving
+    chosen = ("--variant", ACTIVE, "--variant", CANDIDATE, "--activate", ACTIVE, "--yes")
+    made = host.publish(variants, "--version", "1", "--epoch", "2", "--no-measure", *chosen)
+    manifests = {each["variant"]: str(each["manifest"]) for each in made["variants"]}
+    until(lambda: device.confirmed(manifests[ACTIVE]), "the other one serves")
+    return manifests[CANDIDATE]
 
 
 def start(host: Host, device: Device, *options: object) -> str:

@@ -425,4 +425,4 @@ def test_nothing_is_left_of_a_benchmark(tmp_path, monkeypatch):
 
 def test_mode_names_are_the_commands():
     """The modes of the specification are the commands of the module."""
-    assert {mode.value for mode in RunnerMode} == {"measure", "serve"}
+    assert {mode.value for mode in RunnerMode} == {"measure", "serve", "shadow"}

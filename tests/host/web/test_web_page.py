@@ -198,7 +198,8 @@ def test_a_wrong_token_asks_again(browser, service):
 
     page.get_by_label("Token").fill("ep_wrong")
     page.keyboard.press("Enter")
-    page.wait_for_function("sessionStorage.getItem('token') === null")
+    page.get_by_text("The token is not known.").wait_for()
 
+    assert page.evaluate("sessionStorage.getItem('token')") is None
     assert page.get_by_role("heading", name="Sign in").is_visible()
     assert "farm" not in page.inner_text("body")

@@ -14,7 +14,7 @@ let token = sessionStorage.getItem("token"), me = null, shown = 0, timer = 0;
 
 async function call(path, options = {}) {
   const response = await fetch(`/api/v1${path}`, { ...options, headers: { Authorization: `Bearer ${token}`, "Content-Type": "application/json" } });
-  if (response.status === 401) { leave(); throw new Error("The token is not known."); }
+  if (response.status === 401) { leave(); say("The token is not known."); throw new Error("The token is not known."); }
   const body = await response.json();
   if (!response.ok) throw new Error([body.detail, body.hint].filter((text) => typeof text === "string").join(" "));
   return body;
