@@ -1,5 +1,6 @@
 """``edgepick blobs``: what the broker keeps for the devices."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -7,6 +8,9 @@ import click
 from edgepick_host.app.blobs import blobs as kept
 from edgepick_host.cli import options, render
 from edgepick_host.cli.prune import prune
+
+NAMED = 3
+"""Where more devices than these need a variant, their number is told."""
 
 
 @click.group()
@@ -33,12 +37,20 @@ def list_command(context: click.Context, /, *, as_json: bool, **places: Any) -> 
             render.digest_text(blob.manifest),
             render.size_text(blob.size_bytes),
             str(blob.chunks),
-            ", ".join(blob.needed_by) or "nobody: may be pruned",
+            who_needs(blob.needed_by),
         )
         for blob in found.blobs
     ]
     render.print_table(columns, rows)
     click.echo(f"{len(found.blobs)} variants; {found.chunks} chunks in all, those of the chunk lists included")
+
+
+def who_needs(who: Sequence[str]) -> str:
+    """Return who needs a variant, without a list of half the fleet; ``--json`` names everybody."""
+    devices = {name.split()[1] for name in who if name.startswith("device ")}
+    if len(devices) > NAMED:
+        who = [*(name for name in who if not name.startswith("device ")), f"{len(devices)} devices"]
+    return ", ".join(who) or "nobody: may be pruned"
 
 
 blobs.add_command(prune)

@@ -66,7 +66,7 @@ def find_attempt(record: SearchRecord, name: str) -> Attempt:
 
 def _print_search(screen: Console, record: SearchRecord) -> None:
     work = f"{record.computed} pieces of work done, {record.remembered} known from before"
-    screen.print(f"{record.model}: {len(record.attempts)} candidates in {record.rounds} rounds; {work}")
+    screen.print(f"{record.model}: {len(record.attempts)} candidates in {record.rounds} round(s); {work}")
     accuracy = "-" if record.float_accuracy is None else f"{record.float_accuracy:.2%}"
     tolerance = f"tolerated: {record.max_accuracy_drop * 100:.2f} points" + (" (strict)" if record.strict else "")
     screen.print(f"float accuracy {accuracy} on {record.samples} samples; {tolerance}\n")

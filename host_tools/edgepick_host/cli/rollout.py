@@ -218,6 +218,8 @@ def start_command(context: click.Context, /, *, model: str, wait: bool, yes: boo
     as_json = bool(flags["as_json"])
     if flags["dry_run"]:
         rollout_text.print_preview(app.preview_rollout(settings, model, plan), as_json=as_json)
+        if app.coordinator_at_work(settings) is None:
+            click.echo("note: no host service is at work; this is by what was heard while one was", err=True)
         return
     if not (yes or as_json) and sys.stdin.isatty():
         rollout_text.print_preview(app.preview_rollout(settings, model, plan), as_json=False)

@@ -78,7 +78,9 @@ def explain(state: RolloutState, *, now: float, measuring: Sequence[str] = ()) -
         stage=state.stage,
         summary=_summary(state),
         waits_for=tuple(_rollout_waits(state, now, measuring)),
-        waves=tuple(_story(state, wave, now) for wave in range(state.waves + 1)) if state.lanes else (),
+        waves=tuple(_story(state, wave, now) for wave in range(state.waves + 1))
+        if any(lane.active for lane in state.lanes)
+        else (),
     )
 
 
@@ -115,6 +117,7 @@ def _story(state: RolloutState, wave: int, now: float) -> WaveStory:
     lanes = [lane for lane in state.lanes if lane.active]
     members = [m for lane in lanes for m in lane.members if m.wave == wave]
     turn = _turn(state, wave)
+    watched = turn is not Turn.NEVER and not state.stage.terminal
     return WaveStory(
         wave=wave,
         name="canary" if wave == CANARY else f"wave {wave} of {state.waves}",
@@ -122,7 +125,7 @@ def _story(state: RolloutState, wave: int, now: float) -> WaveStory:
         devices=len(members),
         statuses=dict(Counter(m.status.value for m in members)),
         waits_for=tuple(_waits(state, wave, lanes, now)) if turn in (Turn.NOW, Turn.AHEAD) else (),
-        stopped_by=tuple(_stops(state.plan, lanes, wave)) if turn in (Turn.NOW, Turn.AHEAD, Turn.BEHIND) else (),
+        stopped_by=tuple(_stops(state.plan, lanes, wave)) if watched else (),
     )
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from edgepick_host.cli.blobs import who_needs
 from fakes.host_site import blob, variant, write_variants
 
 
@@ -40,3 +41,13 @@ def test_what_was_pruned_is_no_longer_listed(published, site, edgepick):
 
     assert "nobody: may be pruned" in marked
     assert [b["version"] for b in after["blobs"]] == ["2"]
+
+
+def test_many_devices_are_counted_instead_of_named():
+    """Three devices are named; of more, which may each run and measure a variant, the number is told once."""
+    few = ("device pi-1 runs it", "profile pi measures it")
+    many = tuple(f"device pi-{n} {what} it" for n in range(4) for what in ("runs", "measures"))
+
+    assert who_needs(few) == "device pi-1 runs it, profile pi measures it"
+    assert who_needs((*many, "newest version")) == "newest version, 4 devices"
+    assert who_needs(()) == "nobody: may be pruned"

@@ -97,3 +97,23 @@ def test_what_stands_still_says_who_moves_it():
     assert explain(aborted, now=2.0).waits_for[0].startswith("1 device(s) to be back on what they ran before (d")
     assert [wave.turn for wave in explain(aborted, now=2.0).waves] == [Turn.BEHIND, Turn.NEVER, Turn.NEVER]
     assert explain(queued, now=2.0).waits_for == ("the end of rollout r-1, which has to return its devices first",)
+
+
+def test_what_has_ended_is_stopped_by_nothing():
+    """An ended rollout keeps what became of each wave; one that never chose anything has no waves to tell of."""
+    aborted, _ = step(offered(PLAN), Requested(now=1.0, id="a", kind=RequestKind.ABORT))
+    back = tuple(
+        DeviceView(
+            device=m.device, online=m.online, state=ModelState(model="digits", phase=Phase.CONFIRMED, active=OLD)
+        )
+        for m in aborted.members
+        if m.touched
+    )
+    ended, _ = step(aborted, Observed(now=2.0, views=back))
+    lanes = tuple(replace(lane, winner=None) for lane in offered(PLAN).lanes)
+    nothing, _ = step(begin("r-1", "digits", PLAN, now=0.0), Decided(now=0.0, lanes=lanes))
+
+    assert ended.stage.terminal
+    assert sum(explain(ended, now=3.0).waves[0].statuses.values()) == 1
+    assert [wave.stopped_by for wave in explain(ended, now=3.0).waves] == [(), (), ()]
+    assert (nothing.stage.terminal, explain(nothing, now=1.0).waves) == (True, ())
