@@ -22,19 +22,18 @@ from edgepick_host.core.waves import Lane, Member, MemberStatus, Plan
 
 ARM = 1
 """Number of the wave whose devices are given the candidate."""
-NEVER_RAN = (MemberStatus.UNREACHABLE, MemberStatus.DECLINED)
 
 
 def pairs(lane: Lane) -> list[Pair]:
-    """Return the lane's pairs of which both can tell something: the candidate's device has run it, or failed to."""
+    """Return the lane's pairs as they were drawn, less those whose first device a technician keeps on another variant."""
     candidates = [m for m in lane.members if m.wave == ARM]
     incumbents = [m for m in lane.members if m.wave > ARM]
     drawn = zip(candidates, incumbents, strict=False)
-    return [(_subject(a), _subject(b)) for a, b in drawn if a.status not in NEVER_RAN]
+    return [(_subject(a), _subject(b)) for a, b in drawn if a.status is not MemberStatus.DECLINED]
 
 
 def _subject(member: Member) -> Subject:
-    return Subject(struck=member.struck, answers=member.online)
+    return Subject(struck=member.struck, reached=member.reached, answers=member.online)
 
 
 def comparing(state: RolloutState) -> bool:

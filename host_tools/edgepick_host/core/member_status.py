@@ -37,6 +37,8 @@ def seen(state: RolloutState, lane: Lane, member: Member, view: DeviceView, now:
     member = changed(member, online=view.online)
     if view.online:
         member = reached(member, now)
+    if view.online and _in_arm(state, member):
+        member = changed(member, reached=True)
     if view.state is None:
         return member
     home = view.state.active == member.previous and view.state.wanted != lane.winner
@@ -90,6 +92,15 @@ def told(state: RolloutState, lane: Lane, member: Member, reports: Iterable[Repo
 
 def _in_arm(state: RolloutState, member: Member) -> bool:
     return state.plan.between is not None and state.wave > CANARY and member.wave > CANARY
+
+
+def fallen_silent(state: RolloutState, member: Member, now: float) -> Member:
+    """Return the member as one that failed, if it is in an arm, answered since the candidate was offered, and is away.
+
+    Which arm it is in makes no difference: otherwise the devices that are away on any day would speak against one arm.
+    """
+    gone = _in_arm(state, member) and member.reached and not member.online
+    return struck(member, now) if gone else member
 
 
 def struck(member: Member, now: float) -> Member:

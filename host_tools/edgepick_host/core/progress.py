@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from edgepick_host.core.arms import compare, comparing, excess_harm
 from edgepick_host.core.experiment.evidence import share
 from edgepick_host.core.experiment.harm import HarmRules, Watched, alarm
-from edgepick_host.core.member_status import changed, due, failed
+from edgepick_host.core.member_status import changed, due, failed, fallen_silent
 from edgepick_host.core.rollout_moves import each_member, earlier, end, go_back, offer, say
 from edgepick_host.core.rollout_state import RolloutState, Stage
 from edgepick_host.core.schedule import CANARY
@@ -98,7 +98,7 @@ def _examples(lane: Lane, waves: Sequence[int]) -> str:
 def _expire(state: RolloutState, now: float) -> RolloutState:
     def silent(_lane: Lane, member: Member) -> Member:
         if member.status is not MemberStatus.OFFERED:
-            return member
+            return fallen_silent(state, member, now)
         if member.reached:
             return failed(member, f"not confirmed before the deadline: {member.leg.words}")
         return changed(member, status=MemberStatus.UNREACHABLE)
@@ -113,7 +113,7 @@ def _stuck(state: RolloutState, now: float) -> RolloutState:
 
     def overdue(_lane: Lane, member: Member) -> Member:
         if now < due(state, member):
-            return member
+            return fallen_silent(state, member, now)
         limit = state.plan.phase_seconds[member.leg]
         return failed(member, f"too long in phase {member.leg}: {member.leg.words} after {limit:g} s")
 

@@ -70,9 +70,11 @@ def offer(state: RolloutState, wave: int, now: float) -> RolloutState:
         return _wait(state, wave, opens, now)
 
     def offered(lane: Lane, member: Member) -> Member:
-        if not (lane.active and member.wave == wave and member.status is MemberStatus.WAITING):
+        if not (lane.active and member.wave >= wave and member.status is MemberStatus.WAITING):
             return member
-        member = changed(member, status=MemberStatus.OFFERED)
+        if member.wave > wave:  # its silence means something from now on, if it is what others are compared with
+            return changed(member, reached=member.online) if state.plan.between is not None else member
+        member = changed(member, status=MemberStatus.OFFERED, reached=False)
         return reached(member, now) if member.online else member
 
     stage = Stage.CANARY if wave == CANARY else Stage.WAVE

@@ -166,7 +166,8 @@ class Member:
         previous: Manifest that it ran before, to go back to; ``None`` if it ran none.
         status: Where it stands.
         online: As last heard.
-        reached: It was online at some time since the offer, so its silence means something.
+        reached: It was online at some time since the offer, so its silence means something; where arms are compared,
+            since the offer to the other arm too.
         returned: It is back on ``previous`` (or has nothing to go back to).
         leg: How far it has come with the winner, without counters, which would have every chunk stored.
         since: When it was first known to be there, by the host's clock; ``None`` before it was reached.

@@ -111,6 +111,18 @@ def test_a_healthy_candidate_goes_on_and_a_small_fleet_is_not_enough():
     assert "at most 30.8% more devices fail than before is all that they show; 5.0% is asked" in few.text
 
 
+def test_silence_is_failing_in_either_arm_once_a_device_was_heard_of():
+    """Ten silent devices are ten failures; those that never answered leave with their pair, on whichever side they are."""
+    fell, never = Subject(answers=False), Subject(reached=False, answers=False)
+    rest = [(FINE, FINE)] * 190
+
+    lost, both = (most_excess([*rest, *some], 0.05) for some in ([(fell, FINE)] * 10, [(fell, fell)] * 10))
+    absent = conclude([*rest, *[(never, FINE), (FINE, never)] * 20], Between(), 0.05)
+
+    assert lost > most_excess([*rest, *[(FINE, FINE)] * 10], 0.05) == both
+    assert absent.text.startswith("190 pairs of devices")
+
+
 def test_arms_of_which_one_fell_silent_conclude_nothing():
     """If the candidate's devices are those that are silent, what the others say is not believed."""
     silent = [(Subject(answers=False), FINE)] * 15
@@ -118,7 +130,7 @@ def test_arms_of_which_one_fell_silent_conclude_nothing():
     found = conclude([*silent, *[(FINE, FINE)] * 200], Between(), 0.05)
 
     assert not found.goes_on
-    assert "of 15 pairs in which one device fell silent, it was the candidate's in 15" in found.text
+    assert "of 15 pairs of which one device is silent, it is the candidate's in 15" in found.text
 
 
 def test_no_pairs_exclude_nothing():

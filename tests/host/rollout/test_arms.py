@@ -40,6 +40,11 @@ def plan(**options) -> Plan:
 
 def started(devices: int, **options) -> RolloutState:
     """Return a rollout whose canary has confirmed, so that the arm was offered the candidate."""
+    return confirmed(canary_only(devices, **options))
+
+
+def canary_only(devices: int, **options) -> RolloutState:
+    """Return a rollout whose canary was offered the candidate."""
     made = plan(**options)
     lane = Lane(
         profile="pi",
@@ -54,12 +59,12 @@ def started(devices: int, **options) -> RolloutState:
     state = begin("r-1", "digits", made, now=0.0)
     for event in (EvidenceReady(now=0.0, detail="ready"), Decided(now=0.0, lanes=(lane,))):
         state, _ = step(state, event)
-    return confirmed(state)
+    return state
 
 
 def confirmed(state: RolloutState) -> RolloutState:
-    """Return the rollout once everyone who was offered something has confirmed."""
-    offered = [m.device for m in state.members if m.status is MemberStatus.OFFERED]
+    """Return the rollout once everyone who was offered something and is there has confirmed."""
+    offered = [m.device for m in state.members if m.status is MemberStatus.OFFERED and m.online]
     return heard(state, [installed(d, NEW, Outcome.CONFIRMED, rollout="r-1") for d in offered], now=1.0)
 
 
@@ -145,12 +150,52 @@ def test_devices_of_one_arm_that_fall_silent_stop_the_comparison():
     assert "the arms are not what was drawn" in state.reason
 
 
+def lose(state: RolloutState, devices: int, *, now: float) -> RolloutState:
+    """Return the rollout after so many devices of each arm have gone offline."""
+    gone = [m.device for candidate in (True, False) for m in arm(state, candidate=candidate)[:devices]]
+    state, _ = step(state, Observed(now=now, views=tuple(DeviceView(device=d, online=False) for d in gone)))
+    return state
+
+
+def test_devices_that_are_away_on_any_day_speak_against_neither_arm():
+    """Whoever is silent at the deadline has failed, in both arms alike; so the candidate is not called harmful."""
+    state = lose(started(200), 20, now=2.0)
+    state = confirmed(state)
+    state, _ = step(state, Tick(now=state.deadline))
+
+    assert state.stage is Stage.WAVE
+    assert sum(m.struck is not None for m in state.members) == 40
+    assert "99 pairs of devices, in 0 of them one failed first" in standing(state)
+
+
+def test_devices_that_nobody_has_heard_of_since_the_offer_are_left_out_on_both_sides():
+    """Those that were never there are no silence of an arm: the comparison ends as without them."""
+    state = lose(canary_only(240), 20, now=0.5)
+    state = confirmed(confirmed(state))
+    for now in (700.0, 700.0 + 2 * SECONDS):
+        state, _ = step(state, Tick(now=now))
+
+    assert "99 pairs of devices: at most 3.7% more devices fail" in state.compared
+    assert state.wave == 2
+
+
+def test_silence_in_one_arm_counts_like_failing_where_it_is_too_little_for_an_alarm():
+    """Six devices that are gone, all with the candidate, are six failures, and the excess is not excluded."""
+    state = confirmed(started(200))
+    gone = tuple(DeviceView(device=m.device, online=False) for m in arm(state, candidate=True)[:6])
+    state, _ = step(state, Observed(now=10.0, views=gone))
+    state, _ = step(state, Tick(now=2 * SECONDS))
+
+    assert state.ending is Stage.INCONCLUSIVE
+    assert "is all that they show" in state.reason
+
+
 def test_arms_that_were_drawn_never_change():
-    """Nobody joins, and a device that never took the candidate takes its pair with it instead of changing sides."""
+    """Nobody joins, and a device that a technician has pinned takes its pair with it instead of changing sides."""
     state = started(200)
     lane = state.lanes[0]
     away = tuple(
-        dataclasses.replace(m, status=MemberStatus.UNREACHABLE) if m.status is MemberStatus.OFFERED and n % 2 else m
+        dataclasses.replace(m, status=MemberStatus.DECLINED) if m.status is MemberStatus.OFFERED and n % 2 else m
         for n, m in enumerate(lane.members)
     )
 

@@ -2,10 +2,15 @@
 
 - A unit is a pair: one device that was given the candidate and one that keeps what it runs. Who belongs together is
   drawn with the arms, before anything is known of outcomes, and never changes.
+- A device counts for the arm that it was drawn into, whether it took the candidate or not (intention to treat). Falling
+  silent is failing, in either arm.
 - In each pair, the question is which of the two fails first. If the candidate fails no more often, either is as likely
   (McNemar 1947), whatever the devices of this fleet do otherwise; the sign e-process may look at that after every
   report. A pair in which nobody failed, or both in the same look, says nothing.
-- That the candidate is *not worse* is claimed once, at the end that was fixed beforehand, and by a bound.
+- That the candidate is *not worse* is claimed once, at the end that was fixed beforehand, and by a bound over the pairs
+  whose devices both answered at some time since the offer: before that nothing can be laid to any arm.
+- Silence that is not spread over the arms as by chance stops the comparison by itself (a sample-ratio check): the pairs
+  are drawn one to one, so the ratio is 1.
 """
 
 import math
@@ -44,10 +49,27 @@ class Between:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """A device of one arm: when it failed first, if it did, and whether it answers now."""
+    """A device of one arm.
+
+    Attributes:
+        struck: When it failed first; ``None`` if it did not.
+        reached: It answered at some time since the candidate was offered, whichever arm it is in.
+        answers: It answers now.
+    """
 
     struck: float | None = None
+    reached: bool = True
     answers: bool = True
+
+    @property
+    def heard(self) -> bool:
+        """Whether it can still tell something."""
+        return self.reached and self.answers
+
+    @property
+    def lost(self) -> bool:
+        """Whether it failed, or fell silent, which is no better."""
+        return self.struck is not None or not self.answers
 
 
 Pair = tuple[Subject, Subject]
@@ -79,29 +101,36 @@ def harm_shown(pairs: Sequence[Pair], alpha: Fraction) -> str:
 
 def conclude(pairs: Sequence[Pair], rules: Between, alpha: float) -> Conclusion:
     """Return what follows at the end of the comparison, at an error rate of ``alpha``."""
-    silent = [a.answers for a, b in pairs if a.answers is not b.answers]
-    if ratio_alarm(silent.count(False), len(silent)):
+    silent = silent_sides(pairs)
+    if ratio_alarm(silent.wins, silent.units):
         return Conclusion(
             goes_on=False,
-            text=f"the arms are not what was drawn: of {len(silent)} pairs in which one device fell silent, it was the "
-            f"candidate's in {silent.count(False)}; nothing is concluded from those that are left",
+            text=f"the arms are not what was drawn: of {silent.units} pairs of which one device is silent, it is the "
+            f"candidate's in {silent.wins}; nothing is concluded from those that are left",
         )
-    excess = most_excess(pairs, alpha)
-    said = f"{len(pairs)} pairs of devices: at most {excess:.1%} more devices fail than before"
+    told = [(a, b) for a, b in pairs if a.reached and b.reached]
+    excess = most_excess(told, alpha)
+    said = f"{len(told)} pairs of devices: at most {excess:.1%} more devices fail than before"
     if excess <= rules.max_excess:
         return Conclusion(goes_on=True, text=said)
     return Conclusion(goes_on=False, text=f"{said} is all that they show; {rules.max_excess:.1%} is asked")
 
 
+def silent_sides(pairs: Sequence[Pair]) -> Tally:
+    """Return the pairs of which one device is not heard of, and of those where it is the candidate's."""
+    silent = [b.heard for a, b in pairs if a.heard is not b.heard]
+    return Tally(wins=sum(silent), units=len(silent))
+
+
 def most_excess(pairs: Sequence[Pair], alpha: float) -> float:
     """Return the upper bound of the share of devices by which more fail with the candidate; 1 for no pairs.
 
-    The excess is the share of pairs in which only the candidate failed less that in which only the other did, each
+    The excess is the share of pairs in which only the candidate was lost less that in which only the other was, each
     bounded by Clopper and Pearson at half of ``alpha``.
     """
     if not pairs:
         return 1.0
-    only = [sum(a.struck is not None and b.struck is None for a, b in each) for each in (pairs, _swapped(pairs))]
+    only = [sum(a.lost and not b.lost for a, b in each) for each in (pairs, _swapped(pairs))]
     return share_upper(only[0], len(pairs), alpha / 2) - share_lower(only[1], len(pairs), alpha / 2)
 
 
