@@ -11,19 +11,19 @@ import logging
 import queue
 import ssl
 import threading
-import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion, LogLevel, MQTTErrorCode
 
+from edgepick_host.adapters.mqtt.subscriptions import Collected, Subscription, is_wildcard
+from edgepick_host.adapters.mqtt.tls import client_context, handshake_trouble, load_certificate
 from edgepick_host.core.settings import BrokerSettings
-from edgepick_host.core.tls_words import TlsTrouble, alert_trouble, certificate_trouble
-from edgepick_host.errors import BrokerRefusedError, ConfigError, UnreachableError
+from edgepick_host.core.tls_words import TlsTrouble, alert_trouble
+from edgepick_host.errors import BrokerRefusedError, UnreachableError
 from edgepick_host.ports import OnMessage
 
 WINDOW = 16
@@ -35,9 +35,6 @@ ACK_SECONDS = 30.0
 PAGE_SECONDS = 0.1
 """Silence after which :meth:`MqttBroker.retained` asks for its next filter."""
 
-RETAINED_SECONDS = 30.0
-"""Longest time that :meth:`MqttBroker.retained` collects, however much keeps coming."""
-
 SHARE_SECONDS = 1.0
 """How long the message may take that tells whether shared subscriptions work."""
 
@@ -45,42 +42,6 @@ SUBSCRIPTION_REFUSED = 0x80
 """MQTT 3.1.1, section 3.9.3: the failure code of a SUBACK."""
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Subscription:
-    """Filters and who gets their messages."""
-
-    topics: tuple[str, ...]
-    on_message: OnMessage
-
-    def wants(self, topic: str) -> bool:
-        """Return whether a message on ``topic`` is for it."""
-        return any(paho.topic_matches_sub(_plain(filter_), topic) for filter_ in self.topics)
-
-
-class Collected:
-    """Messages gathered until they stop coming; ``changed`` guards it and is told of each."""
-
-    def __init__(self, changed: threading.Condition) -> None:
-        self.found: dict[str, bytes] = {}
-        self._changed = changed
-        self._heard = time.monotonic()
-
-    def keep(self, topic: str, payload: bytes) -> None:
-        """Take in a message; the newest on a topic counts."""
-        with self._changed:
-            self.found[topic] = payload
-            self._heard = time.monotonic()
-            self._changed.notify_all()
-
-    def wait(self, quiet_seconds: float, done: Callable[[], bool]) -> None:
-        """Return when ``done``, or when nothing has come for ``quiet_seconds``, or after ``RETAINED_SECONDS``."""
-        self._heard = time.monotonic()
-        deadline = self._heard + RETAINED_SECONDS
-        with self._changed:
-            while not done() and (left := min(self._heard + quiet_seconds, deadline) - time.monotonic()) > 0:
-                self._changed.wait(left)
 
 
 class MqttBroker:
@@ -195,7 +156,7 @@ class MqttBroker:
         with contextlib.ExitStack() as listening:
             for topic in dict.fromkeys(topics):
                 listening.enter_context(self._listening(topic, collected.keep))
-                if _is_wildcard(topic):
+                if is_wildcard(topic):
                     collected.wait(PAGE_SECONDS, lambda: False)
             collected.wait(quiet_seconds, lambda: all(topic in collected.found for topic in topics))
         return {topic: payload for topic, payload in collected.found.items() if payload}
@@ -233,7 +194,7 @@ class MqttBroker:
         if self._settings.username:
             client.username_pw_set(self._settings.username, self._settings.password)
         if self._settings.tls:
-            self._tls = self._tls_context()
+            self._tls = client_context(self._settings)
             client.tls_set_context(self._tls)
             client.on_pre_connect = self._reload_certificates
         if self._will:
@@ -246,24 +207,11 @@ class MqttBroker:
         client.on_log = self._on_log
         return client
 
-    def _tls_context(self) -> ssl.SSLContext:
-        try:
-            context = ssl.create_default_context(cafile=self._settings.ca_file)
-            _load_certificate(context, self._settings)
-        except OSError as error:
-            files = [f for f in (self._settings.ca_file, self._settings.cert_file, self._settings.key_file) if f]
-            raise ConfigError(
-                f"broker certificates ({', '.join(files)}): {error}",
-                hint="Name PEM files in ca_file, cert_file and key_file of [broker].",
-            ) from error
-        context.sslsocket_class = _ClosingSocket
-        return context
-
     def _dial(self) -> None:
         try:
             self._client.connect(self._settings.host, self._settings.port, self._settings.keepalive_seconds)
         except ssl.SSLError as error:
-            trouble = _tls_trouble(error)
+            trouble = handshake_trouble(error)
             raise UnreachableError(
                 f"broker {self._settings.place}: no trusted TLS connection: {trouble.words}", hint=trouble.hint
             ) from error
@@ -355,7 +303,7 @@ class MqttBroker:
         """Take what lies on disk now, so that a renewed certificate counts without a restart of the service."""
         if self._tls is not None:
             with contextlib.suppress(OSError):  # just being replaced: the old one goes on
-                _load_certificate(self._tls, self._settings)
+                load_certificate(self._tls, self._settings)
 
     def _on_connect(self, client: paho.Client, _userdata: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         with self._changed:
@@ -405,44 +353,11 @@ class MqttBroker:
             self._inbox.put(lambda s=subscription: s.on_message(topic, payload))  # type: ignore[misc]
 
 
-def _load_certificate(context: ssl.SSLContext, settings: BrokerSettings) -> None:
-    if settings.cert_file:
-        context.load_cert_chain(settings.cert_file, settings.key_file)
-
-
-class _ClosingSocket(ssl.SSLSocket):
-    """A socket that is closed when its handshake fails; paho forgets it open."""
-
-    def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002 - as in ssl.SSLSocket
-        try:
-            super().do_handshake(block)
-        except OSError:
-            self.close()
-            raise
-
-
-def _plain(topic_filter: str) -> str:
-    """Return what a filter matches, its share taken off."""
-    return topic_filter.split("/", 2)[2] if topic_filter.startswith("$share/") else topic_filter
-
-
-def _is_wildcard(topic: str) -> bool:
-    return bool({"+", "#"} & set(topic))
-
-
 def _guarded(work: Callable[[], None]) -> None:
     try:
         work()
     except Exception:  # noqa: BLE001 - one handler's bug must not silence every later message
         _log.exception("a handler of broker messages failed")
-
-
-def _tls_trouble(error: ssl.SSLError) -> TlsTrouble:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return certificate_trouble(error.verify_code, error.verify_message)
-    text = error.reason or str(error)
-    hint = "Is TLS (mqtts://) right for this port?"
-    return alert_trouble(text) or TlsTrouble(f"TLS failed ({text.replace('_', ' ').lower()})", hint)
 
 
 def _words(error: Exception) -> str:
