@@ -7,10 +7,6 @@ from collections.abc import Callable, Mapping
 Notify = Callable[[str], None]
 """``state -> None``; a state is one or more lines such as ``READY=1``."""
 
-READY = "READY=1"
-ALIVE = "WATCHDOG=1"
-STOPPING = "STOPPING=1"
-
 
 def notifier(environ: Mapping[str, str]) -> Notify:
     """Return a function that sends a state to systemd; without ``NOTIFY_SOCKET`` it does nothing.

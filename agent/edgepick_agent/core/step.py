@@ -6,8 +6,6 @@ cut a report may be said twice, but nothing was done that the device does not kn
 state cannot be written did not happen.
 """
 
-from dataclasses import replace
-
 from edgepick_agent.core import (
     delivery,
     fetch,
@@ -199,8 +197,3 @@ def range_wanted(agent: Agent) -> str | None:
     job = agent.job
     flight = job.ranges.flight if job is not None and job.ranges is not None and job.fetch is not None else None
     return flight.key if flight is not None else None
-
-
-def without_reports(agent: Agent, ids: tuple[str, ...]) -> Agent:
-    """Return the agent without reports that could not be kept."""
-    return replace(agent, outbox=tuple(i for i in agent.outbox if i not in ids))

@@ -172,13 +172,6 @@ def _verified(turn: Turn, raw: bytes) -> tuple[str, Manifest] | Refusal:
     return content if isinstance(content, Refusal) else (digest, content)
 
 
-def refuse_all(turn: Turn, error: str, hint: str) -> None:
-    """Answer everybody who still waits: what they wait for will not come."""
-    reply = ControlReply(ok=False, error=error, hint=hint)
-    turn.do(*(Reply(ask, reply) for ask in turn.agent.asks.values()))
-    turn.change(asks={})
-
-
 def ready_to_answer(agent: Agent) -> bool:
     """Return whether the agent knows enough of itself to carry out a command."""
     return agent.checked and agent.runtimes is not None

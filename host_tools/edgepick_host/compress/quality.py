@@ -30,18 +30,6 @@ def mean_abs_error(outputs: FloatArray, reference: FloatArray) -> float:
     return float(np.mean(np.abs(outputs.astype(np.float64) - reference)))
 
 
-def measure_quality(outputs: FloatArray, reference: FloatArray, labels: Labels | None) -> Quality:
-    """Return how well ``outputs`` answer, against the float model's ``reference`` and the labels."""
-    found, ideal = accuracy(outputs, labels), accuracy(reference, labels)
-    return Quality(
-        samples=len(outputs),
-        accuracy=found,
-        accuracy_drop=None if found is None or ideal is None else ideal - found,
-        agreement=agreement(outputs, reference),
-        mean_abs_error=mean_abs_error(outputs, reference),
-    )
-
-
 def loss(quality: Quality) -> float:
     """Return what the accuracy gate looks at, in share.
 

@@ -10,8 +10,6 @@ from edgepick_host.core.verify import Objection
 from edgepick_wire.ids import digest_of
 from edgepick_wire.manifest import ModelFormat
 
-TRAINED_NOTE = "trained on this machine from the user's task file"
-
 
 def interval_of(score: Score) -> Interval:
     """Return the 95 % interval of what the gate looks at, from the samples that were seen."""

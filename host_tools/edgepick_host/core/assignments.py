@@ -9,13 +9,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from edgepick_host.core.checks import PREFIX
-from edgepick_wire.messages import Assignment, Desired, MeasureRequest
+from edgepick_wire import topics
+from edgepick_wire.messages import Assignment, Desired, MeasureRequest, TargetKind
+from edgepick_wire.topics import DeviceTopic
 
 
 def effective(own: Desired | None, common: Desired | None) -> Desired | None:
     """Return the document that holds for a device: its own or its profile's."""
     found = [d for d in (own, common) if d is not None]
     return max(found, key=lambda d: d.sequence, default=None)
+
+
+def desired_topic(fleet: str, kind: TargetKind, target: str) -> str:
+    """Return where the desired state of a device or a profile is retained."""
+    if kind is TargetKind.PROFILE:
+        return topics.profile_desired(fleet, target)
+    return topics.device(fleet, target, DeviceTopic.DESIRED)
 
 
 def assignment_in(document: Desired | None, model: str) -> Assignment:

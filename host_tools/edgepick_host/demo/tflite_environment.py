@@ -18,7 +18,6 @@ VENV_SECONDS = 120.0
 PIP_SECONDS = 240.0
 PROBE_SECONDS = 30.0
 _PROBE = "import numpy, tflite_runtime, tflite_runtime.interpreter; print(tflite_runtime.__version__)"
-_OFFLINE = ("NewConnectionError", "ConnectTimeoutError", "NameResolutionError", "ProxyError", "Network is unreachable")
 
 Say = Callable[[str], None]
 """Takes one line of progress for a person."""

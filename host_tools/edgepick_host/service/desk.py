@@ -11,12 +11,18 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
-from edgepick_host.core.assignments import actives, assignment_in, device_models, effective, profile_models
+from edgepick_host.core.assignments import (
+    actives,
+    assignment_in,
+    desired_topic,
+    device_models,
+    effective,
+    profile_models,
+)
 from edgepick_host.ports import Broker, Clock, SignDocument, Store
-from edgepick_wire import codec, topics
+from edgepick_wire import codec
 from edgepick_wire.envelope import DocumentType, pack
 from edgepick_wire.messages import Assignment, Desired, MeasureRequest, TargetKind
-from edgepick_wire.topics import DeviceTopic
 
 Key = tuple[TargetKind, str]
 
@@ -80,10 +86,6 @@ class Desk:
         """Return the manifests that a profile was told to measure."""
         said = assignment_in(self._documents.get((TargetKind.PROFILE, profile)), model)
         return frozenset(r.manifest for r in said.measure)
-
-    def want_device(self, device: str, profile: str, change: Assignment) -> None:
-        """Make one device want ``change``; does nothing if it does already."""
-        self.want_devices([(device, profile, change)])
 
     def want_devices(self, wishes: Iterable[tuple[str, str, Assignment]]) -> None:
         """Make each device of a profile want its change: stored together, then sent; nothing where it does already."""
@@ -176,10 +178,7 @@ class Desk:
         self._broker.publish_many((self._message(d) for d in documents), on_done=lambda _count: None)
 
     def _message(self, document: Desired) -> tuple[str, bytes]:
-        if document.target_kind is TargetKind.PROFILE:
-            topic = topics.profile_desired(self._fleet, document.target)
-        else:
-            topic = topics.device(self._fleet, document.target, DeviceTopic.DESIRED)
+        topic = desired_topic(self._fleet, document.target_kind, document.target)
         return topic, pack(self._sign(DocumentType.DESIRED, codec.encode(document)))
 
 

@@ -11,6 +11,7 @@ Rules:
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from edgepick_host.core.assignments import desired_topic
 from edgepick_host.core.records import Release
 from edgepick_host.core.trust import Key, sign
 from edgepick_host.errors import StateError, VerificationError
@@ -20,7 +21,6 @@ from edgepick_wire import codec, envelope, topics
 from edgepick_wire.envelope import DocumentType, VerifySignature
 from edgepick_wire.errors import WireError
 from edgepick_wire.messages import TargetKind
-from edgepick_wire.topics import DeviceTopic
 from edgepick_wire.trust import RootDocument
 
 
@@ -156,13 +156,9 @@ class Succession:
         documents = sorted(self.store.all_desired(), key=lambda d: d.target_kind is TargetKind.PROFILE)
         for desired in documents:
             data = envelope.pack(sign(DocumentType.DESIRED, codec.encode(desired), self.campaign))
-            self.broker.publish(self._desired_topic(desired.target_kind, desired.target), data, retain=True)
+            topic = desired_topic(self.root.fleet, desired.target_kind, desired.target)
+            self.broker.publish(topic, data, retain=True)
         return len(documents)
-
-    def _desired_topic(self, kind: TargetKind, name: str) -> str:
-        if kind is TargetKind.PROFILE:
-            return topics.profile_desired(self.root.fleet, name)
-        return topics.device(self.root.fleet, name, DeviceTopic.DESIRED)
 
 
 def _taken_apart(data: bytes) -> tuple[int, bytes]:

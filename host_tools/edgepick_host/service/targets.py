@@ -13,6 +13,7 @@ Rules:
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from edgepick_host.core.assignments import desired_topic, effective
 from edgepick_host.core.release import Wish, assign, assignment_of, with_assignment
 from edgepick_host.errors import StateError
 from edgepick_host.ports import Broker, Clock, SignDocument, Store
@@ -107,7 +108,7 @@ class Targets:
     def _tell(self, target: Target, wish: Wish, heard: Mapping[str, Desired], above: int) -> list[ToldTarget]:
         own = self._latest(target.kind, target.name, heard)
         common = self._latest(TargetKind.PROFILE, target.profile, heard)
-        followed = _newer(own, common)
+        followed = effective(own, common)
         before = assignment_of(followed, wish.model)
         after = assign(before, wish)
         if own is not None and followed is own and after == before:
@@ -156,7 +157,7 @@ class Targets:
         self.broker.publish(self._topic(desired.target_kind, desired.target), data, retain=True)
 
     def _latest(self, kind: TargetKind, name: str, heard: Mapping[str, Desired]) -> Desired | None:
-        return _newer(self.store.desired(kind, name), heard.get(self._topic(kind, name)))
+        return effective(self.store.desired(kind, name), heard.get(self._topic(kind, name)))
 
     def _ours(self, retained: bytes) -> Desired | None:
         """Return a retained desired state if this host's campaign key signed exactly these bytes.
@@ -171,20 +172,12 @@ class Targets:
             return None
 
     def _topic(self, kind: TargetKind, name: str) -> str:
-        if kind is TargetKind.PROFILE:
-            return topics.profile_desired(self.fleet, name)
-        return topics.device(self.fleet, name, DeviceTopic.DESIRED)
+        return desired_topic(self.fleet, kind, name)
 
 
 def _outranks(document: Desired, common: Desired | None) -> bool:
     is_own = document.target_kind is TargetKind.DEVICE
     return is_own and (common is None or document.sequence > common.sequence)
-
-
-def _newer(one: Desired | None, other: Desired | None) -> Desired | None:
-    if one is None or other is None:
-        return one or other
-    return other if other.sequence > one.sequence else one
 
 
 def told(target: Target, assignment: Assignment, *, sequence: int, changed: bool) -> ToldTarget:

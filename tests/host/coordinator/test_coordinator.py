@@ -182,7 +182,7 @@ def test_a_device_keeps_its_other_models_and_its_profiles_orders(world):
     desk = desk_of(world)
     desk.want_profile("pi", Assignment(model="other", active=OTHER), devices=("d1",), exceptions={})
 
-    desk.want_device("d1", "pi", Assignment(model="digits", active=NEW, rollout="r-1"))
+    desk.want_devices([("d1", "pi", Assignment(model="digits", active=NEW, rollout="r-1"))])
 
     models = {m.model: m for m in world.store.desired(TargetKind.DEVICE, "d1").models}
     assert models["other"].active == OTHER
@@ -194,10 +194,10 @@ def test_wanting_what_is_wanted_already_writes_nothing(world):
     """The level is compared before anything is written, so looking again costs no sequence."""
     desk = desk_of(world)
     change = Assignment(model="digits", active=NEW, rollout="r-1")
-    desk.want_device("d1", "pi", change)
+    desk.want_devices([("d1", "pi", change)])
     sequence = world.store.sequence
 
-    desk.want_device("d1", "pi", change)
+    desk.want_devices([("d1", "pi", change)])
 
     assert world.store.sequence == sequence
 
@@ -215,7 +215,7 @@ def test_exceptions_of_a_profile_are_sent_before_it_and_outrank_it(world):
 
 def test_everything_is_sent_again_at_start(world):
     """What was stored but perhaps never sent reaches the broker when the next coordinator starts, bit for bit."""
-    desk_of(world).want_device("d1", "pi", Assignment(model="digits", active=NEW))
+    desk_of(world).want_devices([("d1", "pi", Assignment(model="digits", active=NEW))])
     before = dict(world.air.retained)
     world.air.retained.clear()
 

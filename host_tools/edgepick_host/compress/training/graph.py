@@ -25,8 +25,6 @@ RECTIFIERS = frozenset(
 )  # fmt: skip
 """What integer kernels apply to their own accumulators, before they round to the output's grid."""
 
-ADDITIONS = frozenset({ATEN.add.Tensor, ATEN.add_.Tensor})
-
 
 def lower(module: nn.Module, x: Tensor) -> fx.GraphModule:
     """Return the module in evaluation mode as one flat graph over any batch size, batch norms folded; a copy.
