@@ -25,7 +25,7 @@ ARM = 1
 
 
 def pairs(lane: Lane) -> list[Pair]:
-    """Return the lane's pairs as they were drawn, less those whose first device a technician keeps on another variant."""
+    """Return the lane's pairs as they were drawn, less those whose first device is pinned to another variant."""
     candidates = [m for m in lane.members if m.wave == ARM]
     incumbents = [m for m in lane.members if m.wave > ARM]
     drawn = zip(candidates, incumbents, strict=False)

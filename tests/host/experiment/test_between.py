@@ -112,7 +112,7 @@ def test_a_healthy_candidate_goes_on_and_a_small_fleet_is_not_enough():
 
 
 def test_silence_is_failing_in_either_arm_once_a_device_was_heard_of():
-    """Ten silent devices are ten failures; those that never answered leave with their pair, on whichever side they are."""
+    """Ten silent devices are ten failures; those that never answered leave with their pair, on either side."""
     fell, never = Subject(answers=False), Subject(reached=False, answers=False)
     rest = [(FINE, FINE)] * 190
 
