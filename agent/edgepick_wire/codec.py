@@ -2,7 +2,7 @@
 
 - Encoding is canonical: sorted keys, no spaces, UTF-8, no NaN or infinity.
 - Decoding ignores unknown fields (mixed versions in a fleet), refuses wrong types, and names the
-  path of the field that is wrong.
+  path of the field that is wrong, also of one that holds NaN.
 - Supported field types: ``str int float bool``, enums of strings, dataclasses, ``X | None``,
   ``tuple[X, ...]``, ``Mapping[str, X]``.
 """
@@ -18,7 +18,7 @@ from functools import cache
 from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from edgepick_wire import limits
-from edgepick_wire.errors import LimitError, MalformedError, WireError
+from edgepick_wire.errors import BadNameError, LimitError, MalformedError, WireError
 
 T = TypeVar("T")
 
@@ -104,6 +104,8 @@ def decode_document(kind: type[T], data: bytes, *, max_items: int = limits.MAX_I
     before = _max_items.set(max_items)
     try:
         return from_plain(kind, parse_json(data, _title(kind)))
+    except _ConstantError as error:
+        raise _where_constant(kind, data) or error from error.__cause__
     finally:
         _max_items.reset(before)
 
@@ -120,7 +122,8 @@ def parse_json(data: bytes, what: str = "message") -> Any:
     except RecursionError as error:
         raise LimitError(f"{what}: nested too deep") from error
     except ValueError as error:
-        raise MalformedError(f"{what} is not JSON: {error}") from error
+        found = _ConstantError if isinstance(error, _NotANumberError) else MalformedError
+        raise found(f"{what} is not JSON: {error}") from error
 
 
 def from_plain(kind: type[T], value: Any) -> T:
@@ -136,8 +139,37 @@ def _title(kind: type[Any]) -> str:
     return kind.__name__.lstrip("_")
 
 
+class _NotANumberError(ValueError):
+    """NaN or an infinity stands where JSON has a number."""
+
+
+class _ConstantError(MalformedError):
+    """The same, as the error of the document."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Constant:
+    """NaN or an infinity in a document that is read once more, only to say where it is."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.name} is not a JSON number"
+
+
 def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not a JSON number")
+    raise _NotANumberError(str(_Constant(name)))
+
+
+def _where_constant(kind: type[Any], data: bytes) -> WireError | None:
+    """Return an error that names the field that is no number; ``None`` if none that this program reads is."""
+    try:
+        from_plain(kind, json.loads(data.decode("utf-8"), parse_constant=_Constant, object_pairs_hook=_unique))
+    except WireError as error:
+        return error
+    except (ValueError, RecursionError):
+        return None
+    return None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -271,8 +303,8 @@ def _dataclass(kind: type) -> Read:
             raise wrong.inside(f".{name}") from wrong.__cause__
         try:
             return kind(**found)
-        except MalformedError as error:
-            raise _WrongError(MalformedError, str(error)) from error
+        except (MalformedError, BadNameError) as error:
+            raise _WrongError(type(error), str(error)) from error
 
     return fields
 
@@ -282,6 +314,8 @@ def _scalar(kind: Any) -> Read:
         return _member(kind)
     if kind is float:
         return _float
+    if kind is int:
+        return _integer
     return _string if kind is str else _exactly(kind)
 
 
@@ -293,6 +327,15 @@ def _exactly(kind: Any) -> Read:
         return value
 
     return scalar
+
+
+def _integer(value: Any, depth: int) -> int:
+    _check_depth(depth)
+    if type(value) is not int:
+        raise _not_a("int", value)
+    if not -limits.MAX_INTEGER <= value <= limits.MAX_INTEGER:
+        raise _WrongError(LimitError, f"a number of {value.bit_length()} bits; at most 63 and a sign are accepted")
+    return value
 
 
 def _string(value: Any, depth: int) -> str:
@@ -314,6 +357,8 @@ def _float(value: Any, depth: int) -> float:
 
 
 def _not_a(kind: object, value: Any) -> _WrongError:
+    if isinstance(value, _Constant):
+        return _WrongError(MalformedError, str(value))
     return _WrongError(MalformedError, f"expected {kind}, found {_name(value)}")
 
 

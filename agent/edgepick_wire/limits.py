@@ -27,5 +27,8 @@ MAX_OWN_ITEMS = 1_000_000
 MAX_TEXT_CHARACTERS = 8192
 """Longest string in a message."""
 
+MAX_INTEGER = 2**63 - 1
+"""Largest whole number in a message, and its negative the smallest: what a 64-bit integer of any language holds."""
+
 MAX_TOPIC_LEVELS = 7
 """AWS IoT Core allows seven slashes; we stay one below."""

@@ -145,6 +145,10 @@ class Birth:
     capabilities: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Refuse a profile that is none."""
+        check_name("profile", self.profile)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Presence:
@@ -280,6 +284,16 @@ class Reported:
     security_epoch: int
     models: tuple[ModelState, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Refuse a model told of twice, and names and digests that are none: the host goes back to what it is told."""
+        if len({m.model for m in self.models}) != len(self.models):
+            raise MalformedError("one model is told of twice")
+        for state in self.models:
+            check_name("model", state.model)
+            for digest in (state.active, state.previous, state.wanted):
+                if digest is not None:
+                    check_digest(digest)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredVariant:
@@ -292,7 +306,8 @@ class MeasuredVariant:
     refusal: Refusal | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a result that is neither."""
+        """Refuse a result that is neither, and a model that is none."""
+        check_name("model", self.model)
         if (self.measurement is None) == (self.refusal is None):
             raise MalformedError("a measured variant has either a measurement or a refusal")
 
@@ -313,7 +328,8 @@ class ShadowedVariant:
     detail: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse a result that says nothing."""
+        """Refuse a result that says nothing, and a model that is none."""
+        check_name("model", self.model)
         if self.summary is None and self.refusal is None:
             raise MalformedError("a shadowed variant has a summary, a refusal, or both")
 
@@ -343,6 +359,10 @@ class InstallOutcome:
     bytes_fetched: int = 0
     seconds: float = 0.0
 
+    def __post_init__(self) -> None:
+        """Refuse a model that is none."""
+        check_name("model", self.model)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Incident:
@@ -353,6 +373,11 @@ class Incident:
     model: str | None = None
     manifest: str | None = None
     count: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse a model that is none."""
+        if self.model is not None:
+            check_name("model", self.model)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,9 +10,9 @@ from wire_strategies import attempt, instances, json_values, message_classes
 
 from edgepick_wire import codec, limits
 from edgepick_wire.envelope import Role
-from edgepick_wire.errors import LimitError, MalformedError, WireError
+from edgepick_wire.errors import BadNameError, LimitError, MalformedError, WireError
 from edgepick_wire.manifest import RuntimeChoice
-from edgepick_wire.messages import Ack, Birth, Presence, Report
+from edgepick_wire.messages import Ack, Birth, Presence, Report, Reported
 from edgepick_wire.metrics import EnergySummary, LatencySummary
 
 CLASSES = message_classes()
@@ -105,10 +105,10 @@ def test_canonical_form():
     ("data", "message"),
     [
         (b'{"session":1,"session":2,"online":true}', "names one key twice"),
-        (b'{"session":NaN,"online":true}', "NaN is not a JSON number"),
-        (b'{"session":-Infinity,"online":true}', "-Infinity is not a JSON number"),
+        (b'{"session":NaN,"online":true}', "Presence.session: NaN is not a JSON number"),
+        (b'{"session":-Infinity,"online":true}', "Presence.session: -Infinity is not a JSON number"),
         (b'{"session":1,"online":true,"x":{"a":1,"a":1}}', "names one key twice"),
-        (b'{"session":1,"online":true,"x":[NaN]}', "NaN is not a JSON number"),
+        (b'{"session":1,"online":true,"x":[NaN]}', "Presence is not JSON: NaN is not a JSON number"),
         (b'{"session":true,"online":true}', "Presence.session: expected int"),
         (b'{"session":1.0,"online":true}', "Presence.session: expected int"),
         (b'{"session":"1","online":true}', "Presence.session: expected int"),
@@ -132,6 +132,27 @@ def test_numbers_beyond_a_float(number: str):
     """A number that no float can hold is malformed, however it is written."""
     with pytest.raises(MalformedError, match=r"EnergySummary\.gross_uj"):
         codec.decode(EnergySummary, b'{"gross_uj":%b}' % number.encode())
+
+
+def test_whole_numbers_have_63_bits_and_a_sign():
+    """The largest that every language holds is taken; one more is refused by name, so that nothing overflows later."""
+    largest = codec.decode(Presence, b'{"session":9223372036854775807,"online":true}')
+
+    assert largest.session == limits.MAX_INTEGER
+    for beyond in (b"9223372036854775808", b"-9223372036854775808", b"1" + b"0" * 400):
+        with pytest.raises(LimitError, match=r"Presence\.session: a number of"):
+            codec.decode(Presence, b'{"session":%b,"online":true}' % beyond)
+
+
+def test_a_model_that_is_told_of_twice_is_malformed():
+    """Which of the two would be true? The message is refused whole, as one with a digest that is none."""
+    state = b'{"model":"digits","phase":"empty"%b}'
+    reported = b'{"device":"pi-1","session":1,"sequence":0,"security_epoch":0,"models":[%b]}'
+
+    with pytest.raises(MalformedError, match="one model is told of twice"):
+        codec.decode(Reported, reported % b",".join([state % b""] * 2))
+    with pytest.raises(BadNameError, match="Reported: digest 'here'"):
+        codec.decode(Reported, reported % (state % b',"active":"here"'))
 
 
 def test_whole_numbers_may_stand_for_floats():

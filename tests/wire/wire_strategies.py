@@ -35,6 +35,9 @@ FIELDS: dict[tuple[type, str], st.SearchStrategy] = {
     (messages.Assignment, "active"): st.none() | digests,
     (messages.Assignment, "max_bytes"): st.none() | st.integers(0, 2**62),
     (messages.MeasureRequest, "max_bytes"): st.none() | st.integers(0, 2**62),
+    (messages.Birth, "profile"): names,
+    (messages.InstallOutcome, "model"): names,
+    (messages.Incident, "model"): st.none() | names,
     (messages.Desired, "sequence"): st.integers(1, 2**62),
     (metrics.MeasurePlan, "min_runs"): st.integers(1, 10**6),
     (metrics.MeasurePlan, "threads"): st.integers(1, 64),
@@ -113,7 +116,9 @@ def chunked(draw: st.DrawFn) -> dict[str, Any]:
 @st.composite
 def encodings(draw: st.DrawFn) -> manifest.Encoding:
     base = draw(st.none() | digests)
-    return manifest.Encoding(algorithm=draw(names), base=base, window_bytes=draw(st.integers(0)), **draw(chunked()))
+    return manifest.Encoding(
+        algorithm=draw(names), base=base, window_bytes=draw(st.integers(0, 2**62)), **draw(chunked())
+    )
 
 
 @st.composite
@@ -162,6 +167,7 @@ def shadowed_variants(draw: st.DrawFn) -> messages.ShadowedVariant:
     seen = draw(st.booleans())
     rest = {
         **fields(messages.ShadowedVariant),
+        "model": names,
         "summary": instances(shadow.ShadowSummary) if seen else st.none(),
         "refusal": st.none() | instances(messages.Refusal) if seen else instances(messages.Refusal),
     }
@@ -173,6 +179,7 @@ def measured_variants(draw: st.DrawFn) -> messages.MeasuredVariant:
     measured = draw(st.booleans())
     rest = {
         **fields(messages.MeasuredVariant),
+        "model": names,
         "measurement": instances(metrics.Measurement) if measured else st.none(),
         "refusal": st.none() if measured else instances(messages.Refusal),
     }
@@ -204,6 +211,13 @@ def desired_states() -> st.SearchStrategy[messages.Desired]:
     return st.builds(messages.Desired, **{**fields(messages.Desired), "models": models})
 
 
+def reported_states() -> st.SearchStrategy[messages.Reported]:
+    told = {name: st.none() | digests for name in ("active", "previous", "wanted")}
+    state = st.builds(messages.ModelState, **{**fields(messages.ModelState), **told, "model": names})
+    models = st.lists(state, max_size=2, unique_by=lambda m: m.model).map(tuple)
+    return st.builds(messages.Reported, **{**fields(messages.Reported), "models": models})
+
+
 SPECIAL = {
     manifest.Encoding: encodings,
     manifest.FileEntry: file_entries,
@@ -214,6 +228,7 @@ SPECIAL = {
     pairing.Quad: quads,
     pairing.PairedRun: paired_runs,
     messages.Desired: desired_states,
+    messages.Reported: reported_states,
     envelope.Role: roles,
 }
 
