@@ -27,8 +27,14 @@ def broker() -> None:
 @broker.command("init")
 @click.option("--host", "hosts", multiple=True, metavar="NAME", help="Name or address of the broker; several times.")
 @folder_option
-@click.option("--kind", type=click.Choice([k.value for k in BrokerKind]), default="mosquitto", show_default=True)
-@click.option("--port", type=click.IntRange(1, 65535), default=8883, show_default=True)
+@click.option(
+    "--kind",
+    type=click.Choice([k.value for k in BrokerKind]),
+    default="mosquitto",
+    show_default=True,
+    help="Whose configuration to write.",
+)
+@click.option("--port", type=click.IntRange(1, 65535), default=8883, show_default=True, help="Where it listens.")
 @click.option("--at", default="", metavar="PATH", help="Where DIR/server will lie on the broker. [where it is made]")
 @options.fleet
 @options.as_json
