@@ -81,7 +81,7 @@ class CommandSigner:
         if len(answer) != size:
             raise SignerError(
                 f"signer {self._name} {flag}: expected {2 * size} hexadecimal digits, found {len(output)} other bytes",
-                hint="docs/operator.md describes what the command must print.",
+                hint="docs/keys.md describes what the command must print.",
             )
         return answer
 
