@@ -190,7 +190,7 @@ def _after_change(change: RootChange) -> list[str]:
     return [
         *steps,
         "Then, where the release key is: edgepick keys publish (`edgepick publish` does the same).",
-        "Restart `edgepick serve`. Devices follow by themselves.",
+        "Devices follow by themselves, and so does a running `edgepick serve`; it says so where it needs a restart.",
         "Build bundles for sticks again: those that a revoked key signed are refused.",
     ]
 
