@@ -14,16 +14,16 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from statistics import NormalDist
 
 import numpy as np
+from arms_proof import between_devices, ratios
+from proof_rows import Row, at_most
 from scipy import stats
 from ville import BernoulliTest
 from ville.evalues import combine
 
-from edgepick_host.core.experiment.between import RATIO_ALARM, ratio_alarm
 from edgepick_host.core.experiment.evidence import Tally, e_value, least_wins
 from edgepick_host.core.experiment.harm import HarmRules
 from edgepick_host.core.experiment.intervals import share_lower
@@ -41,28 +41,6 @@ CHECKED_RUNS = 20
 
 Array = np.ndarray
 Noise = Callable[[np.random.Generator, tuple[int, ...]], Array]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One line of the table: what was simulated, what came out, what is allowed, and what a peeking t-test does."""
-
-    case: str
-    measured: float
-    relation: str
-    limit: float
-    unit: str = "%"
-    beside: str = ""
-
-    @property
-    def kept(self) -> bool:
-        """Whether the figure is within its limit."""
-        return self.measured <= self.limit if self.relation == "<=" else self.measured >= self.limit
-
-
-def at_most(rate: float, runs: int) -> float:
-    """Return a limit in percent with three standard errors of a simulation of ``runs`` runs."""
-    return 100 * (rate + 3 * math.sqrt(rate * (1 - rate) / runs))
 
 
 # Noise: every kind has median 0, and standard deviation SIGMA where it has one.
@@ -375,23 +353,6 @@ def vanishing(rng: np.random.Generator, runs: int) -> Iterator[Row]:
     yield Row(case="the same: stopped for harm", measured=rate(rejected(counted)), relation=">=", limit=50)
 
 
-def ratios(rng: np.random.Generator, runs: int) -> Iterator[Row]:
-    """Show that the check of the arms' sizes keeps quiet when they are drawn evenly, and not when a part is lost."""
-    alarms = {n: ratio_alarm(n, 2000) for n in range(2001)}
-    fair = [alarms[int(n)] for n in rng.binomial(2000, 0.5, runs)]
-    short = {n: ratio_alarm(n, n + 1000) for n in range(700, 1001)}
-    lost = [short[int(n)] for n in rng.binomial(1000, 0.85, runs)]
-    yield Row(
-        case="arms drawn evenly: sample-ratio alarm",
-        measured=100 * float(np.mean(fair)),
-        relation="<=",
-        limit=at_most(RATIO_ALARM, runs),
-    )
-    yield Row(
-        case="15 % of one arm lost: sample-ratio alarm", measured=100 * float(np.mean(lost)), relation=">=", limit=50
-    )
-
-
 def monitor(rng: np.random.Generator, runs: int, devices: int = 200) -> Iterator[Row]:
     """Show that a rollout's harm monitor leaves a healthy variant alone, and stops a bad one within few devices."""
     rules = HarmRules()
@@ -461,6 +422,7 @@ CASES = (
     few_devices,
     vanishing,
     ratios,
+    between_devices,
     monitor,
     oracle,
 )

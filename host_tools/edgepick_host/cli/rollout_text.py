@@ -107,6 +107,9 @@ def print_explanation(found: Explanation, *, as_json: bool) -> None:
         return
     click.echo(f"{found.rollout}: {found.summary}")
     _print_lines("waits for", found.waits_for)
+    _print_lines("compared", (found.compared,) if found.compared else ())
+    for watch in found.watches:
+        click.echo(f"  watches {watch.lane}, {watch.what}: {watch.e_value:.3g} of {watch.stops_at:g}; {watch.text}")
     for wave in found.waves:
         counts = ", ".join(f"{n} {status}" for status, n in wave.statuses.items()) or "nobody"
         click.echo(f"\n{wave.name} ({wave.turn}): {wave.devices} device(s): {counts}")

@@ -45,7 +45,7 @@ def excess_harm(state: RolloutState) -> str:
     """Return why the candidate is shown to fail more often than what runs on the other arm, or nothing."""
     if not comparing(state):
         return ""
-    rate = share(state.plan.policy.alpha_harm) / _strata(state)
+    rate = share(state.plan.policy.alpha_harm) / state.strata
     found = ((lane, harm_shown(pairs(lane), rate)) for lane in state.lanes if lane.active)
     return next((f"{lane.label}: {text}" for lane, text in found if text), "")
 
@@ -60,7 +60,7 @@ def compare(state: RolloutState, now: float) -> RolloutState:
         return say(until, now, f"the arms are compared for {rules.seconds:g} s")
     if now < state.compare_until:
         return state
-    alpha = state.plan.policy.alpha / _strata(state)
+    alpha = state.plan.policy.alpha / state.strata
     found = {n: conclude(pairs(lane), rules, alpha) for n, lane in enumerate(state.lanes) if lane.active}
     lanes = tuple(_with(lane, found.get(n)) for n, lane in enumerate(state.lanes))
     text = "; ".join(f"{state.lanes[n].label}: {conclusion.text}" for n, conclusion in found.items())
@@ -95,7 +95,3 @@ def standing(state: RolloutState) -> str:
         f"{label}: {count} pairs of devices, in {t.units} of them one failed first, in {t.wins} the candidate's"
         for label, count, t in tallies
     )
-
-
-def _strata(state: RolloutState) -> int:
-    return max(1, sum(lane.winner is not None for lane in state.lanes))

@@ -6,8 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
+from edgepick_host.core.arms import ARM, standing
 from edgepick_host.core.rollout_state import RolloutState, Stage
 from edgepick_host.core.schedule import CANARY
+from edgepick_host.core.watches import Watch, watches
 from edgepick_host.core.waves import Lane, Leg, Member, MemberStatus, Plan
 from edgepick_host.core.windows import parse_window
 from edgepick_wire.enums import StrEnum
@@ -54,6 +56,8 @@ class Explanation:
     Attributes:
         summary: In a sentence.
         waits_for: What the rollout as a whole waits for; the waves say the rest.
+        watches: How near each watch over it is to sending everything back.
+        compared: What a comparison between devices came to, or how it stands.
     """
 
     rollout: str
@@ -62,6 +66,8 @@ class Explanation:
     summary: str
     waits_for: tuple[str, ...]
     waves: tuple[WaveStory, ...]
+    watches: tuple[Watch, ...] = ()
+    compared: str = ""
 
 
 def explain(state: RolloutState, *, now: float, measuring: Sequence[str] = ()) -> Explanation:
@@ -81,6 +87,8 @@ def explain(state: RolloutState, *, now: float, measuring: Sequence[str] = ()) -
         waves=tuple(_story(state, wave, now) for wave in range(state.waves + 1))
         if any(lane.active for lane in state.lanes)
         else (),
+        watches=watches(state),
+        compared=standing(state),
     )
 
 
@@ -158,14 +166,22 @@ def _waits(state: RolloutState, wave: int, lanes: Sequence[Lane], now: float) ->
         yield f"{len(silent)} offline device(s), which count neither way if they stay so{_named(silent)}"
     if state.deadline is not None and offered:
         yield f"at the latest {_until(state.deadline, now)}"
+    yield from _in_time(state, now)
+
+
+def _in_time(state: RolloutState, now: float) -> Iterator[str]:
     if state.soak_until is not None:
         yield f"it has to stay healthy until {_moment(state.soak_until)}, {_in(state.soak_until, now)}"
+    if state.compare_until is not None:
+        yield f"the comparison with devices that wait, until {_until(state.compare_until, now)}"
 
 
 def _ahead(plan: Plan, wave: int, members: Sequence[Member]) -> Iterator[str]:
     if not members:
         yield "nobody: every device that it would reach is in an earlier wave"
         return
+    if plan.between is not None and wave == ARM + 1:
+        yield f"the comparison: that at most {plan.between.max_excess:.1%} more devices fail than of those that wait"
     before = "the canary" if wave == CANARY + 1 else f"wave {wave - 1}"
     everyone = wave == CANARY + 1 or plan.min_confirmed == 1
     share = "every device" if everyone else f"{plan.min_confirmed:.0%} of the devices"
@@ -185,6 +201,8 @@ def _stops(plan: Plan, lanes: Sequence[Lane], wave: int) -> Iterator[str]:
             bearable = math.floor(plan.max_failures * len(members) + 1e-9)
             lost = sum(m.status is MemberStatus.FAILED for m in members)
             yield f"{lane.label}: more than {bearable} of {len(members)} devices that fail; {lost} have"
+    if plan.between is not None and wave == ARM:
+        yield "its devices being shown to fail sooner than those they are compared with"
 
 
 def _named(members: Sequence[Member]) -> str:

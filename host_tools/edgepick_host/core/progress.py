@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 
 from edgepick_host.core.arms import compare, comparing, excess_harm
-from edgepick_host.core.experiment.evidence import share
-from edgepick_host.core.experiment.harm import HarmRules, Watched, alarm
+from edgepick_host.core.experiment.harm import alarm
 from edgepick_host.core.member_status import changed, due, failed, fallen_silent
 from edgepick_host.core.rollout_moves import each_member, earlier, end, go_back, offer, say
 from edgepick_host.core.rollout_state import RolloutState, Stage
 from edgepick_host.core.schedule import CANARY
-from edgepick_host.core.waves import Lane, Member, MemberStatus, Plan
+from edgepick_host.core.watches import harm_rules, watched
+from edgepick_host.core.waves import Lane, Member, MemberStatus
 
 OFFERING = (Stage.CANARY, Stage.WAVE)
 """Stages in which devices are offered the winner."""
@@ -63,7 +63,7 @@ def _measuring(state: RolloutState, now: float, *, late: bool) -> RolloutState:
 
 def harm(state: RolloutState) -> str:
     """Return why everything must return, or nothing: too many failed in one wave, or harm is shown over all of them."""
-    strata = sum(lane.winner is not None for lane in state.lanes)
+    rules = harm_rules(state.plan)
     for lane in state.lanes:
         counted = Counter(m.wave for m in lane.members if m.wave <= state.wave and m.counts)
         lost = Counter(m.wave for m in lane.members if m.status is MemberStatus.FAILED)
@@ -71,18 +71,9 @@ def harm(state: RolloutState) -> str:
             limit = 0.0 if wave == CANARY else state.plan.max_failures
             if lost[wave] > limit * counted[wave]:
                 return _harm_words(lane, wave, lost[wave], counted[wave])
-        effects = [m.grown for m in lane.members if m.grown is not None] if state.plan.checks else []
-        seen = Watched(failed=sum(lost.values()), counted=sum(counted.values()), effects=effects)
-        if shown := _shown_harm(state.plan, seen, strata):
+        if rules is not None and (shown := alarm(watched(state, lane), rules, strata=state.strata)):
             return f"{lane.label}: {shown}{_examples(lane, sorted(lost))}"
     return ""
-
-
-def _shown_harm(plan: Plan, seen: Watched, strata: int) -> str:
-    if not plan.tolerated:
-        return ""
-    rules = HarmRules(tolerated=share(plan.tolerated), slower=plan.max_slower, alpha=share(plan.policy.alpha_harm))
-    return alarm(seen, rules, strata=strata)
 
 
 def _harm_words(lane: Lane, wave: int, lost: int, counted: int) -> str:

@@ -113,6 +113,11 @@ class RolloutState:
         """Every device of every lane."""
         return tuple(m for lane in self.lanes for m in lane.members)
 
+    @property
+    def strata(self) -> int:
+        """How many strata share the error rates: those that have something to roll out."""
+        return max(1, sum(lane.winner is not None for lane in self.lanes))
+
 
 # Events. Each carries the time, so that a step reads no clock.
 

@@ -14,6 +14,7 @@ from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from edgepick_host.core.decision import DecisionRecord
+from edgepick_host.core.experiment.between import Between
 from edgepick_host.core.explanation import Explanation
 from edgepick_host.core.gates import Policy
 from edgepick_host.core.objective import DEFAULT_OBJECTIVE, parse_objective
@@ -96,6 +97,9 @@ class NewRollout:
     min_devices: int = 1
     min_gain: float = 0.0
     max_accuracy_drop: float = 0.01
+    between: float | None = None
+    between_time: float = 3600.0
+    max_excess: float = 0.05
 
     def plan(self) -> Plan:
         """Return the plan.
@@ -119,6 +123,7 @@ class NewRollout:
                 max_failures=self.max_failures,
                 tolerated=self.tolerated,
                 max_slower=self.max_slower,
+                between=self._between(),
                 wave_seconds=self.deadline,
                 soak_seconds=self.soak,
                 measure_seconds=self.measure_deadline,
@@ -129,6 +134,11 @@ class NewRollout:
             )
         except MalformedError as error:
             raise ConfigError(str(error), hint="docs/rollout.md says what is allowed.") from error
+
+    def _between(self) -> Between | None:
+        if self.between is None:
+            return None
+        return Between(share=self.between, seconds=self.between_time, max_excess=self.max_excess)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

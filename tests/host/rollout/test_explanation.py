@@ -5,10 +5,13 @@ from dataclasses import replace
 from edgepick_host.core.checks import Limit
 from edgepick_host.core.constraints import Bounded
 from edgepick_host.core.decision import Judgement
+from edgepick_host.core.experiment.between import Between
+from edgepick_host.core.experiment.harm import alarm
 from edgepick_host.core.explanation import Turn, explain
 from edgepick_host.core.rollout import begin, step
 from edgepick_host.core.rollout_state import Decided, DeviceView, Observed, Requested, RequestKind, RolloutState, Tick
-from edgepick_host.core.waves import Lane, Plan, Seat, seat
+from edgepick_host.core.watches import harm_rules, watched, watches
+from edgepick_host.core.waves import Lane, MemberStatus, Plan, Seat, seat
 from edgepick_wire.ids import digest_of
 from edgepick_wire.messages import ModelState, Phase
 
@@ -117,3 +120,38 @@ def test_what_has_ended_is_stopped_by_nothing():
     assert sum(explain(ended, now=3.0).waves[0].statuses.values()) == 1
     assert [wave.stopped_by for wave in explain(ended, now=3.0).waves] == [(), (), ()]
     assert (nothing.stage.terminal, explain(nothing, now=1.0).waves) == (True, ())
+
+
+def test_a_comparison_between_devices_is_told_in_numbers():
+    """Until when it goes on, who failed first in how many pairs, and how near that is to stopping everything."""
+    plan = replace(PLAN, steps=("100%",), between=Between(seconds=600.0), soak_seconds=0.0)
+    canary = step(says(offered(plan), Phase.CONFIRMED), Tick(now=62.0))[0]
+    arm = step(says(canary, Phase.CONFIRMED, now=70.0), Tick(now=800.0))[0]
+
+    told = explain(arm, now=801.0)
+
+    assert told.waves[1].waits_for[-1].startswith("the comparison with devices that wait, until 1970-01-01")
+    assert "that at most 5.0% more devices fail" in told.waves[2].waits_for[0]
+    assert told.waves[1].stopped_by[-1] == "its devices being shown to fail sooner than those they are compared with"
+    assert [watch.what for watch in told.watches] == ["devices that fail", "between devices"]
+    assert told.watches[1].stops_at == 10
+    assert "in 0 of them one failed first" in told.compared
+
+
+def test_each_watch_says_how_near_it_is_to_stopping():
+    """The e-values are those that the rollout itself goes by: it goes on below the threshold, and not from it on."""
+    healthy = says(offered(PLAN), Phase.CONFIRMED)
+    members = healthy.lanes[0].members
+    lost = replace(members[0], status=MemberStatus.FAILED)
+    failed = replace(healthy, lanes=(replace(healthy.lanes[0], members=(lost, *members[1:])),))
+
+    before, after = (watches(state)[0] for state in (healthy, failed))
+
+    assert before.e_value < 1 < after.e_value
+    assert after.text.startswith("1 of 1 devices failed, 0.50% are tolerated")
+    assert [harm_alarm(state) for state in (healthy, failed)] == [w.e_value >= w.stops_at for w in (before, after)]
+
+
+def harm_alarm(state: RolloutState) -> bool:
+    """Return whether the monitor itself says that harm is shown."""
+    return bool(alarm(watched(state, state.lanes[0]), harm_rules(state.plan), strata=1))

@@ -159,6 +159,8 @@ def test_a_refused_start_is_in_the_audit_log(service):
         {"window": "at night"},
         {"checks": "cost <= +10%"},
         {"phase_deadlines": {"lunch": 10}},
+        {"between": 1.5},
+        {"between": 0.5, "waves": "site=lab,100%"},
     ],
 )
 def test_a_plan_that_makes_no_sense_is_refused(service, wanted):
@@ -167,6 +169,17 @@ def test_a_plan_that_makes_no_sense_is_refused(service, wanted):
 
     assert code == 422
     assert len(service.store.rollouts()) == 1
+
+
+def test_a_comparison_between_devices_can_be_asked_for(service):
+    """Its share becomes the first wave, and what it can show is said before anybody waits."""
+    wanted = {"model": "digits", "variant": "int8", "between": 0.5, "between_time": 60, "max_excess": 0.1}
+
+    code, found = service.ask("/api/v1/rollouts/preview", token=VIEWER, body=wanted, method="POST")
+
+    assert code == 200
+    assert found["plan"]["between"] == {"share": 0.5, "seconds": 60.0, "max_excess": 0.1}
+    assert "pairs of devices: at best an excess of" in " ".join(found["outlooks"])
 
 
 def test_a_preview_changes_nothing(service):
