@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edgepick_host.core.retention import LEAST_SECONDS
 from edgepick_host.core.settings import (
     DEFAULT_DATABASE,
     DEFAULT_FLEET,
@@ -23,6 +24,7 @@ from edgepick_host.core.settings import (
     HostSettings,
     SignerSettings,
     parse_broker_url,
+    parse_duration,
 )
 from edgepick_host.errors import ConfigError
 from edgepick_wire.errors import BadNameError
@@ -47,6 +49,7 @@ KEYS: Mapping[str, type] = {
     "root_document": str,
     "profiles": list,
     "security_epoch": int,
+    "keep_reports": str,
     "broker.url": str,
     "broker.password_file": str,
     "broker.ca_file": str,
@@ -65,6 +68,7 @@ VARIABLES: Mapping[str, str] = {
     "EDGEPICK_DATABASE": "database",
     "EDGEPICK_KEYS": "keys",
     "EDGEPICK_PROFILES": "profiles",
+    "EDGEPICK_KEEP_REPORTS": "keep_reports",
     "EDGEPICK_BROKER": "broker.url",
     "EDGEPICK_BROKER_PASSWORD_FILE": "broker.password_file",
     "EDGEPICK_BROKER_CA_FILE": "broker.ca_file",
@@ -204,6 +208,7 @@ def _settings(reading: Reading, environment: Mapping[str, str], folder: Path, pa
         ),
         profile_dirs=_profile_dirs(reading),
         security_epoch=_whole(reading, "security_epoch", default=0, least=0, most=2**31 - 1),
+        keep_reports_seconds=_kept(reading),
         source=str(path) if path else None,
     )
 
@@ -285,6 +290,19 @@ def _key_address(reading: Reading, key: str, found: Value, address: str) -> str:
 def _profile_dirs(reading: Reading) -> tuple[str, ...]:
     found = reading.values.get("profiles")
     return tuple(_placed(found.folder, str(p)) for p in found.value) if found else ()
+
+
+def _kept(reading: Reading) -> float | None:
+    found = reading.values.get("keep_reports")
+    if found is None:
+        return None
+    try:
+        seconds = parse_duration(str(found.value))
+    except ValueError:
+        seconds = 0.0
+    if seconds < LEAST_SECONDS:
+        reading.problem(found.where, "keep_reports", f"found {found.value!r}", "a duration of at least 1d, such as 90d")
+    return seconds
 
 
 def _whole(reading: Reading, key: str, *, default: int, least: int, most: int) -> int:

@@ -1,6 +1,6 @@
 """Every effect of the host. Adapters are picked in ``app.py`` only."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -13,7 +13,9 @@ from edgepick_host.core.records import (
     Marks,
     MemberRow,
     ModelCount,
+    OldReport,
     ProfileCount,
+    Pruned,
     Release,
     Token,
 )
@@ -93,7 +95,7 @@ class Broker(Protocol):
 
 
 class Store(Protocol):
-    """The host's memory; every method is one transaction. Reports and decisions are append-only."""
+    """The host's memory; every method is one transaction. Decisions are append-only, and reports but for their age."""
 
     def batch(self) -> AbstractContextManager[None]:
         """Make one transaction of everything that this thread does inside: all of it is kept, or none."""
@@ -192,6 +194,25 @@ class Store(Protocol):
         """Yield reports in the order of their arrival, without the first ``after``; never all of them in memory."""
         ...
 
+    def old_reports(self, *, before: float, after: OldReport | None = None, limit: int) -> Sequence[OldReport]:
+        """Return reports that were taken in before a time, oldest first, from the one that follows ``after``."""
+        ...
+
+    def remove_reports(self, old: Sequence[OldReport], *, before: float) -> Sequence[OldReport]:
+        """Delete reports for their age; returns those that were there.
+
+        The newest report of all stays, and every count goes on as if nothing was gone.
+        """
+        ...
+
+    def pruned(self, model: str) -> Pruned | None:
+        """Return how many reports about a model were deleted for their age; ``None`` if none was."""
+        ...
+
+    def missing_reports(self, names: Collection[tuple[str, str]]) -> frozenset[tuple[str, str]]:
+        """Return those of these reports (device, id) that are not kept."""
+        ...
+
     def append_decision(self, model: str, document: bytes) -> int:
         """Keep a decision record for ever; returns its number."""
         ...
@@ -233,7 +254,7 @@ class Store(Protocol):
         ...
 
     def report_count(self, *, model: str | None = None) -> int:
-        """Return how many reports were taken in since the beginning: all, or those about a model."""
+        """Return how many reports were taken in since the beginning, deleted ones too: all, or those about a model."""
         ...
 
     def add_audit(self, entry: AuditEntry) -> None:

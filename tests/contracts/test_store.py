@@ -9,7 +9,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgepick_host.adapters.store_sql import SqlStore
-from edgepick_host.core.records import AuditEntry, DeviceQuery, Hearing, MemberRow, ProfileCount, Release, Role, Token
+from edgepick_host.core.records import (
+    AuditEntry,
+    DeviceQuery,
+    Hearing,
+    MemberRow,
+    ProfileCount,
+    Pruned,
+    Release,
+    Role,
+    Token,
+)
+from edgepick_wire import codec
 from edgepick_wire.ids import digest_of
 from edgepick_wire.messages import (
     Assignment,
@@ -591,3 +602,86 @@ def test_threads_never_share_a_sequence(store):
         thread.join()
 
     assert sorted(taken) == list(range(1, 31))
+
+
+def aged(store, count, *, model="digits"):
+    """Keep one report a second and model, and one about another model beside each."""
+    for number in range(count):
+        store.add_reports([report(number, model=model), report(number, "pi-2", "other")], float(number))
+
+
+def names(old):
+    return [each.report.id for each in old if each.report.device == "pi-1"]
+
+
+def test_old_reports_are_found_page_by_page(store):
+    """Reports from before a time come oldest first, each page after the last; their sizes are those of what is kept."""
+    aged(store, 5)
+    store.add_report(report(9), 1.0)  # taken in late, by a service whose clock is behind
+
+    first = store.old_reports(before=3.0, limit=4)
+    rest = store.old_reports(before=3.0, after=first[-1], limit=4)
+
+    assert (names(first), names(rest)) == (["r0", "r1"], ["r9", "r2"])
+    assert (len(first), len(rest)) == (4, 3)
+    assert {each.size_bytes for each in first} == {len(codec.encode_document(each.report)) for each in first}
+    assert store.old_reports(before=3.0, after=rest[-1], limit=4) == []
+
+
+def test_counts_and_places_go_on_when_old_reports_are_deleted(store):
+    """Whoever has read a number of reports finds exactly those that follow, whatever was deleted of the read ones."""
+    aged(store, 1000)
+    old = [each for each in store.old_reports(before=700.0, limit=2000) if each.position % 3]
+
+    removed = store.remove_reports(old, before=700.0)
+    again = store.remove_reports(old, before=700.0)
+
+    assert (len(removed), list(again)) == (len(old), [])
+    assert (store.report_count(), store.report_count(model="digits")) == (2000, 1000)
+    for seen in (700, 701, 999, 1000):
+        found = [r.id for r in store.each_report(model="digits", after=seen)]
+        assert found == [f"r{n}" for n in range(seen, 1000)]
+    kept = [r.id for r in store.each_report(model="digits")]
+    assert kept == [r.id for r in store.reports(model="digits")]
+    assert len(kept) == 1000 - store.pruned("digits").reports
+
+
+def test_the_newest_report_stays_however_old(store):
+    """Places in the log are never given twice: the newest report is left, and the next one follows it."""
+    aged(store, 2)
+
+    store.remove_reports(store.old_reports(before=99.0, limit=9), before=99.0)
+    left = [(r.device, r.id) for r in store.reports()]
+    store.add_report(report(7), 100.0)
+
+    assert left == [("pi-2", "r1")]
+    assert (store.report_count(), store.report_count(model="digits")) == (5, 3)
+    assert [r.id for r in store.each_report(model="digits", after=2)] == ["r7"]
+
+
+def test_what_was_deleted_is_told_by_model(store):
+    """The store says how many reports about a model went, what was old then, and which of given ones are not there."""
+    aged(store, 4)
+    known = [("pi-1", "r0"), ("pi-1", "r3"), ("pi-9", "r0")]
+    before = (store.pruned("digits"), store.missing_reports(known))
+
+    store.remove_reports([o for o in store.old_reports(before=2.0, limit=9) if o.report.device == "pi-1"], before=2.0)
+
+    assert before == (None, {("pi-9", "r0")})
+    assert (store.pruned("digits"), store.pruned("other")) == (Pruned(reports=2, before=2.0), None)
+    assert store.missing_reports(known) == {("pi-1", "r0"), ("pi-9", "r0")}
+
+
+def test_a_deletion_that_fails_deletes_and_counts_nothing(store):
+    """Reports that go and the counts that stand for them change together, or neither does."""
+    aged(store, 3)
+
+    def fail() -> None:
+        with store.batch():
+            assert store.remove_reports(store.old_reports(before=2.0, limit=9), before=2.0)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+
+    assert (store.pruned("digits"), store.report_count(model="digits"), len(store.reports())) == (None, 3, 6)

@@ -4,7 +4,7 @@ import contextlib
 import copy
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 
 from edgepick_host.core.records import (
@@ -16,12 +16,15 @@ from edgepick_host.core.records import (
     Marks,
     MemberRow,
     ModelCount,
+    OldReport,
     ProfileCount,
+    Pruned,
     Release,
     Token,
     is_online,
     newer_presence,
 )
+from edgepick_wire import codec
 from edgepick_wire.messages import Birth, Desired, Presence, Report, Reported, TargetKind
 
 
@@ -42,6 +45,9 @@ class MemoryStore:
     wanted: dict[tuple[TargetKind, str], Desired] = field(default_factory=dict)
     heard: dict[str, Heard] = field(default_factory=dict)
     received: dict[tuple[str, str], Report] = field(default_factory=dict)
+    taken: dict[tuple[str, str], tuple[float, int]] = field(default_factory=dict)
+    gone: list[str | None] = field(default_factory=list)
+    gone_before: float = 0.0
     decided: list[tuple[str, bytes]] = field(default_factory=list)
     rolled: dict[str, bytes] = field(default_factory=dict)
     seated: dict[str, dict[tuple[int, int], MemberRow]] = field(default_factory=dict)
@@ -175,13 +181,14 @@ class MemoryStore:
         key = (report.device, report.id)
         new = key not in self.received
         self.received.setdefault(key, report)
+        self.taken.setdefault(key, (at, len(self.gone) + len(self.received)))
         return new
 
     def add_reports(self, reports: Sequence[Report], at: float) -> Sequence[Report]:
         return [report for report in reports if self.add_report(report, at)]
 
     def each_report(self, *, model: str | None = None, after: int = 0) -> Iterator[Report]:
-        yield from self.reports(model=model)[after:]
+        yield from self.reports(model=model)[max(after - self._gone(model), 0) :]
 
     def reports(
         self, *, model: str | None = None, device: str | None = None, newest: int | None = None
@@ -230,7 +237,40 @@ class MemoryStore:
         return self.given.pop(name, None) is not None
 
     def report_count(self, *, model: str | None = None) -> int:
-        return len(self.reports(model=model))
+        return len(self.reports(model=model)) + self._gone(model)
+
+    def _gone(self, model: str | None) -> int:
+        return sum(model in (None, each) for each in self.gone)
+
+    def old_reports(self, *, before: float, after: OldReport | None = None, limit: int) -> Sequence[OldReport]:
+        found = [
+            OldReport(position=place, heard_at=at, size_bytes=len(codec.encode_document(report)), report=report)
+            for (at, place), report in sorted(
+                ((self.taken[key], report) for key, report in self.received.items()), key=lambda pair: pair[0]
+            )
+            if at < before
+        ]
+        return [r for r in found if after is None or (r.heard_at, r.position) > (after.heard_at, after.position)][
+            :limit
+        ]
+
+    def remove_reports(self, old: Sequence[OldReport], *, before: float) -> Sequence[OldReport]:
+        newest = max((place for _, place in self.taken.values()), default=0)
+        removed = []
+        for each in old:
+            key = (each.report.device, each.report.id)
+            if key in self.received and each.position != newest:
+                del self.received[key], self.taken[key]
+                self.gone.append(_model_of(each.report))
+                removed.append(each)
+        self.gone_before = before
+        return removed
+
+    def pruned(self, model: str) -> Pruned | None:
+        return Pruned(reports=self._gone(model), before=self.gone_before) if self._gone(model) else None
+
+    def missing_reports(self, names: Collection[tuple[str, str]]) -> frozenset[tuple[str, str]]:
+        return frozenset(names) - self.received.keys()
 
     def add_audit(self, entry: AuditEntry) -> None:
         self.audited.append(entry)

@@ -413,7 +413,7 @@ class World:
         publish(self.store, releases, sign=sign, send=lambda t, p: self.air.publish(t, p, retain=True))
 
     def start(self, plan: Plan, rollout: str = "r-1", model: str = "digits") -> None:
-        seen = len(self.store.reports(model=model))
+        seen = self.store.report_count(model=model)
         save_rollout(self.store, begin(rollout, model, plan, now=self.clock.now(), reports_seen=seen))
 
     def host_up(self, store: MemoryStore | None = None, before: Callable[[], None] = lambda: None) -> Coordinator:

@@ -27,12 +27,14 @@ from edgepick_host.app.publishing import (
     publish_prepared,
     verify_bundle,
 )
+from edgepick_host.app.retention import prune_reports
 from edgepick_host.app.rollout_service import (
     ask_rollout,
     budgets_of,
     coordinator_at_work,
     coordinator_of,
     decision_records,
+    evidence_gone,
     explain_rollout,
     follow_rollout,
     new_rollout_id,
@@ -60,6 +62,7 @@ __all__ = [
     "coordinator_of",
     "create_keys",
     "decision_records",
+    "evidence_gone",
     "explain_rollout",
     "export_c",
     "follow_rollout",
@@ -72,6 +75,7 @@ __all__ = [
     "prepare_folder",
     "preview_rollout",
     "prune",
+    "prune_reports",
     "publish",
     "publish_keys",
     "publish_prepared",

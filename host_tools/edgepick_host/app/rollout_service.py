@@ -5,16 +5,18 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from edgepick_host.app.composition import clock, connect_broker, keys_of, store_of, store_to_read
 from edgepick_host.app.key_watch import KeyWatch
+from edgepick_host.app.retention import retention_of
 from edgepick_host.app.trust import read_root, succession_of
 from edgepick_host.core.decision import DecisionRecord, first_break, parse_record
 from edgepick_host.core.explanation import Explanation
 from edgepick_host.core.replay import Replayed, replay
+from edgepick_host.core.retention import reports_of
 from edgepick_host.core.rollout_state import RequestKind, RolloutState
 from edgepick_host.core.settings import HostSettings
 from edgepick_host.core.trust import check_signers, document_signer
@@ -133,6 +135,20 @@ def decision_records(settings: HostSettings, model: str) -> tuple[DecisionRecord
         return tuple(r for r in map(parse_record, _intact(store)) if r.decision.model == model)
 
 
+def evidence_gone(settings: HostSettings, records: Sequence[DecisionRecord]) -> Mapping[str, str]:
+    """Return id -> what was deleted, for those of these records that rest on reports which are not kept any more."""
+    found = {}
+    with store_to_read(settings) as store:
+        for record in records:
+            names = reports_of(record)
+            gone = store.missing_reports(names)
+            if gone:
+                pruned = store.pruned(record.decision.model)
+                why = f"; {pruned.text}" if pruned else ", and were not deleted by edgepick"
+                found[record.id] = f"{len(gone)} of the {len(names)} reports behind it are not kept any more{why}"
+    return found
+
+
 def replay_decisions(settings: HostSettings, model: str | None = None) -> tuple[Replayed, ...]:
     """Return every decision (about one model), derived again from the log of reports.
 
@@ -141,7 +157,9 @@ def replay_decisions(settings: HostSettings, model: str | None = None) -> tuple[
     """
     with store_to_read(settings) as store:
         documents = [d for d in _intact(store) if model in (None, parse_record(d).decision.model)]
-        return replay(documents, store.releases(model), store.reports(model=model))
+        models = {parse_record(d).decision.model for d in documents}
+        pruned = {name: found for name in models if (found := store.pruned(name)) is not None}
+        return replay(documents, store.releases(model), store.reports(model=model), pruned)
 
 
 def _intact(store: HostStore) -> list[bytes]:
@@ -264,10 +282,13 @@ def _collect_meanwhile(settings: HostSettings, *, say: Callable[[str], None], en
 
 def _serve_with_these_keys(settings: HostSettings, *, say: Callable[[str], None], stopped: Callable[[], bool]) -> None:
     keys = KeyWatch(settings, say)
-    with coordinator_of(settings, say=say) as coordinator:
+    with store_of(settings) as store, coordinator_of(settings, say=say) as coordinator:
+        retention = retention_of(settings, store, say)
         say(f"serving fleet {settings.fleet} on {settings.broker.place}")
         while not stopped():
             coordinator.step(LOOK_SECONDS)
+            if retention is not None:
+                retention.step()
             version = keys.replaced()
             if version is not None:
                 say(f"going on with root document version {version}")

@@ -43,6 +43,7 @@ COMMANDS: dict[str, Entry] = {
     "why": Entry("edgepick_host.cli.why:why", "host", "Why a variant was chosen, with the figures."),
     "replay": Entry("edgepick_host.cli.replay:replay", "host", "Derive every decision again from the log."),
     "serve": Entry("edgepick_host.cli.serve:serve", "host", "The host service: reports, selection, rollouts, page."),
+    "store": Entry("edgepick_host.cli.store:store", "host", "The host's database: delete old reports."),
     "tokens": Entry("edgepick_host.cli.tokens:tokens", "host", "Access to the service's API and page: add, revoke."),
     "conformance": Entry(
         "edgepick_host.cli.conformance:conformance", "host", "Attack any agent, and see whether it keeps the protocol."

@@ -1,6 +1,5 @@
 """Options that several commands share, and the settings that they lead to."""
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from edgepick_host.config import read_settings
-from edgepick_host.core.settings import HostSettings
+from edgepick_host.core.settings import HostSettings, parse_duration
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -26,14 +25,13 @@ profile_dirs = click.option(
 )
 key_folder = click.option("--keys", "key_folder", metavar="DIR", help="Folder with the keys and the root document.")
 
-SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
 FLAGS = {
     "broker": "broker.url",
     "database": "database",
     "fleet": "fleet",
     "profile_dirs": "profiles",
     "key_folder": "keys",
+    "keep_reports": "keep_reports",
 }
 """Parameter of a command -> the key of the settings that it sets."""
 
@@ -47,11 +45,11 @@ class Globals:
 
 
 def duration(_context: click.Context, _parameter: click.Parameter, value: str) -> float:
-    """Return ``90s``, ``10m``, ``1h`` or plain seconds as seconds."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", value)
-    if match is None:
-        raise click.BadParameter(f"{value!r} is not a duration such as 90s, 10m or 1h")
-    return float(match[1]) * SECONDS[match[2] or "s"]
+    """Return ``90s``, ``10m``, ``1h``, ``30d`` or plain seconds as seconds."""
+    try:
+        return parse_duration(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 def host_options(command: Command) -> Command:

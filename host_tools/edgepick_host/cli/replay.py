@@ -19,7 +19,8 @@ def replay(
 ) -> None:
     """Derive every decision (about MODEL) again from the log, and compare it bit for bit.
 
-    Exit code 4 if one comes out differently or a record was changed, 1 if its evidence is not in the log any more.
+    Exit code 4 if one comes out differently or a record was changed, 1 if its evidence is not in the log. Reports that
+    were deleted for their age are no failure: the decisions that rested on them say so.
     """
     found = app.replay_decisions(options.settings_of(context, **places), model)
     mine = tuple(r for r in found if rollout is None or r.rollout.startswith(rollout))
@@ -30,6 +31,8 @@ def replay(
     else:
         rows = [(r.record, r.rollout, r.outcome.value, r.detail or r.decision) for r in mine]
         render.print_table(("record", "rollout", "replayed", "decision"), rows)
+        if pruned := sum(r.outcome is Outcome.PRUNED for r in mine):
+            click.echo(f"\n{pruned} of {len(mine)} rest on reports that were pruned; the chain of records is intact")
     _conclude([r.outcome for r in mine])
 
 

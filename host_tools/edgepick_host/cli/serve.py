@@ -20,6 +20,7 @@ from edgepick_host.core.settings import HostSettings
 @options.host_options
 @options.profile_dirs
 @click.option("--http", metavar="HOST:PORT", help="Serve the API, the page and Prometheus metrics there.")
+@click.option("--keep-reports", metavar="TIME", help="Delete what nothing needs after so long, such as 90d.")
 @click.option("--tls-cert", type=click.Path(exists=True, dir_okay=False), help="Certificate for --http, PEM.")
 @click.option("--tls-key", type=click.Path(exists=True, dir_okay=False), help="Its private key, PEM.")
 @options.as_json
@@ -30,6 +31,7 @@ def serve(
     *,
     profile_dirs: tuple[str, ...],
     http: str | None,
+    keep_reports: str | None,
     tls_cert: str | None,
     tls_key: str | None,
     as_json: bool,
@@ -39,7 +41,7 @@ def serve(
 
     Only one host service of a fleet decides; a second one waits until the first has ended. Both answer --http.
     """
-    settings = options.settings_of(context, profile_dirs=profile_dirs, **places)
+    settings = options.settings_of(context, profile_dirs=profile_dirs, keep_reports=keep_reports, **places)
     ended = threading.Event()
 
     def end(_signal: int, _frame: FrameType | None) -> None:

@@ -46,10 +46,13 @@ def why(
     if as_json:
         render.print_json(records)
         return
+    gone = app.evidence_gone(settings, records)
     for number, record in enumerate(records):
         if number:
             click.echo()
         _print_record(record, full=full)
+        if record.id in gone:
+            click.echo(f"\n{gone[record.id]}. What the record says is intact; it cannot be derived again.")
 
 
 def chosen(

@@ -1,9 +1,10 @@
 """What the host keeps about releases, devices and their desired state."""
 
+import datetime as dt
 from dataclasses import dataclass
 
 from edgepick_wire.enums import StrEnum
-from edgepick_wire.messages import Birth, Presence, Reported
+from edgepick_wire.messages import Birth, Presence, Report, Reported
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +69,36 @@ class Marks:
     desired: int = 0
     rollouts: int = 0
     releases: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OldReport:
+    """A report as it is found by its age.
+
+    Attributes:
+        position: Where it stands in the log.
+        heard_at: When it was taken in, by the clock of the service that did.
+        size_bytes: Of its document.
+    """
+
+    position: int
+    heard_at: float
+    size_bytes: int
+    report: Report
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pruned:
+    """How many reports about a model were deleted for their age, and what was old enough the last time."""
+
+    reports: int
+    before: float
+
+    @property
+    def text(self) -> str:
+        """Return it for people."""
+        day = dt.datetime.fromtimestamp(self.before, dt.timezone.utc).date()
+        return f"{self.reports} old reports about the model were deleted, the last from before {day.isoformat()}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,7 @@ from edgepick_host.core.decision import (
 )
 from edgepick_host.core.objective import parse_objective
 from edgepick_host.core.race import Question
-from edgepick_host.core.records import Release
+from edgepick_host.core.records import Pruned, Release
 from edgepick_host.core.select import select
 from edgepick_host.errors import HostError
 from edgepick_wire import codec
@@ -40,6 +40,8 @@ class Outcome(StrEnum):
     """To the last bit."""
     DIFFERENT = "different"
     """The log, the record or the program was changed since."""
+    PRUNED = "pruned"
+    """Reports that it depended on were deleted for their age; the chain of records shows that it is as it was."""
     UNKNOWN = "unknown"
     """Something that it depended on is not in the log any more."""
 
@@ -63,20 +65,32 @@ class Replayed:
     detail: str = ""
 
 
-def replay(documents: Iterable[bytes], releases: Iterable[Release], log: Iterable[Report]) -> tuple[Replayed, ...]:
-    """Return every record, derived again from the log and compared byte for byte."""
+class EvidenceGoneError(LookupError):
+    """Reports that a decision rests on are not in the log."""
+
+
+def replay(
+    documents: Iterable[bytes],
+    releases: Iterable[Release],
+    log: Iterable[Report],
+    pruned: Mapping[str, Pruned] | None = None,
+) -> tuple[Replayed, ...]:
+    """Return every record, derived again from the log and compared byte for byte.
+
+    ``pruned`` says of which models reports were deleted for their age.
+    """
     known = {r.manifest: r for r in releases}
     reports = {(r.device, r.id): r for r in log}
-    return tuple(_replayed(document, known, reports) for document in documents)
+    return tuple(_replayed(document, known, reports, pruned or {}) for document in documents)
 
 
-def _replayed(document: bytes, releases: Mapping[str, Release], reports: Log) -> Replayed:
+def _replayed(document: bytes, releases: Mapping[str, Release], reports: Log, pruned: Mapping[str, Pruned]) -> Replayed:
     record = parse_record(document)
     outcome, detail = Outcome.SAME, ""
     try:
         derived = _derived(record.decision, releases, reports)
     except (LookupError, HostError) as error:
-        outcome, detail = Outcome.UNKNOWN, str(error.args[0])
+        outcome, detail = _underivable(error, pruned.get(record.decision.model))
     else:
         derived = dataclasses.replace(derived, code_version=record.decision.code_version)
         if _bytes(record, derived) != document:
@@ -84,6 +98,13 @@ def _replayed(document: bytes, releases: Mapping[str, Release], reports: Log) ->
     return Replayed(
         record=record.id, rollout=record.rollout, decision=sentence(record.decision), outcome=outcome, detail=detail
     )
+
+
+def _underivable(error: LookupError | HostError, pruned: Pruned | None) -> tuple[Outcome, str]:
+    detail = str(error.args[0])
+    if pruned is None or not isinstance(error, EvidenceGoneError):
+        return Outcome.UNKNOWN, detail
+    return Outcome.PRUNED, f"{detail}; {pruned.text}"
 
 
 def _bytes(record: DecisionRecord, derived: Decision) -> bytes:
@@ -131,7 +152,7 @@ def _evidence(question: Question, reports: Log) -> Sequence[Report]:
     names = [(device, name) for device, ids in question.reports.items() for name in ids]
     gone = [name for name in names if name not in reports]
     if gone:
-        raise LookupError(f"{len(gone)} of {len(names)} reports are not in the log, such as {'/'.join(gone[0])}")
+        raise EvidenceGoneError(f"{len(gone)} of {len(names)} reports are not in the log, such as {'/'.join(gone[0])}")
     return [reports[name] for name in names]
 
 

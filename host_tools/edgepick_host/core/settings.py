@@ -3,6 +3,7 @@
 Defaults stand here; ``config.py`` reads and checks the file, the environment and the flags.
 """
 
+import re
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
@@ -11,6 +12,9 @@ DEFAULT_DATABASE = "edgepick.db"
 DEFAULT_KEYS = "keys"
 PORTS = {"mqtt": 1883, "mqtts": 8883}
 """Scheme of a broker's URL -> its port (IANA: 1883 plain, 8883 over TLS)."""
+
+
+SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +84,7 @@ class HostSettings:
         signers: Where the private keys are.
         profile_dirs: Directories of the user's own profiles.
         security_epoch: Epoch that new manifests get unless ``--epoch`` says otherwise.
+        keep_reports_seconds: How long the service keeps reports that nothing needs; ``None`` for ever.
         source: The file that these were read from; ``None`` for defaults.
     """
 
@@ -90,6 +95,7 @@ class HostSettings:
     signers: SignerSettings = SignerSettings()
     profile_dirs: tuple[str, ...] = ()
     security_epoch: int = 0
+    keep_reports_seconds: float | None = None
     source: str | None = None
 
 
@@ -102,6 +108,18 @@ class BrokerAddress:
     tls: bool
     username: str | None
     password: str | None = field(repr=False)
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds of ``90s``, ``10m``, ``1h``, ``30d`` or plain seconds.
+
+    Raises:
+        ValueError: Anything else.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text)
+    if match is None:
+        raise ValueError(f"{text!r} is not a duration such as 90s, 10m, 1h or 30d")
+    return float(match[1]) * SECONDS[match[2]]
 
 
 def parse_broker_url(url: str) -> BrokerAddress:

@@ -128,6 +128,23 @@ def test_missing_password_file_is_a_problem(tmp_path):
         settings(tmp_path, '[broker]\npassword_file = "secret"\n')
 
 
+@pytest.mark.parametrize("time", ["90d", "36h"])
+def test_reports_are_kept_so_long(tmp_path, time):
+    """``keep_reports`` is a duration, in the file or by the environment; without it everything is kept."""
+    found = settings(tmp_path, f'keep_reports = "{time}"\n', environment={}), settings(tmp_path, "")
+    by_variable = settings(tmp_path, "", environment={"EDGEPICK_KEEP_REPORTS": time})
+
+    assert found[0].keep_reports_seconds == by_variable.keep_reports_seconds == {"90d": 7_776_000, "36h": 129_600}[time]
+    assert found[1].keep_reports_seconds is None
+
+
+@pytest.mark.parametrize("time", ["1h", "soon", "0d"])
+def test_reports_are_kept_for_a_day_at_least(tmp_path, time):
+    """Less than a day, or what is no duration, is a problem that says what is allowed."""
+    with pytest.raises(ConfigError, match=r"keep_reports: found .*; allowed: a duration of at least 1d"):
+        settings(tmp_path, f'keep_reports = "{time}"\n')
+
+
 def test_every_variable_sets_a_key():
     """Each environment variable stands for a key that exists."""
     assert set(VARIABLES.values()) <= set(KEYS)

@@ -5,7 +5,7 @@ import sqlite3
 import pytest
 
 from edgepick_host import app
-from edgepick_host.core.decision import record
+from edgepick_host.core.decision import parse_record, record
 from edgepick_host.core.gates import Policy
 from edgepick_host.core.objective import parse_objective
 from edgepick_host.core.select import select
@@ -93,3 +93,63 @@ def test_a_record_that_was_changed_is_noticed(decided, edgepick):
     change(decided, "UPDATE decision SET document = CAST(replace(document, 'promote', 'rollback') AS BLOB)")
 
     assert edgepick("replay").code == 4
+
+
+def later_decision(site):
+    """Replace what the database says by a second decision that rests on newer reports of the same devices."""
+    reports = [measured(d, r, measurement(9.0), number=5) for d in DEVICES for r in (OLD, NEW)]
+    with app.store_of(site.settings()) as store:
+        _, first = store.decisions()[-1]
+        before = parse_record(first).decision
+        decision = select(
+            stratum=before.stratum,
+            candidates=(OLD, NEW),
+            reports=reports,
+            budgets=Budgets(latency_p95_ms=20),
+            objective=parse_objective(before.objective),
+            incumbent=OLD,
+            policy=Policy(),
+        )
+        for report in reports:
+            store.add_report(report, 2.0)
+        store.append_decision("digits", record(decision, rollout="r-2", decided_at=2.0, previous=first))
+    return site
+
+
+def test_what_was_pruned_is_told_and_is_no_failure(decided, edgepick):
+    """Decisions of the past lose reports to age: replay and why say so, the chain holds, and the exit code is 0."""
+    later_decision(decided)
+
+    would = edgepick("store", "prune", "--older-than", "90d", "--dry-run")
+    done = edgepick("store", "prune", "--older-than", "90d", "--json")
+    replayed, listed = edgepick("replay", "--json"), edgepick("replay")
+    past, present = edgepick("why", "digits", "--rollout", "r-1"), edgepick("why", "digits")
+
+    assert "would delete 16 reports" in would.out
+    assert (done.json()["removed"], done.json()["kept"]) == (16, 16)
+    assert (replayed.code, [r["outcome"] for r in replayed.json()]) == (0, ["pruned", "same"])
+    assert "the chain of records is intact" in listed.out
+    assert "16 of the 16 reports behind it are not kept any more; 16 old reports" in past.out
+    assert "not kept any more" not in present.out
+    with app.store_of(decided.settings()) as store:
+        assert [e.action for e in store.audit(newest=9)] == ["store.prune"]
+
+
+def test_a_record_that_was_changed_is_noticed_after_pruning_too(decided, edgepick):
+    """The chain of records is checked whatever was deleted: code 4."""
+    later_decision(decided)
+    edgepick("store", "prune", "--older-than", "90d")
+    with sqlite3.connect(decided.folder / "edgepick.db") as connection:
+        change = "UPDATE decision SET document = CAST(replace(document, 'd3', 'd4') AS BLOB) WHERE number = 1"
+        connection.execute(change)
+
+    assert edgepick("replay").code == 4
+
+
+@pytest.mark.parametrize("time", ["1h", "0", "soon"])
+def test_a_time_that_is_too_short_or_none_is_refused(decided, edgepick, time):
+    """Less than a day, or what is no time, is wrong use, and nothing is deleted."""
+    done = edgepick("store", "prune", "--older-than", time)
+
+    assert done.code == 2
+    assert edgepick("replay").code == 0

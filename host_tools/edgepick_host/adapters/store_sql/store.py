@@ -9,14 +9,14 @@ Rules:
 import contextlib
 import dataclasses
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from edgepick_host.adapters.store_sql import devices, tables, writes
+from edgepick_host.adapters.store_sql import ages, devices, tables, writes
 from edgepick_host.adapters.store_sql.engine import WRITE, engine_of, without_password
 from edgepick_host.core.records import (
     AuditEntry,
@@ -27,7 +27,9 @@ from edgepick_host.core.records import (
     Marks,
     MemberRow,
     ModelCount,
+    OldReport,
     ProfileCount,
+    Pruned,
     Release,
     Token,
 )
@@ -211,11 +213,32 @@ class SqlStore:
             tables.report.c.position
         )
         query = _only(query, tables.report.c.model, model).limit(devices.AT_ONCE)
-        found = self._pairs(query.offset(after))
+        behind = after - ages.deleted(model)
+        found = self._pairs(query.offset(sa.case((behind > 0, behind), else_=0)) if after else query)
         while found:
             for _, document in found:
                 yield codec.decode_document(Report, document)
             found = self._pairs(query.where(tables.report.c.position > found[-1][0]))
+
+    def old_reports(self, *, before: float, after: OldReport | None = None, limit: int) -> Sequence[OldReport]:
+        """Return reports that were taken in before a time, oldest first, from the one that follows ``after``."""
+        with self._read() as connection:
+            return ages.old(connection, before=before, after=after, limit=limit)
+
+    def remove_reports(self, old: Sequence[OldReport], *, before: float) -> Sequence[OldReport]:
+        """Delete reports for their age, but for the newest of all; returns those that were there."""
+        with self._write() as connection:
+            return ages.remove(connection, old, before=before)
+
+    def pruned(self, model: str) -> Pruned | None:
+        """Return how many reports about a model were deleted for their age; ``None`` if none was."""
+        with self._read() as connection:
+            return ages.pruned(connection, model)
+
+    def missing_reports(self, names: Collection[tuple[str, str]]) -> frozenset[tuple[str, str]]:
+        """Return those of these reports (device, id) that are not kept."""
+        with self._read() as connection:
+            return writes.missing(connection, names)
 
     def append_decision(self, model: str, document: bytes) -> int:
         """Keep a decision record for ever; returns its number, from 1."""
@@ -284,10 +307,10 @@ class SqlStore:
             return connection.execute(tables.token.delete().where(tables.token.c.name == name)).rowcount > 0
 
     def report_count(self, *, model: str | None = None) -> int:
-        """Return how many reports were taken in since the beginning: all, or those about a model."""
-        query = sa.select(sa.func.max(tables.report.c.position))
+        """Return how many reports were taken in since the beginning, deleted ones too: all, or those about a model."""
+        query: sa.Select[Any] = sa.select(sa.func.max(tables.report.c.position))
         if model is not None:
-            query = sa.select(sa.func.count()).where(tables.report.c.model == model)
+            query = sa.select(sa.func.count() + ages.deleted(model)).where(tables.report.c.model == model)
         with self._read() as connection:
             return connection.scalar(query) or 0
 

@@ -66,7 +66,7 @@ report = sa.Table(
     sa.Column("id", sa.Text, nullable=False),
     sa.Column("model", sa.Text, index=True),
     sa.Column("document", Bytes, nullable=False),
-    sa.Column("heard_at", sa.Float, nullable=False),
+    sa.Column("heard_at", sa.Float, nullable=False, index=True),
     sa.UniqueConstraint("device", "id"),
 )
 decision = sa.Table(
@@ -172,7 +172,12 @@ def _members_apart(connection: Connection) -> None:
     member.create(connection)
 
 
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_searchable_devices, _members_apart)
+def _reports_by_age(connection: Connection) -> None:
+    """Version 4: reports are found by their age, and may be gone: an older edgepick would count them wrongly."""
+    next(i for i in report.indexes if "heard_at" in i.columns).create(connection)
+
+
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_searchable_devices, _members_apart, _reports_by_age)
 """Step ``n`` brings a database of version ``n + 1`` to ``n + 2``; an empty one is made as the newest."""
 
 

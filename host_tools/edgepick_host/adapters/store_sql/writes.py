@@ -1,6 +1,6 @@
 """Rows written and found many at a time, by statements that every database knows. The write lock is held meanwhile."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -78,11 +78,18 @@ def unknown(connection: Connection, reports: Sequence[Report]) -> list[Report]:
     once: dict[tuple[str, str], Report] = {}
     for report in reports:
         once.setdefault((report.device, report.id), report)
-    for names in pages(list(once)):
+    new = missing(connection, once)
+    return [report for name, report in once.items() if name in new]
+
+
+def missing(connection: Connection, names: Collection[tuple[str, str]]) -> frozenset[tuple[str, str]]:
+    """Return those of these reports (device, id) that are not kept."""
+    found: set[tuple[str, str]] = set()
+    for page in pages(list(names)):
         query = sa.select(tables.report.c.device, tables.report.c.id)
-        for row in connection.execute(query.where(sa.tuple_(tables.report.c.device, tables.report.c.id).in_(names))):
-            once.pop((row.device, row.id))
-    return list(once.values())
+        rows = connection.execute(query.where(sa.tuple_(tables.report.c.device, tables.report.c.id).in_(page)))
+        found.update((row.device, row.id) for row in rows)
+    return frozenset(names) - found
 
 
 def report_row(report: Report, at: float) -> dict[str, Any]:
