@@ -9,6 +9,7 @@ from rich.live import Live
 from edgepick_host import app
 from edgepick_host.cli import options, render
 from edgepick_host.cli.enroll import enroll, expel
+from edgepick_host.core.plausible import unusable
 from edgepick_host.core.records import Device
 from edgepick_host.core.roster import Roster
 from edgepick_host.errors import StateError
@@ -108,7 +109,8 @@ def _told(report: Report) -> tuple[str, str, str, str]:
     if measured.refusal is not None:
         return at, "measurement", measured.model, f"{what}: {measured.refusal.detail}"
     assert measured.measurement is not None
-    return at, "measurement", measured.model, f"{what}: {measured.measurement.verdict.value}"
+    why = unusable(measured.measurement)
+    return at, "measurement", measured.model, f"{what}: {f'not used: {why}' if why else measured.measurement.verdict}"
 
 
 def _shadow_told(shadowed: ShadowedVariant) -> str:

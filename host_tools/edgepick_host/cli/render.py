@@ -17,6 +17,8 @@ from edgepick_wire.codec import encode_document
 _UNITS = (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024))
 DIGEST_DIGITS = 12
 NOTHING = "-"
+YEAR_10000 = 253_402_300_800
+"""Its first second since the epoch."""
 FILE_COLUMNS = 160
 """Width of a table in a file or a pipe."""
 WORD_CHARACTERS = 24
@@ -70,7 +72,9 @@ def size_text(count: int) -> str:
 
 
 def time_text(seconds: float) -> str:
-    """Return seconds since the epoch as a person reads them."""
+    """Return seconds since the epoch as a person reads them; as they are where they lie in no year of four digits."""
+    if not 0 <= seconds < YEAR_10000:
+        return f"{seconds:.6g} s"
     return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
 
 

@@ -20,10 +20,11 @@ from edgepick_host.core.asked import METRICS
 from edgepick_host.core.constraints import Bounded, Constraint, parse_constraints
 from edgepick_host.core.experiment.quads import plausible
 from edgepick_host.core.figures import measured_value
+from edgepick_host.core.plausible import unusable
 from edgepick_host.errors import ConfigError
 from edgepick_wire.errors import MalformedError
 from edgepick_wire.messages import MeasuredVariant
-from edgepick_wire.metrics import Measurement, Verdict
+from edgepick_wire.metrics import Measurement
 
 FIGURES = (Bounded.LATENCY, Bounded.TAIL, Bounded.MEMORY, Bounded.ENERGY)
 """What a measurement on a device tells; size and accuracy do not change by being installed."""
@@ -132,15 +133,15 @@ def breach(kept: Sequence[Limit], result: MeasuredVariant) -> str:
         return (
             f"could not be measured after the installation: {result.refusal.detail if result.refusal else 'no reason'}"
         )
-    if result.measurement.verdict is Verdict.INVALID:
-        return f"its measurement after the installation is invalid: {'; '.join(result.measurement.reasons)}"
+    if why := unusable(result.measurement):
+        return f"its measurement after the installation is invalid: {why}"
     found = (_broken(limit, figure_of(limit.figure, result.measurement)) for limit in kept)
     return "; ".join(text for text in found if text)
 
 
 def grown(kept: Sequence[Limit], result: MeasuredVariant) -> float | None:
     """Return the log ratio of the first limited figure to what it was before; ``None`` where one of them is missing."""
-    if not kept or result.measurement is None:
+    if not kept or result.measurement is None or unusable(result.measurement):
         return None
     value, before = figure_of(kept[0].figure, result.measurement), kept[0].before
     if value is None or before is None or not plausible((value, before)):

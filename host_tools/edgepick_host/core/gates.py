@@ -7,7 +7,7 @@ pass. Order matters for reading only: every gate is always judged.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from edgepick_host.core import asked
+from edgepick_host.core import asked, plausible
 from edgepick_host.core.constraints import Bounded, Constraint
 from edgepick_host.core.experiment.intervals import share_lower
 from edgepick_host.core.figures import energy_uj
@@ -17,7 +17,7 @@ from edgepick_profiles.schema import Budgets
 from edgepick_wire.enums import StrEnum
 from edgepick_wire.errors import MalformedError
 from edgepick_wire.messages import Refusal
-from edgepick_wire.metrics import Measurement, Verdict
+from edgepick_wire.metrics import Measurement
 
 
 class GateName(StrEnum):
@@ -124,7 +124,7 @@ def gather(release: Release, devices: Sequence[str], results: Results) -> Eviden
     """Return the evidence about ``release`` from ``devices``."""
     found = {d: r for d in sorted(devices) if (r := results.get((d, release.manifest)))}
     measured = {d: r.measurement for d, r in found.items() if r.measurement is not None}
-    unusable = {d: why for d, m in measured.items() if (why := _unusable(m))}
+    unusable = {d: why for d, m in measured.items() if (why := plausible.unusable(m))}
     return Evidence(
         release=release,
         usable={d: m for d, m in measured.items() if d not in unusable},
@@ -132,21 +132,6 @@ def gather(release: Release, devices: Sequence[str], results: Results) -> Eviden
         refused={d: r.refusal for d, r in found.items() if r.refusal is not None},
         silent=tuple(d for d in sorted(devices) if d not in found),
     )
-
-
-def _unusable(measurement: Measurement) -> str:
-    """Return why a measurement may not be used: its device says so, or it says what cannot be."""
-    if measurement.verdict is Verdict.INVALID:
-        return "; ".join(measurement.reasons) or "invalid"
-    latency, memory = measurement.latency, measurement.memory
-    times = [latency.p50_ns, latency.p90_ns, latency.p95_ns, latency.p99_ns]
-    known = [t for t in times if t is not None]
-    sizes = [memory.peak_rss_bytes, memory.arena_bytes]
-    wrong = min([*known, latency.min_ns]) <= 0 or latency.runs < 1
-    if wrong or any(size is not None and size <= 0 for size in sizes):
-        return "it reports what cannot be: a latency or a memory of 0 or less"
-    energy = energy_uj(measurement)
-    return "it reports a negative energy" if energy is not None and energy < 0 else ""
 
 
 def judge(

@@ -14,13 +14,13 @@ from edgepick_host.core.experiment.trial import Rules
 from edgepick_host.core.gates import Evidence, Gate, Policy, gather, judge
 from edgepick_host.core.measured import MeasuredReport, PairedEffects
 from edgepick_host.core.objective import Metric, Objective
+from edgepick_host.core.plausible import unusable
 from edgepick_host.core.proof import Comparison, Proof, Runs, compare, p_value, prove, scope_of
 from edgepick_host.core.records import Release
 from edgepick_host.core.strata import Stratum, latest_results
 from edgepick_profiles.schema import Budgets
 from edgepick_wire import codec
 from edgepick_wire.ids import digest_of
-from edgepick_wire.metrics import Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,7 +200,7 @@ def paired_runs(reports: Iterable[MeasuredReport]) -> Runs:
     found: dict[tuple[str, str, str], dict[str, PairedEffects]] = {}
     for report in sorted(reports, key=lambda r: (r.session, r.recorded_at, r.id)):
         measured, paired = report.measurement.measurement, report.paired
-        if measured is None or paired is None or measured.verdict is Verdict.INVALID:
+        if measured is None or paired is None or unusable(measured):
             continue
         key = (report.device, report.measurement.manifest, paired.against)
         found.setdefault(key, {}).setdefault(paired.key, paired)

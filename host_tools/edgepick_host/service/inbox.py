@@ -7,12 +7,13 @@ again when there is room.
 
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from edgepick_host.core.records import Hearing
 from edgepick_host.ports import Broker, Clock, Store
+from edgepick_host.service.complaints import Complaints, Say
 from edgepick_host.service.fleet_table import FleetTable
 from edgepick_host.service.report_log import ReportLog
 from edgepick_wire import codec, topics
@@ -32,7 +33,6 @@ MOST_WAITING_BYTES = 32 * 1024 * 1024
 MOST_OF_ONE = 200
 """Most reports of one device that wait, so that one that floods takes no room from the others."""
 
-Say = Callable[[str], None]
 Said = TypeVar("Said", Birth, Reported, Report)
 Message = tuple[str, bytes]
 
@@ -111,7 +111,7 @@ class Inbox:
         self._store = store
         self._broker = broker
         self._clock = clock
-        self._say = say
+        self._complaints = Complaints(clock, say)
         self._table = table
         self._log = log
         self._waiting = Waiting()
@@ -167,12 +167,15 @@ class Inbox:
             address = topics.parse_device(self._fleet, topic)
             self._decode(batch, address, payload)
         except WireError as error:
-            self._say(f"refused a message on {topic[-80:]}: {error}")
+            self._complaints.refused(topic, error)
 
     def _decode(self, batch: _Batch, address: Address, payload: bytes) -> None:
         device, now = address.device, self._clock.now()
         if address.kind is DeviceTopic.BIRTH:
-            batch.hearings.append(Hearing(device=device, at=now, birth=_of(address, codec.decode(Birth, payload))))
+            birth = _of(address, codec.decode(Birth, payload))
+            known = self._table.devices.get(device)
+            self._complaints.born(birth, known.birth if known else None)
+            batch.hearings.append(Hearing(device=device, at=now, birth=birth))
         elif address.kind is DeviceTopic.PRESENCE:
             batch.hearings.append(Hearing(device=device, at=now, presence=codec.decode(Presence, payload)))
         elif address.kind is DeviceTopic.REPORTED:

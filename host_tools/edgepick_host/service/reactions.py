@@ -17,6 +17,7 @@ from edgepick_host.core.gates import Policy
 from edgepick_host.core.measured import MeasuredReport
 from edgepick_host.core.objective import Objective, parse_objective
 from edgepick_host.core.outlook import outlook
+from edgepick_host.core.plausible import unusable
 from edgepick_host.core.race import Race, count_family, gather_race
 from edgepick_host.core.records import Device, Release
 from edgepick_host.core.rollout import joinable
@@ -264,7 +265,8 @@ def _limits(
         return {}, ""
     results = latest_results(known.reports)
     found = {s.device: results.get((s.device, s.previous or decision.winner)) for s in seats}
-    before = {device: r.measurement for device, r in found.items() if r is not None and r.measurement is not None}
+    measured = {device: r.measurement for device, r in found.items() if r is not None and r.measurement is not None}
+    before = {device: m for device, m in measured.items() if not unusable(m)}
     try:
         return limits(checks, before, [s.device for s in seats]), ""
     except LookupError as error:

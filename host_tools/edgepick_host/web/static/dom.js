@@ -35,7 +35,13 @@ export const link = (href, text) => h("a", { href }, text);
 
 export const count = (number) => Number(number).toLocaleString("en");
 
-export const time = (seconds) => (seconds ? new Date(seconds * 1000).toISOString().replace("T", " ").slice(0, 19) + " UTC" : "–");
+const YEAR_10000 = 253402300800; // a device's clock may say anything
+
+export const time = (seconds) => {
+  if (!seconds) return "–";
+  if (seconds < 0 || seconds >= YEAR_10000) return `${Number(seconds).toPrecision(6)} s`;
+  return new Date(seconds * 1000).toISOString().replace("T", " ").slice(0, 19) + " UTC";
+};
 
 export function amount(value, unit) {
   if (value === null || value === undefined) return "–";
@@ -43,3 +49,9 @@ export function amount(value, unit) {
   if (unit === "B") return value >= 2 ** 20 ? `${(value / 2 ** 20).toPrecision(3)} MiB` : `${(value / 1024).toPrecision(3)} KiB`;
   return Number(value).toPrecision(3);
 }
+
+export const sum = (rows, key) => rows.reduce((total, row) => total + row[key], 0);
+
+const COLOUR = { done: "good", confirmed: "good", failed: "bad", reverted: "bad", reverting: "bad", aborted: "bad" };
+
+export const word = (text) => h("span", { class: COLOUR[text] ?? null }, text);
