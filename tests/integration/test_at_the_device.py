@@ -43,7 +43,7 @@ def test_a_file_is_installed_over_what_the_host_wants(running, bundle):
     assert all("error: " in done.err and "hint: " in done.err for done in damaged.values())
     assert untouched == before
     assert (installed.code, installed.err) == (0, "")
-    assert "digits: pinned, active digits stick float32-tflite" in installed.out
+    assert "digits: serves, active digits stick float32-tflite" in installed.out
     assert active != before
     assert share >= 0.75
     assert (again.code, "active already" in again.out) == (0, True)

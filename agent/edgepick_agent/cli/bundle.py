@@ -9,6 +9,7 @@ import click
 from edgepick_agent.cli import site
 from edgepick_agent.cli.options import config_option, confirm, json_option, settings_for_commands, yes_option
 from edgepick_agent.cli.render import as_json_text, pairs, short, size
+from edgepick_agent.cli.status import phase_words
 from edgepick_agent.core.control import AgentStatus, Command, ControlReply, ControlRequest
 from edgepick_agent.core.settings import AgentSettings
 from edgepick_agent.errors import AgentError, RefusedError
@@ -167,6 +168,4 @@ def _show(status: AgentStatus, model: str, *, as_json: bool) -> None:
     if as_json:
         click.echo(as_json_text(status))
     elif state is not None:
-        overruled = state.pinned and state.phase in {Phase.REFUSED, Phase.REVERTED}
-        how = "pinned" if overruled else state.phase.value
-        click.echo(f"{model}: {how}, active {variant_words(state.active_label, state.active)}")
+        click.echo(f"{model}: {phase_words(state)}, active {variant_words(state.active_label, state.active)}")

@@ -95,8 +95,8 @@ def _facts(status: AgentStatus) -> Iterator[tuple[str, str]]:
 
 
 def _model(model: ModelState, runner: RunnerStatus | None, *, held: bool) -> Iterator[str]:
-    chosen = ", pinned until it is unpinned" if held else ", pinned" if model.pinned else ""
-    yield f"{model.model}: {model.phase.value}{_progress(model)}{chosen}"
+    chosen = ", pinned until it is unpinned" if held else ", chosen here" if model.pinned else ""
+    yield f"{model.model}: {phase_words(model)}{_progress(model)}{chosen}"
     yield f"  active   {_variant(model.active, model.active_label)}"
     yield f"  previous {_variant(model.previous, model.previous_label)}"
     if runner:
@@ -104,6 +104,12 @@ def _model(model: ModelState, runner: RunnerStatus | None, *, held: bool) -> Ite
         yield from ([f"  serves   {runner.socket}"] if runner.socket else [])
     if model.refusal:
         yield f"  refused  {model.refusal.code.value}: {clip(model.refusal.detail, WIDTH - 13)}"
+
+
+def phase_words(model: ModelState) -> str:
+    """Return how far a model is; what the host wants and a person here has overruled is no failure of what serves."""
+    overruled = model.pinned and model.phase in {Phase.REFUSED, Phase.REVERTED}
+    return "serves" if overruled else model.phase.value
 
 
 def _progress(model: ModelState) -> str:

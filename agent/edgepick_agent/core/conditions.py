@@ -146,7 +146,7 @@ def _busy(found: Conditions, seconds: float, cpus: int) -> list[str]:
         reasons.append(f"the load average was {found.load_1min:.1f} on {cpus} CPUs before the run")
     pressure = found.cpu_pressure_us or 0
     if _others(found) and pressure > PRESSURE_SHARE * seconds * 1e6:
-        share = pressure / (seconds * 1e6)
+        share = min(1.0, pressure / (seconds * 1e6))  # it was read a moment before and after
         reasons.append(f"tasks waited for a CPU during {share:.0%} of the run")
     return reasons
 
