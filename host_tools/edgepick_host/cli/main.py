@@ -31,14 +31,14 @@ COMMANDS: dict[str, Entry] = {
     "explain": Entry("edgepick_host.cli.explain:explain", "compress", "Why a variant was kept, or was not."),
     "export": Entry("edgepick_host.cli.export:export", "compress", "A variant as C sources for a microcontroller."),
     "cache": Entry("edgepick_host.cli.cache:cache", "compress", "What was compressed before: show, prune."),
-    "keys": Entry("edgepick_host.cli.keys:keys", "host", "The fleet's signing keys: make, show."),
+    "keys": Entry("edgepick_host.cli.keys:keys", "host", "The fleet's signing keys: make, rotate, revoke."),
     "broker": Entry("edgepick_host.cli.broker:broker", "host", "Set up a broker with TLS and certificates."),
     "publish": Entry("edgepick_host.cli.publish:publish", "host", "Sign variants and hand them to the broker."),
     "prune": Entry("edgepick_host.cli.prune:prune", "host", "Clear what no device needs from the broker."),
     "blobs": Entry("edgepick_host.cli.blobs:blobs", "host", "What the broker keeps: list, prune."),
     "bundle": Entry("edgepick_host.cli.bundle:bundle", "host", "One variant as a file, for a USB stick."),
-    "devices": Entry("edgepick_host.cli.devices:devices", "host", "Who is in the fleet: list, show, watch."),
-    "rollout": Entry("edgepick_host.cli.rollout:rollout", "host", "Roll out what wins: start, status, pause, abort."),
+    "devices": Entry("edgepick_host.cli.devices:devices", "host", "Who is in the fleet: list, show, watch, enroll."),
+    "rollout": Entry("edgepick_host.cli.rollout:rollout", "host", "Roll out what wins: start, status, explain, abort."),
     "shadow": Entry("edgepick_host.cli.shadow:shadow", "host", "A candidate on copies of live requests: start, show."),
     "why": Entry("edgepick_host.cli.why:why", "host", "Why a variant was chosen, with the figures."),
     "replay": Entry("edgepick_host.cli.replay:replay", "host", "Derive every decision again from the log."),
@@ -115,7 +115,10 @@ def _missing(error: ModuleNotFoundError, command: str) -> Exception:
 @click.version_option(__version__, prog_name="edgepick")
 @click.pass_context
 def cli(context: click.Context, config: Path | None, verbose: bool) -> None:
-    """One model, compressed for every kind of device, delivered over MQTT, measured there, rolled out if it wins."""
+    """One model, compressed for every kind of device, delivered over MQTT, measured there, rolled out if it wins.
+
+    Exit codes: 0 done, 1 refused or failed, 2 usage or configuration, 3 unreachable, 4 verification failed.
+    """
     logging.basicConfig(level=logging.DEBUG if verbose else logging.ERROR, format="%(name)s: %(message)s")
     context.obj = Globals(config=config, verbose=verbose)
 

@@ -39,7 +39,8 @@ def serve(
 ) -> None:
     """Collect reports, decide and roll out, until SIGTERM or Ctrl-C.
 
-    Only one host service of a fleet decides; a second one waits until the first has ended. Both answer --http.
+    Of several services with one database and one broker, one decides, and all take in reports and answer --http.
+    When the one that decides ends or dies, another takes over.
     """
     settings = options.settings_of(context, profile_dirs=profile_dirs, keep_reports=keep_reports, **places)
     ended = threading.Event()
