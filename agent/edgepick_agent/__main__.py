@@ -4,8 +4,11 @@
 never loads the command line library, which on a small board costs time and a megabyte.
 """
 
+import os
 import sys
 from collections.abc import Sequence
+
+from edgepick_agent.cli.terminal import fit_streams
 
 MISSING = """error: the package {name!r} is not installed
 hint: pip install 'edgepick[agent]'
@@ -15,7 +18,15 @@ hint: pip install 'edgepick[agent]'
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit with its code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    config = plain_run(given)
+    try:
+        fit_streams(os.environ)
+        _run(given, plain_run(given))
+    except KeyboardInterrupt:  # before the command's own handling began: importing takes a while on a small board
+        sys.stderr.write("error: interrupted\n")
+        sys.exit(130)
+
+
+def _run(given: list[str], config: str | None) -> None:
     try:
         if config is not None:
             from edgepick_agent.cli.serve import serve

@@ -15,7 +15,8 @@ import click
 from edgepick_agent.cli import site
 from edgepick_agent.cli.options import json_option, sysfs_option
 from edgepick_agent.cli.profile_report import report
-from edgepick_agent.cli.render import as_json_text, clip
+from edgepick_agent.cli.render import as_json_text, clip, printable
+from edgepick_agent.cli.terminal import moves_cursor
 from edgepick_agent.config import load_settings
 from edgepick_agent.core.passes import Passes
 from edgepick_agent.core.profile import SweepSetting
@@ -124,9 +125,9 @@ def benchmark(
         sweep=sweep_settings(sweeps, threads=threads, cpus=cpus),
         trace=str(trace) if trace else None,
     )
-    with _ticking(f"measuring {model.name}") as tell:
+    with _ticking(f"measuring {printable(model.name)}") as tell:
         profile = site.benchmark(request, tell)
-    click.echo(as_json_text(profile) if as_json else report(model.name, profile))
+    click.echo(as_json_text(profile) if as_json else report(printable(model.name), profile))
     raise click.exceptions.Exit(0 if profile.golden is None or profile.golden.passed else 1)
 
 
@@ -207,7 +208,7 @@ def _settings(config_file: Path | None) -> AgentSettings | None:
 @contextmanager
 def _ticking(text: str) -> Iterator[Callable[[str], None]]:
     """Show what goes on and the seconds that pass on standard error, while there is a person to see them."""
-    if not sys.stderr.isatty():
+    if not moves_cursor(sys.stderr, os.environ):
         yield lambda _text: None
         return
     over, now = threading.Event(), [""]

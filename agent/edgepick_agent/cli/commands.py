@@ -7,7 +7,7 @@ import importlib
 
 import click
 
-from edgepick_agent.cli.failures import render
+from edgepick_agent.cli.failures import READER_GONE, reader_gone, render
 from edgepick_wire.version import __version__
 
 COMMANDS = {
@@ -69,9 +69,9 @@ class AgentGroup(click.Group):
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
-        except (Exception, KeyboardInterrupt) as error:
-            if isinstance(error, BrokenPipeError):
-                raise
+        except BrokenPipeError as error:
+            ctx.exit(READER_GONE if reader_gone() else render(error, verbose=bool(ctx.params.get("verbose"))))
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last stop before a person
             ctx.exit(render(error, verbose=bool(ctx.params.get("verbose"))))
 
 

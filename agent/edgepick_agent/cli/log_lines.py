@@ -43,10 +43,10 @@ class LogLine:
 
 
 def as_json(line: LogLine) -> str:
-    """Return one JSON document on one line."""
+    """Return one JSON document on one line, in ASCII."""
     about = {"about": dict(line.about)} if line.about else {}
     document = {"time": round(line.time, 3), "level": line.level.value, "text": line.text[:LINE_TEXT_MAX], **about}
-    return json.dumps(document, ensure_ascii=False)
+    return json.dumps(document)
 
 
 def as_text(line: LogLine, *, dated: bool = False) -> str:

@@ -1,5 +1,6 @@
 """``edgepick-agent logs``: what the agent said, from the journal or from its own files, whichever is newer."""
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -36,16 +37,14 @@ def logs(
     many = LINES if lines is None and since is None else lines
     show = as_json if as_documents else lambda line: printable(as_text(line, dated=True))
     files = site.log_files(settings)
-    said, of_journal = latest(files, lines=many, since=since, serious=serious)
-    for line in said:
-        click.echo(show(line))
-    if not said and not follow:
-        click.echo("nothing was said, or this account may not read it: sudo edgepick-agent logs", err=True)
-    try:
+    with contextlib.suppress(*[KeyboardInterrupt] if follow else ()):
+        said, of_journal = latest(files, lines=many, since=since, serious=serious)
+        for line in said:
+            click.echo(show(line))
+        if not said and not follow:
+            click.echo("nothing was said, or this account may not read it: sudo edgepick-agent logs", err=True)
         for line in _following(files, of_journal=of_journal, serious=serious) if follow else ():
             click.echo(show(line))
-    except KeyboardInterrupt:
-        return
 
 
 def latest(

@@ -12,8 +12,8 @@ NOT_ESTIMABLE = "not estimable"
 
 
 def as_json_text(value: Any, *, indent: int | None = 2) -> str:
-    """Return ``value`` (dataclasses allowed anywhere in it) as JSON."""
-    return json.dumps(plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
+    """Return ``value`` (dataclasses allowed anywhere in it) as JSON, in ASCII, which every terminal and locale has."""
+    return json.dumps(plain(value), indent=indent, allow_nan=False)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
