@@ -310,6 +310,15 @@ def test_a_fleet_is_heard_at_once(store):
     assert {d.last_seen for d in store.devices()} == {2.0}
 
 
+def test_what_a_device_says_is_kept_whatever_it_says(store):
+    """A text with a zero character, which some databases keep in no text, holds up nobody."""
+    said = {name: reported(name, label) for name, label in (("pi-1", "1\0int8"), ("pi-2", "1 int8"))}
+
+    store.hear([Hearing(device=name, at=1.0, birth=birth(1, name), reported=r) for name, r in said.items()])
+
+    assert {d.device: d.reported for d in store.devices()} == said
+
+
 def test_device_known_by_birth_alone_is_offline(store):
     """Without any word of presence a device does not count as online."""
     store.heard_birth(birth(1), 1.0)

@@ -11,6 +11,7 @@ from edgepick_host.core.explanation import Explanation, explain
 from edgepick_host.core.measured import condensed
 from edgepick_host.core.records import Release
 from edgepick_host.core.rollout_state import RequestKind, RolloutState, Stage
+from edgepick_host.core.selector import facts_of, parse_query
 from edgepick_host.core.waves import Lane, Plan
 from edgepick_host.core.windows import parse_window
 from edgepick_host.errors import StateError
@@ -91,7 +92,7 @@ def checked_plan(store: Store, model: str, plan: Plan) -> Plan:
     """Return the plan with its version filled in: the newest published, if none was named.
 
     Raises:
-        StateError: Nothing of this model, version, profile or variant was published.
+        StateError: Nothing of this model, version, profile or variant was published, or no device would accept it.
     """
     releases = store.releases(model)
     if not releases:
@@ -107,7 +108,25 @@ def checked_plan(store: Store, model: str, plan: Plan) -> Plan:
     if plan.variant is not None:
         _of("variant", model, plan.variant, of_version, [r for r in of_version if r.variant == plan.variant])
     _check_checks(store, model, plan)
+    _check_epoch(store, plan, [r for r in of_version if plan.variant in (None, r.variant)], releases)
     return plan
+
+
+def _check_epoch(store: Store, plan: Plan, chosen: Sequence[Release], published: Sequence[Release]) -> None:
+    """Refuse a version that every device would refuse, because all of them have confirmed a higher security epoch."""
+    epoch = max(r.security_epoch for r in chosen)
+    if epoch >= max(r.security_epoch for r in published):
+        return  # no device has confirmed more than was ever published
+    profiles = {p for r in chosen for p in r.profiles if not plan.profiles or p in plan.profiles}
+    query = parse_query(plan.only)
+    asked = (d for d in store.devices() if d.birth is not None and d.birth.profile in profiles)
+    least = [d.reported.security_epoch for d in asked if d.reported is not None and query.matches(facts_of(d))]
+    if least and epoch < min(least):
+        raise StateError(
+            f"version {plan.version} has security epoch {epoch}; each of {len(least)} device(s) accepts {min(least)} "
+            "or more, so all of them would refuse it",
+            hint=f"It was withdrawn. If it has to run again: edgepick publish DIR --epoch {min(least)} --version NEW.",
+        )
 
 
 def _check_checks(store: Store, model: str, plan: Plan) -> None:

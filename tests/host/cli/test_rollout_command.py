@@ -90,6 +90,11 @@ def test_a_rollout_explains_what_it_waits_for(fleet, edgepick):
         (("--phase-deadline", "fetch"), "not a duration"),
         (("--phase-deadline", "lunch=1h"), "phases are accept"),
         (("--min-confirmed", "0%"), "min_confirmed"),
+        (("--objective", "minimise cost"), "cost"),
+        (("--objective", "minimise size subject to p95 <= 2 ms and p95 <= 3 ms"), "p95 is limited twice"),
+        (("--objective", "minimise size subject to latency >= 2 ms"), "latency takes <="),
+        (("--objective", "minimise size subject to throughput >= 30"), "nobody measures 'throughput'"),
+        (("--only", "site=lab and site=plant"), "contradicts itself"),
     ],
 )
 def test_options_that_cannot_be_meant_are_refused(fleet, edgepick, flags, what):

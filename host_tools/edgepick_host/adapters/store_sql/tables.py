@@ -136,12 +136,17 @@ def model_rows(reported: Reported) -> list[dict[str, object]]:
             "device": reported.device,
             "model": state.model,
             "phase": state.phase.value,
-            "active_label": state.active_label if state.active else None,
+            "active_label": _searchable(state.active_label) if state.active else None,
             "refusal": state.refusal and state.refusal.code.value,
             "pinned": state.pinned,
         }
         for state in reported.models
     ]
+
+
+def _searchable(text: str | None) -> str | None:
+    """Return a device's text without the one character that PostgreSQL keeps in no text."""
+    return None if text is None else text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def _searchable_devices(connection: Connection) -> None:
