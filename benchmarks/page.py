@@ -31,6 +31,7 @@ VIEWS = {
     "device": "#/devices/pi-00001",
     "rollouts": "#/rollouts",
     "rollout": f"#/rollouts/{ROLLOUT}",
+    "rollout's devices": f"#/rollouts/{ROLLOUT}/devices?status=offered",
     "decisions": "#/decisions",
     "model": "#/models/digits",
     "audit": "#/audit",

@@ -206,7 +206,9 @@ def _with_joiners(lane: Lane, joiners: list[Joiner], wave: int) -> Lane:
         Member(device=s.device, wave=wave, previous=s.previous, online=s.online, limits=s.limits or kept)
         for s in seats.values()
     )
-    return dataclasses.replace(lane, members=(*lane.members, *members)) if seats else lane
+    if not seats:
+        return lane
+    return dataclasses.replace(lane, members=(*lane.members, *members), joined=lane.joined + len(seats))
 
 
 def _on_heard(state: RolloutState, event: Heard) -> RolloutState:

@@ -225,6 +225,7 @@ class Lane:
         lead: Its winner becomes what every device of the profile should run.
         keeps_best: It has no winner because its devices run the best already.
         held: Taken out of the rollout, and why.
+        joined: Devices that appeared after it had been decided, and were taken into the last wave.
         members: Its devices.
     """
 
@@ -239,6 +240,7 @@ class Lane:
     lead: bool = True
     keeps_best: bool = False
     held: str = ""
+    joined: int = 0
     members: tuple[Member, ...] = ()
 
     @property

@@ -2,9 +2,9 @@
 
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
 
@@ -14,24 +14,21 @@ from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from edgepick_host.core.decision import DecisionRecord
-from edgepick_host.core.experiment.between import Between
 from edgepick_host.core.explanation import Explanation
-from edgepick_host.core.gates import Policy
-from edgepick_host.core.objective import DEFAULT_OBJECTIVE, parse_objective
 from edgepick_host.core.records import AuditEntry, DeviceQuery, Token
 from edgepick_host.core.rollout_state import RequestKind, RolloutState
-from edgepick_host.core.schedule import parse_waves
-from edgepick_host.core.waves import Plan
+from edgepick_host.core.waves import MemberStatus
 from edgepick_host.errors import ConfigError, HostError, StateError
 from edgepick_host.ports import Clock, Store
-from edgepick_host.service import campaigns, fleet_view
+from edgepick_host.service import campaigns, fleet_view, rollout_view
 from edgepick_host.service.audit import audited
 from edgepick_host.service.reactions import BudgetsOf
 from edgepick_host.service.requests import find_rollout, load_heads
+from edgepick_host.service.rollout_view import MemberPage, RolloutView
 from edgepick_host.web.access import Gate, requires
 from edgepick_host.web.metrics import Requests, new_registry
+from edgepick_host.web.new_rollout import NewRollout
 from edgepick_wire import codec
-from edgepick_wire.errors import MalformedError
 from edgepick_wire.version import __version__
 
 STATIC = Path(__file__).with_name("static")
@@ -69,76 +66,6 @@ class Site:
     clock: Clock
     budgets_of: BudgetsOf
     new_rollout_id: Callable[[], str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewRollout:
-    """What an operator asks for; the options of ``edgepick rollout start``, times in seconds, shares from 0 to 1."""
-
-    model: str
-    version: str = ""
-    variant: str | None = None
-    profiles: tuple[str, ...] = ()
-    canary: int = 1
-    waves: str = "25%,50%,100%"
-    only: str = ""
-    window: str = ""
-    checks: str = ""
-    phase_deadlines: Mapping[str, float] = field(default_factory=dict)
-    min_confirmed: float = 1.0
-    replace: bool = False
-    objective: str = str(DEFAULT_OBJECTIVE)
-    deadline: float = 600.0
-    measure_deadline: float = 600.0
-    soak: float = 5.0
-    max_failures: float = 0.10
-    tolerated: float = 0.005
-    max_slower: float = 0.05
-    min_devices: int = 1
-    min_gain: float = 0.0
-    max_accuracy_drop: float = 0.01
-    between: float | None = None
-    between_time: float = 3600.0
-    max_excess: float = 0.05
-
-    def plan(self) -> Plan:
-        """Return the plan.
-
-        Raises:
-            ConfigError: A value that makes no sense.
-        """
-        try:
-            parse_objective(self.objective)
-            return Plan(
-                version=self.version,
-                variant=self.variant,
-                profiles=self.profiles,
-                canary=self.canary,
-                steps=parse_waves(self.waves),
-                only=self.only,
-                window=self.window,
-                checks=self.checks,
-                phase_seconds=self.phase_deadlines,
-                min_confirmed=self.min_confirmed,
-                max_failures=self.max_failures,
-                tolerated=self.tolerated,
-                max_slower=self.max_slower,
-                between=self._between(),
-                wave_seconds=self.deadline,
-                soak_seconds=self.soak,
-                measure_seconds=self.measure_deadline,
-                objective=self.objective,
-                policy=Policy(
-                    min_devices=self.min_devices, max_accuracy_drop=self.max_accuracy_drop, min_gain=self.min_gain
-                ),
-            )
-        except MalformedError as error:
-            raise ConfigError(str(error), hint="docs/rollout.md says what is allowed.") from error
-
-    def _between(self) -> Between | None:
-        if self.between is None:
-            return None
-        return Between(share=self.between, seconds=self.between_time, max_excess=self.max_excess)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,6 +110,7 @@ def make_api(site: Site) -> FastAPI:
     _add_health(app, site, registry)
     _add_fleet(app, site, gate, glance)
     _add_results(app, site, gate)
+    _add_rollouts(app, site, gate)
     _add_actions(app, site, gate)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
 
@@ -291,6 +219,10 @@ def _add_results(app: FastAPI, site: Site, gate: Gate) -> None:
         """Return a decision record by its id."""
         return _json(_found(lambda: _decision(site.store, number)))
 
+
+def _add_rollouts(app: FastAPI, site: Site, gate: Gate) -> None:
+    viewer = [requires(gate.viewer)]
+
     @app.get("/api/v1/rollouts", tags=["rollouts"], dependencies=viewer)
     def rollouts() -> Response:
         """Return every rollout in one line, newest first."""
@@ -299,12 +231,33 @@ def _add_results(app: FastAPI, site: Site, gate: Gate) -> None:
     @app.get("/api/v1/rollouts/{name}", tags=["rollouts"], dependencies=viewer, response_model=RolloutState)
     def rollout(name: str) -> Response:
         """Return everything about a rollout."""
-        return _json(_found(lambda: find_rollout(site.store, name)))
+        return _json(_rollout(site.store, name))
+
+    seen = _Recent(GLANCE_SECONDS)
+
+    @app.get("/api/v1/rollouts/{name}/view", tags=["rollouts"], dependencies=viewer, response_model=RolloutView)
+    def view(name: str) -> Response:
+        """Return a rollout with counts instead of devices: waves, watches, what it waits for."""
+        now = site.clock.now()
+        return _json(seen(name, lambda: rollout_view.view(site.store, _rollout(site.store, name), now=now)))
+
+    @app.get("/api/v1/rollouts/{name}/devices", tags=["rollouts"], dependencies=viewer, response_model=MemberPage)
+    def members(
+        name: str,
+        *,
+        status: MemberStatus | None = None,
+        wave: int | None = None,
+        after: str = "",
+        limit: Annotated[int, Query(ge=1, le=MOST_DEVICES)] = 100,
+    ) -> Response:
+        """Return devices of a rollout, by name; ``after`` is the last name of the page before."""
+        state = _rollout(site.store, name)
+        return _json(rollout_view.members(state, status=status, wave=wave, after=after, limit=limit))
 
     @app.get("/api/v1/rollouts/{name}/explanation", tags=["rollouts"], dependencies=viewer, response_model=Explanation)
     def explanation(name: str) -> Response:
         """Return what each wave waits for, and what would stop it."""
-        state = _found(lambda: find_rollout(site.store, name))
+        state = _rollout(site.store, name)
         return _json(campaigns.explained(site.store, state, now=site.clock.now()))
 
     standing = _Recent(EXPERIMENT_SECONDS)
@@ -312,7 +265,7 @@ def _add_results(app: FastAPI, site: Site, gate: Gate) -> None:
     @app.get("/api/v1/rollouts/{name}/experiment", tags=["rollouts"], dependencies=viewer)
     def experiment(name: str) -> Response:
         """Return how its experiment stands: who has yet to measure, and what would be decided now."""
-        state = _found(lambda: find_rollout(site.store, name))
+        state = _rollout(site.store, name)
         return _json(standing(state.id, lambda: campaigns.standing(site.store, state, site.budgets_of)))
 
 
@@ -348,6 +301,10 @@ def _add_actions(app: FastAPI, site: Site, gate: Gate) -> None:
         with kept(who, f"rollout.{action}", name):
             state = campaigns.ask(site.store, name, action, request=secrets.token_hex(8))
         return _json(state, 202)
+
+
+def _rollout(store: Store, name: str) -> RolloutState:
+    return _found(lambda: find_rollout(store, name))
 
 
 def _decision(store: Store, number: str) -> DecisionRecord:

@@ -182,6 +182,24 @@ def test_a_comparison_between_devices_can_be_asked_for(service):
     assert "pairs of devices: at best an excess of" in " ".join(found["outlooks"])
 
 
+def test_a_view_of_a_rollout_counts_its_devices_and_does_not_name_them(service):
+    """What is sent for a page does not grow with the fleet; devices come by the page, by status and wave."""
+    address = f"/api/v1/rollouts/{ROLLOUT}"
+
+    _, seen = service.ask(f"{address}/view", token=VIEWER)
+    _, page = service.ask(f"{address}/devices?status=offered&limit=2&after=pi-00002", token=VIEWER)
+    wrong = service.ask(f"{address}/devices?status=lost", token=VIEWER)[0]
+
+    assert [(wave["devices"], wave["statuses"]) for wave in seen["lanes"][0]["waves"][:2]] == [
+        (1, {"confirmed": 1}),
+        (DEVICES - 1, {"offered": DEVICES - 1}),
+    ]
+    assert "pi-00005" not in json.dumps({**seen, "explanation": None})
+    assert seen["explanation"]["watches"][0]["stops_at"] == 20
+    assert (page["total"], [m["device"] for m in page["members"]]) == (DEVICES - 1, ["pi-00003", "pi-00004"])
+    assert wrong == 422
+
+
 def test_a_preview_changes_nothing(service):
     """What would happen can be asked by a viewer."""
     before = service.store.rollouts()

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from edgepick_host.service.requests import save_rollout
+from host.web.busy_rollout import BUSY, busy, opening, pinned, shadow_of
 from host.web.small_fleet import OPERATOR, ROLLOUT, VIEWER
 
 sync_api = pytest.importorskip("playwright.sync_api")
@@ -21,6 +23,7 @@ VIEWS = {
     "device": ("#/devices/pi-00001", "pi-00001"),
     "rollouts": ("#/rollouts", "Rollouts"),
     "rollout": (f"#/rollouts/{ROLLOUT}", f"Rollout {ROLLOUT}"),
+    "rollout's devices": (f"#/rollouts/{ROLLOUT}/devices", f"Devices of rollout {ROLLOUT}"),
     "decisions": ("#/decisions", "Decisions"),
     "model": ("#/models/digits", "Model digits"),
     "audit": ("#/audit", "Audit"),
@@ -59,6 +62,12 @@ def visit(browser, service):
         context.close()
 
 
+def axe_serious(page):
+    """Return what axe-core finds that keeps somebody from using the page."""
+    found = axe.Axe().run(page).response["violations"]
+    return [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in SERIOUS]
+
+
 def show(page, service, view: str):
     address, heading = VIEWS[view]
     page.goto(f"{service.url}/{address}")
@@ -72,11 +81,11 @@ def test_every_view_is_accessible(visit, service, view, scheme):
     page = visit(color_scheme=scheme)
     show(page, service, view)
 
-    found = axe.Axe().run(page).response["violations"]
+    found = axe_serious(page)
 
     if PICTURES:
         page.screenshot(path=Path(PICTURES) / f"{view}-{scheme}.png", full_page=True)
-    assert [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in SERIOUS] == []
+    assert found == []
 
 
 @pytest.mark.parametrize("view", VIEWS)
@@ -203,3 +212,73 @@ def test_a_wrong_token_asks_again(browser, service):
     assert page.evaluate("sessionStorage.getItem('token')") is None
     assert page.get_by_role("heading", name="Sign in").is_visible()
     assert "farm" not in page.inner_text("body")
+
+
+def test_a_rollout_shows_what_it_waits_for_and_how_near_each_watch_is(visit, service):
+    """Phases, windows, arms, watches against their thresholds, late joiners, and a held stratum with its reason."""
+    save_rollout(service.store, busy())
+    page = visit()
+    page.goto(f"{service.url}/#/rollouts/{BUSY}")
+    page.get_by_role("heading", name=f"Rollout {BUSY}").wait_for()
+
+    said = page.locator("main").inner_text()
+
+    for text in (
+        "50 % beside as many that wait, for 3600 s; at most 5 % more may fail",
+        "in a phase: fetch 1800 s",
+        "mon-fri 01:00-05:00",
+        "site=lab",
+        "1 device(s): it was still fetching (pi-00061); at most 1800 s in this phase",
+        "1 of 62 devices failed, 0.50% are tolerated; 4 would be too many",
+        "e-value 1.49 of 20.0, at which everything returns; 61 pairs of devices, in 1 of them one failed first",
+        "Held: no canary device answered before the deadline",
+        "3 device(s) joined the last wave after the decision.",
+        "too long in phase fetch",
+    ):
+        assert text in said, text
+    assert axe_serious(page) == []
+
+
+def test_a_rollout_that_waits_for_its_window_says_when_it_opens(visit, service):
+    """The moment is beside the window, and first among what it waits for."""
+    save_rollout(service.store, opening(busy()))
+    page = visit()
+    page.goto(f"{service.url}/#/rollouts/{BUSY}")
+
+    page.get_by_text("mon-fri 01:00-05:00; opens 1970-01-01 01:23:20 UTC").wait_for()
+
+    assert page.get_by_text("pi 4: 60 pairs of devices").count() == 1
+    assert page.get_by_role("listitem").filter(has_text="the maintenance window").count() == 1
+
+
+def test_the_devices_of_a_rollout_come_by_the_page(visit, service):
+    """From a wave's row to its devices, a hundred at a time, with the phase of each."""
+    save_rollout(service.store, busy())
+    page = visit()
+    page.goto(f"{service.url}/#/rollouts/{BUSY}/devices")
+    page.get_by_text("124 devices").wait_for()
+    first = page.get_by_role("row").count() - 1
+    page.get_by_role("link", name="Next page").click()
+    page.get_by_role("link", name="pi-00123").wait_for()
+    second = page.get_by_role("row").count() - 1
+
+    page.goto(f"{service.url}/#/rollouts/{BUSY}/devices?status=offered")
+    page.get_by_text("1 devices (status offered)").wait_for()
+
+    assert (first, second) == (100, 24)
+    assert page.get_by_role("row").filter(has_text="pi-00061").inner_text().split("\t")[3:5] == ["offered", "fetch"]
+
+
+def test_a_device_shows_its_pin_and_its_shadows(visit, service):
+    """Who keeps it where it is, and what a candidate did on copies of its requests."""
+    service.store.heard_reported(pinned("pi-00003"), 4.0)
+    service.store.add_report(shadow_of("pi-00003"), 5.0)
+    page = visit()
+    page.goto(f"{service.url}/#/devices/pi-00003")
+    page.get_by_role("heading", name="Shadows").wait_for()
+
+    said = page.locator("main").inner_text()
+
+    assert "digits: a technician keeps it on 1 float32" in said
+    assert "digits: 100 answers compared, 99.00 % agree, latency x 1.50, 0 bad, 0 dropped" in said
+    assert axe_serious(page) == []

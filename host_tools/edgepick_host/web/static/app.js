@@ -1,12 +1,13 @@
 // Who is signed in, which view is shown, and what an operator does.
 
 import { h } from "./dom.js";
+import { members, rollout } from "./rollout.js";
 import * as views from "./views.js";
 
 const LOOK_MILLISECONDS = 2000;
 const ROUTES = [
   [/^\/$/, views.fleet, true], [/^\/devices$/, views.devices], [/^\/devices\/([^/]+)$/, views.device, true],
-  [/^\/rollouts$/, views.rollouts, true], [/^\/rollouts\/([^/]+)$/, views.rollout, true], [/^\/decisions$/, views.decisions],
+  [/^\/rollouts$/, views.rollouts, true], [/^\/rollouts\/([^/]+)$/, rollout, true], [/^\/rollouts\/([^/]+)\/devices$/, members], [/^\/decisions$/, views.decisions],
   [/^\/decisions\/([^/]+)$/, views.decision], [/^\/models\/([^/]+)$/, views.model], [/^\/audit$/, views.audit],
 ];
 const main = document.getElementById("main"), notice = document.getElementById("notice");

@@ -35,13 +35,18 @@ function scale(values, from, to) {
   return place;
 }
 
-export function evidence(proof) {
+export function bar(value, needed, kind) {
+  const part = h("span", { class: kind });
+  part.style.width = `${100 * Math.max(0, Math.min(1, Math.log(Math.max(value, 1)) / Math.log(needed)))}%`;
+  return h("div", { class: "bar", "aria-hidden": "true" }, part);
+}
+
+function evidence(proof) {
   // How far the evidence is on its way to what it has to reach, on a logarithmic scale, and what the data leave open.
-  const needed = 1 / fraction(proof.rate), share = (value) => Math.max(0, Math.min(1, Math.log(Math.max(value, 1)) / Math.log(needed)));
-  const bar = (value, kind) => { const part = h("span", { class: kind }); part.style.width = `${100 * share(value)}%`; return h("div", { class: "bar", "aria-hidden": "true" }, part); };
+  const needed = 1 / fraction(proof.rate);
   const percent = (ratio) => (ratio === null || ratio === undefined ? "anything" : `${((ratio - 1) * 100).toFixed(1)} %`);
   return [
-    bar(proof.e_promote, "good"),
+    bar(proof.e_promote, needed, "good"),
     h("p", {}, `e-value ${proof.e_promote.toPrecision(3)} of ${needed.toPrecision(3)} for a gain; ${proof.wins} wins and ${proof.losses} losses in ${proof.units} units; `,
       proof.scope === "fact" ? "a fact about the variant" : `the change lies between ${percent(proof.low)} and ${percent(proof.high)}`),
   ];
@@ -50,4 +55,19 @@ export function evidence(proof) {
 function fraction(text) {
   const [above, below = "1"] = String(text).split("/");
   return Number(above) / Number(below);
+}
+
+export function proofs(made) {
+  const labels = new Map(made.candidates.map((each) => [each.manifest, each.label]));
+  const shown = made.proofs ?? [];
+  return shown.length ? [h("h3", {}, "Evidence"), shown.map((proof) => [
+    h("p", {}, `${labels.get(proof.candidate) ?? proof.candidate}, ${proof.metric}`), evidence(proof)])] : null;
+}
+
+export function experiment(seen) {
+  return [
+    h("h2", {}, "The experiment so far"),
+    h("p", { class: "quiet" }, seen.waiting_for.length ? `Waiting for ${seen.waiting_for.slice(0, 5).join("; ")}` : "Every device that can be asked has answered."),
+    seen.decisions.map((made) => [h("p", {}, h("strong", {}, made.stratum.profile), ` would be: ${made.verdict} ${made.winner_label ?? ""}. ${made.reasons[0] ?? ""}`), proofs(made)]),
+  ];
 }

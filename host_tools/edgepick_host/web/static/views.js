@@ -1,12 +1,8 @@
 // What each address shows. A view takes (get, route) and returns elements; it changes nothing.
 
-import { evidence, front } from "./chart.js";
-import { amount, count, facts, h, link, table, time } from "./dom.js";
+import { front, proofs } from "./chart.js";
+import { amount, count, facts, h, link, sum, table, time, word } from "./dom.js";
 
-const STAGES = ["measuring", "deciding", "canary", "wave", "done"];
-const COLOUR = { done: "good", confirmed: "good", failed: "bad", reverted: "bad", reverting: "bad", aborted: "bad" };
-
-const word = (text) => h("span", { class: COLOUR[text] ?? null }, text);
 const rolloutRow = (line) => [
   link(`#/rollouts/${line.id}`, line.id), `${line.model} ${line.version}`, word(line.stage),
   `${count(line.confirmed)} of ${count(line.devices)}`, line.failed ? h("span", { class: "bad" }, count(line.failed)) : "0",
@@ -74,11 +70,13 @@ export async function device(get, route) {
     facts([
       ["presence", presence(story.device)], ["kind", birth?.profile], ["stand-in", birth?.stand_in ? "yes: this is not the board its profile names" : null],
       ["agent", birth?.agent_version], ["system", birth && `${birth.system}, ${birth.machine}, Python ${birth.python}`],
+      ["pinned", (reported?.models ?? []).filter((each) => each.pinned).map((each) => `${each.model}: a technician keeps it on ${each.active_label ?? "what it runs"}`).join("; ")],
       ["runtimes", birth?.runtimes?.map((each) => each.name).join(", ")], ["heard", time(story.device.last_seen)]]),
     h("h2", {}, "Models"),
     table("Models", ["model", "phase", "active", "previous", "refusal"], (reported?.models ?? []).map((each) => [
-      link(`#/models/${each.model}`, each.model), each.phase, each.active_label, each.previous_label,
+      link(`#/models/${each.model}`, each.model), `${each.phase}${each.pinned ? ", pinned" : ""}`, each.active_label, each.previous_label,
       each.refusal ? `${each.refusal.code}: ${each.refusal.detail} ${each.refusal.hint}` : null])),
+    shadows(story.reports),
     h("h2", {}, "Rollouts that touched it"),
     story.rollouts.length ? h("p", {}, story.rollouts.map((id, index) => [index ? ", " : "", link(`#/rollouts/${id}`, id)])) : h("p", { class: "quiet" }, "None."),
     h("h2", {}, "History"),
@@ -88,31 +86,6 @@ export async function device(get, route) {
 
 export async function rollouts(get) {
   return [h("h1", {}, "Rollouts"), table("Rollouts", ROLLOUTS, (await get("/rollouts")).map(rolloutRow))];
-}
-
-export async function rollout(get, route, act) {
-  const state = await get(`/rollouts/${encodeURIComponent(route.name)}`);
-  const ended = ["done", "reverted", "aborted", "inconclusive"].includes(state.stage);
-  const ask = (action, text, kind) => h("button", { class: kind, onclick: () => act(state, action) }, text);
-  const steps = STAGES.includes(state.stage) ? STAGES : [...STAGES.slice(0, 4), state.stage];
-  return [
-    h("h1", {}, `Rollout ${state.id}`),
-    facts([["model", `${state.model} ${state.plan.version}`], ["objective", state.plan.variant ? "none: chosen by the operator" : state.plan.objective],
-      ["started", time(state.started_at)], ["because", state.reason]]),
-    h("ol", { class: "steps", "aria-label": "Stages" }, steps.map((step) =>
-      h("li", { "aria-current": step === state.stage ? "step" : null }, step === "wave" && state.stage === "wave" ? `wave ${state.wave} of ${state.waves}` : step))),
-    ended ? null : h("p", {}, state.stage === "paused" ? ask("resume", "Resume", "main") : ask("pause", "Pause"), " ", ask("abort", "Abort and return every device", "danger")),
-    state.stage === "measuring" ? experiment(await get(`/rollouts/${encodeURIComponent(route.name)}/experiment`)) : null,
-    state.lanes.map((lane) => [
-      h("h2", {}, lane.label),
-      h("p", {}, word(lane.verdict), ` ${lane.winner_label ?? ""} `, lane.decision ? link(`#/decisions/${lane.decision}`, "why") : null),
-      h("p", { class: "quiet" }, lane.held || lane.reason),
-      lane.winner ? progress(lane.members) : null,
-      lane.winner ? waves(lane.members) : null,
-    ]),
-    h("h2", {}, "History"),
-    table("History", ["at", "what"], state.history.toReversed().map((line) => [time(line.at), line.text])),
-  ];
 }
 
 export async function decisions(get) {
@@ -163,27 +136,22 @@ export async function audit(get) {
     time(each.at), each.actor, each.role, each.action, each.target, each.outcome]))];
 }
 
-function proofs(made) {
-  const labels = new Map(made.candidates.map((each) => [each.manifest, each.label]));
-  const shown = made.proofs ?? [];
-  return shown.length ? [h("h3", {}, "Evidence"), shown.map((proof) => [
-    h("p", {}, `${labels.get(proof.candidate) ?? proof.candidate}, ${proof.metric}`), evidence(proof)])] : null;
-}
-
-function experiment(seen) {
-  return [
-    h("h2", {}, "The experiment so far"),
-    h("p", { class: "quiet" }, seen.waiting_for.length ? `Waiting for ${seen.waiting_for.slice(0, 5).join("; ")}` : "Every device that can be asked has answered."),
-    seen.decisions.map((made) => [h("p", {}, h("strong", {}, made.stratum.profile), ` would be: ${made.verdict} ${made.winner_label ?? ""}. ${made.reasons[0] ?? ""}`), proofs(made)]),
-  ];
-}
-
-const sum = (rows, key) => rows.reduce((total, row) => total + row[key], 0);
 const card = (number, text, kind) => h("div", { class: "card" }, h("b", { class: kind }, number), text);
 const presence = (each) => h("span", { class: each.online ? "good" : "quiet" }, each.online ? "online" : "offline");
 const stateText = (state) => `${state.model}: ${state.active_label ?? "none"} (${state.phase}${state.pinned ? ", pinned" : ""})`;
 const UNITS = { latency: "ns", p95: "ns", memory: "B", size: "B" };
 const figureText = (figure) => amount(figure.value, UNITS[figure.metric]);
+
+function shadows(reports) {
+  const seen = reports.filter((each) => each.shadow).toReversed();
+  return seen.length ? [
+    h("h2", {}, "Shadows"),
+    table("Shadows", ["at", "model", "candidate", "what came of it"], seen.map((each) => [
+      time(each.recorded_at), each.shadow.model, short(each.shadow.manifest), reportText(each)])),
+  ] : null;
+}
+
+const short = (digest) => (digest ? h("span", { title: digest }, digest.replace("sha256:", "").slice(0, 12)) : null);
 
 function shadowText({ model, summary, detail }) {
   const rows = sum(summary.outputs, "rows"), bad = summary.misshapen + summary.not_finite + summary.failed;
@@ -199,31 +167,4 @@ function reportText(report) {
   const measured = report.measurement;
   if (measured?.refusal) return `${measured.refusal.code}: ${measured.refusal.detail}`;
   return measured?.measurement ? `${measured.model}: median ${amount(measured.measurement.latency.p50_ns, "ns")}` : "";
-}
-
-function tally(members) {
-  const states = { confirmed: 0, failed: 0, offered: 0, waiting: 0, unreachable: 0, declined: 0 };
-  for (const member of members) states[member.status] += 1;
-  return states;
-}
-
-function progress(members) {
-  const states = tally(members), share = (state) => `width:${(100 * states[state]) / members.length}%`;
-  const text = Object.entries(states).filter(([, number]) => number).map(([state, number]) => `${count(number)} ${state}`).join(", ");
-  const part = (state, kind) => { const made = h("span", { class: kind }); made.style.cssText = share(state); return made; };
-  return [h("div", { class: "bar", "aria-hidden": "true" }, part("confirmed", "good"), part("failed", "bad"), part("offered", "wait")), h("p", {}, text)];
-}
-
-function waves(members) {
-  const numbers = [...new Set(members.map((member) => member.wave))].sort((a, b) => a - b);
-  const failed = members.filter((member) => member.status === "failed" || member.reason).slice(0, 50);
-  return [
-    table("Waves", ["wave", "devices", "confirmed", "failed", "offered", "waiting"], numbers.map((number) => {
-      const states = tally(members.filter((member) => member.wave === number));
-      const total = Object.values(states).reduce((a, b) => a + b);
-      return [number ? `wave ${number}` : "canary", count(total), count(states.confirmed), count(states.failed), count(states.offered), count(states.waiting)];
-    })),
-    failed.length ? table("Devices with something to say", ["device", "status", "because"], failed.map((member) => [
-      link(`#/devices/${member.device}`, member.device), word(member.status), member.reason])) : null,
-  ];
 }
