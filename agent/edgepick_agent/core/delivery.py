@@ -6,7 +6,7 @@ Every stage can be entered again: what is on disk decides what is left to do.
 from dataclasses import replace
 
 from edgepick_agent.core import fetch as window
-from edgepick_agent.core import places, range_delivery, shadowing
+from edgepick_agent.core import places, range_delivery, shadowing, shortfall
 from edgepick_agent.core.admission import (
     SPACE_MARGIN_BYTES,
     Admitted,
@@ -34,7 +34,6 @@ from edgepick_agent.core.endings import park_job, refuse_job
 from edgepick_agent.core.events import (
     BundleExtracted,
     BundleStored,
-    FileSurvey,
     Holding,
     ManifestRead,
     RangeDelivered,
@@ -43,7 +42,7 @@ from edgepick_agent.core.events import (
     Survey,
     Surveyed,
 )
-from edgepick_agent.core.fetch import Asks, Target
+from edgepick_agent.core.fetch import Asks
 from edgepick_agent.core.garbage import bundles_in_use
 from edgepick_agent.core.hours import seconds_until_open
 from edgepick_agent.core.outbox import report_incident
@@ -51,7 +50,7 @@ from edgepick_agent.core.ranges import ranges_for
 from edgepick_agent.core.trial import start_run
 from edgepick_agent.core.turn import Job, JobKind, Stage, Turn
 from edgepick_wire import topics
-from edgepick_wire.manifest import Encoding, FileEntry, Manifest, split_index
+from edgepick_wire.manifest import Manifest
 from edgepick_wire.messages import Incident, IncidentCode, Refusal, RefusalCode
 
 STORE_PAUSE_SECONDS = 60.0
@@ -132,77 +131,21 @@ def on_surveyed(turn: Turn, event: Surveyed) -> None:
     job = _at(turn, event.survey.manifest, Stage.SURVEY)
     if job is None or job.content is None:
         return
-    lost = _no_way_left(job, job.content, event.survey)
+    lost = shortfall.no_way_left(job, job.content, event.survey)
     if lost is not None:
         turn.do(DiscardDownload(job.content))
         refuse_job(turn, lost)
         return
-    missing = _missing_bytes(job.content, event.survey)
+    missing = shortfall.missing_bytes(job.content, event.survey)
     verdict = admit(job.content, turn.facts(missing_bytes=missing, free_bytes=event.survey.free_bytes))
     if isinstance(verdict, Admitted):
-        verdict = _over_budget(job, job.content, event.survey) or verdict
+        verdict = shortfall.over_budget(job, job.content, event.survey) or verdict
     if isinstance(verdict, Admitted):
         _supply(turn, job, job.content, event.survey)
     elif verdict.code is RefusalCode.NO_SPACE and not job.sweeps:
         _make_room(turn, job, job.content)
     else:
         refuse_job(turn, verdict)
-
-
-def _missing_bytes(content: Manifest, survey: Survey) -> int:
-    return sum(_space(entry, held) for entry, held in _pairs(content, survey) if held.holding is Holding.PARTIAL)
-
-
-def _space(entry: FileEntry, held: FileSurvey) -> int:
-    form = _form(entry, held)
-    decoded = entry.size if held.way is not None and not held.decoded else 0
-    return (0 if held.reserved else form.size) + (form.index_size if held.index is None else 0) + decoded
-
-
-def _form(entry: FileEntry, held: FileSurvey) -> FileEntry | Encoding:
-    """Return what is fetched for a file: the file itself, or an encoded form of it."""
-    return entry if held.way is None else held.way.encoding
-
-
-def _no_way_left(job: Job, content: Manifest, survey: Survey) -> Refusal | None:
-    """Return the refusal of files of which no form that is published leads anywhere on this device."""
-    partial = [(e, held) for e, held in _pairs(content, survey) if held.holding is Holding.PARTIAL]
-    lost = [entry.name for entry, held in partial if held.way is None and not content.has_own_chunks(entry)]
-    if job.path is not None or not lost:
-        return None
-    detail = f"{label_of(content)}: no published form of {', '.join(lost)} gave the right file"
-    hint = "Publish it again with --plain, or bring it to the device as a bundle file."
-    return refuse(RefusalCode.DIGEST_MISMATCH, detail, hint)
-
-
-def _over_budget(job: Job, content: Manifest, survey: Survey) -> Refusal | None:
-    """Return the refusal of what would take more bytes than the assignment allows, attempts included."""
-    if job.max_bytes is None or job.path is not None:
-        return None
-    partial = [(e, held) for e, held in _pairs(content, survey) if held.holding is Holding.PARTIAL]
-    needed = job.bytes_fetched + sum(_bytes_to_fetch(entry, held) for entry, held in partial)
-    if needed <= job.max_bytes:
-        return None
-    detail = (
-        f"{label_of(content)} takes {needed} bytes over the network, {needed - job.max_bytes} more than the "
-        f"{job.max_bytes} that the host allows"
-    )
-    return refuse(RefusalCode.NO_BUDGET, detail, "Allow more bytes, or bring it to the device as a bundle file.")
-
-
-def _bytes_to_fetch(entry: FileEntry, held: FileSurvey) -> int:
-    form = _form(entry, held)
-    if held.index is None:
-        return form.size + form.index_size
-    missing = dict.fromkeys(d for d in split_index(held.index) if d not in held.present)
-    last = form.size - (form.chunks - 1) * form.chunk_size
-    ends = split_index(held.index)[-1]
-    return sum(last if digest == ends else form.chunk_size for digest in missing)
-
-
-def _pairs(content: Manifest, survey: Survey) -> list[tuple[FileEntry, FileSurvey]]:
-    held = {file.name: file for file in survey.files}
-    return [(entry, held[entry.name]) for entry in content.files]
 
 
 def _make_room(turn: Turn, job: Job, content: Manifest) -> None:
@@ -214,14 +157,14 @@ def _make_room(turn: Turn, job: Job, content: Manifest) -> None:
 
 
 def _supply(turn: Turn, job: Job, content: Manifest, survey: Survey) -> None:
-    pairs = _pairs(content, survey)
-    reused = sum(_present(entry, held) for entry, held in pairs)
+    pairs = shortfall.files(content, survey)
+    reused = sum(shortfall.present(entry, held) for entry, held in pairs)
     ways = tuple(held.way for _, held in pairs if held.way is not None)
     job = turn.set_job(reused=max(job.reused, reused), done=reused, ways=ways)
     for entry, held in pairs:
         if held.holding is Holding.ELSEWHERE and held.source is not None:
             turn.do(Link(job.manifest, held.source, places.bundle_file(job.manifest, entry.name)))
-    partial = [(entry, held) for entry, held in pairs if held.holding is Holding.PARTIAL]
+    partial = shortfall.partial(content, survey)
     if not partial:
         _store(turn, job)
     elif job.path is not None:
@@ -229,13 +172,6 @@ def _supply(turn: Turn, job: Job, content: Manifest, survey: Survey) -> None:
         turn.do(ExtractBundle(job.manifest, content, job.path))
     else:
         _begin_fetch(turn, job, partial)
-
-
-def _present(entry: FileEntry, held: FileSurvey) -> int:
-    """Return how many chunks are here of what is fetched for a file."""
-    if held.holding is not Holding.PARTIAL:
-        return entry.chunks
-    return sum(digest in held.present for digest in split_index(held.index)) if held.index else 0
 
 
 def _store(turn: Turn, job: Job) -> None:
@@ -248,9 +184,9 @@ def _store(turn: Turn, job: Job) -> None:
 # --- the chunks -----------------------------------------------------------------------------------
 
 
-def _begin_fetch(turn: Turn, job: Job, partial: list[tuple[FileEntry, FileSurvey]]) -> None:
-    targets = [_target(entry, held) for entry, held in partial]
-    present = {target.name: _here(held) for target, (_, held) in zip(targets, partial, strict=True)}
+def _begin_fetch(turn: Turn, job: Job, partial: list[shortfall.Held]) -> None:
+    targets = [shortfall.target(entry, held) for entry, held in partial]
+    present = {target.name: shortfall.here(held) for target, (_, held) in zip(targets, partial, strict=True)}
     fetch = window.begin(targets, present, turn.settings.fetch, turn.context.jitter)
     plain = [entry for entry, held in partial if held.way is None and held.index is not None]
     ranges = ranges_for(job.content.sources if job.content else (), turn.settings.fetch, plain)
@@ -264,19 +200,6 @@ def _begin_fetch(turn: Turn, job: Job, partial: list[tuple[FileEntry, FileSurvey
     if turn.agent.connected:
         resume(turn)
     _go_on_if_finished(turn)
-
-
-def _target(entry: FileEntry, held: FileSurvey) -> Target:
-    form = _form(entry, held)
-    if held.index is None:
-        name, size, digests = places.index(form.sha256), form.index_size, form.index
-    else:
-        name, size, digests = places.part(form.sha256), form.size, split_index(held.index)
-    return Target(name=name, size=size, chunk_size=form.chunk_size, digests=digests)
-
-
-def _here(held: FileSurvey) -> frozenset[str]:
-    return held.index_present if held.index is None else held.present
 
 
 def resume(turn: Turn) -> None:
