@@ -7,7 +7,14 @@ from pathlib import Path
 import click
 
 from edgepick_agent.cli import site
-from edgepick_agent.cli.options import config_option, confirm, json_option, settings_for_commands, yes_option
+from edgepick_agent.cli.options import (
+    config_option,
+    confirm,
+    dry_run_option,
+    json_option,
+    settings_for_commands,
+    yes_option,
+)
 from edgepick_agent.cli.render import as_json_text, pairs, short, size
 from edgepick_agent.cli.status import phase_words
 from edgepick_agent.core.control import AgentStatus, Command, ControlReply, ControlRequest
@@ -16,6 +23,7 @@ from edgepick_agent.errors import AgentError, RefusedError
 from edgepick_wire.manifest import Manifest
 from edgepick_wire.messages import ModelState, Phase
 
+NOTHING_DONE = "nothing was done; without --dry-run it is"
 WAIT_SECONDS = 300.0
 START_SECONDS = 60.0
 LOOK_SECONDS = 0.5
@@ -26,8 +34,9 @@ UNDER_WAY = frozenset({Phase.EMPTY, Phase.FETCHING, Phase.TRIAL, Phase.CONFIRMIN
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @config_option
 @yes_option
+@dry_run_option
 @json_option
-def install(*, file: Path, config_file: Path, yes: bool, as_json: bool) -> None:
+def install(*, file: Path, config_file: Path, yes: bool, dry_run: bool, as_json: bool) -> None:
     """Install a bundle FILE; it is verified, tried and confirmed just as one from the network."""
     settings = settings_for_commands(config_file)
     manifest, digest = site.read_bundle(file, settings)
@@ -36,6 +45,10 @@ def install(*, file: Path, config_file: Path, yes: bool, as_json: bool) -> None:
     if already(before, digest):
         click.echo("it is active already; nothing to do", err=as_json)
         _show(before, manifest.model, as_json=as_json)
+        return
+    if dry_run:
+        current = _state(before, manifest.model)
+        show_change(manifest.model, current.active if current else None, digest, as_json=as_json)
         return
     confirm("Install it?", yes=yes)
     request = ControlRequest(command=Command.INSTALL, path=str(file.absolute()))
@@ -46,16 +59,25 @@ def install(*, file: Path, config_file: Path, yes: bool, as_json: bool) -> None:
 @click.argument("model", required=False)
 @config_option
 @yes_option
+@dry_run_option
 @json_option
-def rollback(*, model: str | None, config_file: Path, yes: bool, as_json: bool) -> None:
+def rollback(*, model: str | None, config_file: Path, yes: bool, dry_run: bool, as_json: bool) -> None:
     """Return MODEL to its previous variant; it stays so until the host wants another one."""
     settings = settings_for_commands(config_file)
     chosen = which(site.status(settings), model)
     click.echo(f"{chosen.model}: {variant_words(chosen.active_label, chosen.active)}", err=as_json)
     click.echo(f"     -> {variant_words(chosen.previous_label, chosen.previous)}", err=as_json)
+    if dry_run:
+        show_change(chosen.model, chosen.active, chosen.previous, as_json=as_json)
+        return
     confirm("Roll back?", yes=yes)
     status = asked(settings, ControlRequest(command=Command.ROLLBACK, model=chosen.model))
     _show(status, chosen.model, as_json=as_json)
+
+
+def show_change(model: str, before: str | None, after: str | None, *, as_json: bool) -> None:
+    """Say which variant would give way to which; a person has read the same in words before."""
+    click.echo(as_json_text({"would": {"model": model, "from": before, "to": after}}) if as_json else NOTHING_DONE)
 
 
 def plan_of(manifest: Manifest, digest: str, status: AgentStatus) -> Iterator[tuple[str, str]]:

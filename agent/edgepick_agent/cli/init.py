@@ -9,7 +9,8 @@ from pathlib import Path
 
 import click
 
-from edgepick_agent.cli.options import sysfs_option
+from edgepick_agent.cli.options import json_option, sysfs_option
+from edgepick_agent.cli.render import as_json_text
 from edgepick_agent.cli.site import detect, read_root
 from edgepick_agent.config import describe, read_config
 from edgepick_agent.core.boards import Board, device_name
@@ -78,6 +79,7 @@ def checked_name(_ctx: click.Context, param: click.Parameter, value: str | None)
     show_envvar=True,
 )
 @click.option("--force", is_flag=True, help="Replace an existing file.")
+@json_option
 @sysfs_option
 def init(
     *,
@@ -90,6 +92,7 @@ def init(
     stand_in: bool,
     out: Path,
     force: bool,
+    as_json: bool,
     sysfs_root: Path,
 ) -> None:
     """Write a commented agent.toml; the board is detected where it can be."""
@@ -115,6 +118,9 @@ def init(
         remarks=(f"Configuration of one edgepick device; written for: {board.machine}",),
     )
     _write(out, config_text(new), root_file)
+    if as_json:
+        click.echo(as_json_text({"path": str(out), "config": new, "board": board}))
+        return
     click.echo(_summary(new, board, out, asked=stand_in, root_copied=root_file is not None))
 
 

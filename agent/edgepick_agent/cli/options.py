@@ -39,6 +39,11 @@ def yes_option(function: F) -> F:
     return click.option("--yes", "-y", is_flag=True, help="Do not ask.")(function)
 
 
+def dry_run_option(function: F) -> F:
+    """Add ``--dry-run``."""
+    return click.option("--dry-run", is_flag=True, help="Only show what would be done.")(function)
+
+
 def sysfs_option(function: F) -> F:
     """Add ``--sysfs-root DIR``, for recorded trees of boards."""
     return click.option(

@@ -6,8 +6,15 @@ from pathlib import Path
 import click
 
 from edgepick_agent.cli import site
-from edgepick_agent.cli.bundle import asked, named, variant_words
-from edgepick_agent.cli.options import config_option, confirm, json_option, settings_for_commands, yes_option
+from edgepick_agent.cli.bundle import asked, named, show_change, variant_words
+from edgepick_agent.cli.options import (
+    config_option,
+    confirm,
+    dry_run_option,
+    json_option,
+    settings_for_commands,
+    yes_option,
+)
 from edgepick_agent.cli.render import as_json_text
 from edgepick_agent.core.control import AgentStatus, Command, ControlRequest
 from edgepick_agent.errors import AgentError
@@ -22,8 +29,9 @@ PREFIX = 4
 @click.option("--model", help="Which model.  [default: the one that has the variant]")
 @config_option
 @yes_option
+@dry_run_option
 @json_option
-def pin(*, variant: str | None, model: str | None, config_file: Path, yes: bool, as_json: bool) -> None:
+def pin(*, variant: str | None, model: str | None, config_file: Path, yes: bool, dry_run: bool, as_json: bool) -> None:
     """Stay on VARIANT until it is unpinned, whatever the host wants.
 
     VARIANT is what runs if it is left out; else a label, the first digits of a digest, "active" or
@@ -32,9 +40,15 @@ def pin(*, variant: str | None, model: str | None, config_file: Path, yes: bool,
     settings = settings_for_commands(config_file)
     before = site.status(settings)
     state, digest = chosen(before, variant, model)
-    if digest != state.active:
-        click.echo(f"{state.model}: {variant_words(state.active_label, state.active)}", err=as_json)
+    click.echo(f"{state.model}: {variant_words(state.active_label, state.active)}", err=as_json)
+    if digest == state.active:
+        click.echo("     -> stays, whatever the host wants", err=as_json)
+    else:
         click.echo(f"     -> {variant_words(state.previous_label, state.previous)}, and stay there", err=as_json)
+    if dry_run:
+        show_change(state.model, state.active, digest, as_json=as_json)
+        return
+    if digest != state.active:
         confirm("Go back to it and pin it?", yes=yes)
     after = asked(settings, ControlRequest(command=Command.PIN, model=state.model, manifest=digest))
     _show(after, state.model, as_json=as_json)
@@ -43,13 +57,18 @@ def pin(*, variant: str | None, model: str | None, config_file: Path, yes: bool,
 @click.command()
 @click.argument("model", required=False)
 @config_option
+@dry_run_option
 @json_option
-def unpin(*, model: str | None, config_file: Path, as_json: bool) -> None:
+def unpin(*, model: str | None, config_file: Path, dry_run: bool, as_json: bool) -> None:
     """Let the host's wish count again for MODEL; it is followed at once."""
     settings = settings_for_commands(config_file)
     state = named(site.status(settings), model)
     if not state.pinned:
         click.echo(f"{state.model} is not pinned; nothing to do", err=as_json)
+    if dry_run:
+        click.echo(f"{state.model}: what the host wants is followed again, at once", err=as_json)
+        show_change(state.model, state.active, None, as_json=as_json)
+        return
     after = asked(settings, ControlRequest(command=Command.UNPIN, model=state.model))
     _show(after, state.model, as_json=as_json)
 

@@ -47,8 +47,12 @@ def list_command(context: click.Context, /, *, as_json: bool, **places: str | No
 @tokens.command("revoke")
 @click.argument("name")
 @options.host_options
+@options.as_json
 @click.pass_context
-def revoke_command(context: click.Context, /, *, name: str, **places: str | None) -> None:
+def revoke_command(context: click.Context, /, *, name: str, as_json: bool, **places: str | None) -> None:
     """Take a token away; a running service refuses it within seconds."""
     app.revoke_token(options.settings_of(context, **places), name)
+    if as_json:
+        render.print_json({"name": name, "revoked": True})
+        return
     click.echo(f"{name} has no access any more")
