@@ -60,6 +60,18 @@ def test_a_dry_run_is_a_page_for_people_too(fleet, edgepick):
     assert "pi-7" not in done.out
 
 
+def test_a_dry_run_says_what_a_comparison_between_devices_could_show(fleet, edgepick):
+    """Before anybody waits: how many pairs there are, and that they are too few for what is asked."""
+    arms = ("--variant", "new", "--between", "50%", "--between-time", "1h", "--max-excess", "5%")
+
+    done = edgepick("rollout", "start", "digits", "--dry-run", *arms)
+    wrong = edgepick("rollout", "start", "digits", "--dry-run", *arms, "--waves", "site=lab,100%")
+
+    assert "pairs of devices: at best an excess of" in done.out
+    assert "too few for the 5.0% that are asked, which takes" in done.out
+    assert (wrong.code, "arms are drawn by lot" in wrong.err) == (2, True)
+
+
 def test_a_rollout_explains_what_it_waits_for(fleet, edgepick):
     """Without a service it waits for measurements; a second one of the model is told what is in its way."""
     started = json.loads(edgepick("rollout", "start", "digits", "--no-wait", "--json").out)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from edgepick_host.cli import rollout_text
 from edgepick_host.core.checks import Limit
 from edgepick_host.core.constraints import Bounded
 from edgepick_host.core.decision import Judgement
@@ -122,7 +123,7 @@ def test_what_has_ended_is_stopped_by_nothing():
     assert (nothing.stage.terminal, explain(nothing, now=1.0).waves) == (True, ())
 
 
-def test_a_comparison_between_devices_is_told_in_numbers():
+def test_a_comparison_between_devices_is_told_in_numbers(capsys):
     """Until when it goes on, who failed first in how many pairs, and how near that is to stopping everything."""
     plan = replace(PLAN, steps=("100%",), between=Between(seconds=600.0), soak_seconds=0.0)
     canary = step(says(offered(plan), Phase.CONFIRMED), Tick(now=62.0))[0]
@@ -136,6 +137,10 @@ def test_a_comparison_between_devices_is_told_in_numbers():
     assert [watch.what for watch in told.watches] == ["devices that fail", "between devices"]
     assert told.watches[1].stops_at == 10
     assert "in 0 of them one failed first" in told.compared
+    rollout_text.print_explanation(told, as_json=False)
+    printed = capsys.readouterr().out
+    assert "  compared: pi, litert/xnnpack: 9 pairs of devices" in printed
+    assert "  watches pi, litert/xnnpack, between devices: 1 of 10; 9 pairs of devices" in printed
 
 
 def test_each_watch_says_how_near_it_is_to_stopping():

@@ -426,6 +426,7 @@ def test_a_device_that_appears_joins_the_last_wave():
     last = joined(confirmed(first), "n1")
 
     assert next(m for m in first.members if m.device == "n0").wave == 2
+    assert [lane.joined for lane in last.lanes] == [1, 0]
     assert last.wave == 2
     assert wanted(last).devices["n0"] == NEW
     assert "n1" not in [m.device for m in last.members]

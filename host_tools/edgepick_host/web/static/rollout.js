@@ -28,6 +28,8 @@ export async function rollout(get, route, act) {
   ];
 }
 
+const percent = (share) => `${Number((100 * share).toPrecision(4))} %`;
+
 function plan({ plan: wanted, ...state }) {
   const phases = Object.entries(wanted.phase_seconds ?? {}).map(([phase, seconds]) => `${phase} ${seconds} s`).join(", ");
   const between = wanted.between;
@@ -38,7 +40,7 @@ function plan({ plan: wanted, ...state }) {
     ["window", wanted.window && `${wanted.window}${state.opens_at ? `; opens ${time(state.opens_at)}` : ""}`],
     ["checks", wanted.checks],
     ["deadlines", `${wanted.wave_seconds} s for each wave${phases ? `; in a phase: ${phases}` : ""}`],
-    ["between devices", between && `${100 * between.share} % beside as many that wait, for ${between.seconds} s; at most ${100 * between.max_excess} % more may fail`],
+    ["between devices", between && `${percent(between.share)} beside as many that wait, for ${between.seconds} s; at most ${percent(between.max_excess)} more may fail`],
     ["compared", state.compared],
     ["after", state.after],
     ["started", time(state.started_at)],
@@ -77,6 +79,7 @@ function stratum(state, { lane, waves, examples = [], spoken }) {
     h("p", {}, word(lane.verdict), ` ${lane.winner_label ?? ""} `, lane.decision ? link(`#/decisions/${lane.decision}`, "why") : null),
     lane.held ? h("p", {}, h("strong", { class: "bad" }, "Held: "), lane.held) : h("p", { class: "quiet" }, lane.reason),
     lane.winner ? [progress(waves), joined, waveTable(waves, devices)] : null,
+    examples.length ? h("h3", {}, "Devices with something to say") : null,
     examples.length ? table("Devices with something to say", ["device", "status", "because"], examples.map(memberRow)) : null,
     spoken > examples.length ? h("p", { class: "quiet" }, `${count(examples.length)} of ${count(spoken)}; `, link(`${devices}?status=failed`, "every device that failed")) : null,
   ];
