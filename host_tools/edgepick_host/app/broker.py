@@ -7,8 +7,9 @@ from typing import Any
 from edgepick_host.app.composition import clock, load
 from edgepick_host.app.trust import read_root
 from edgepick_host.core import broker_access
-from edgepick_host.core.broker_access import BrokerKind, BrokerPlan
+from edgepick_host.core.broker_access import BrokerKind, BrokerPlan, SitePlan
 from edgepick_host.core.settings import HostSettings
+from edgepick_host.core.site_bridge import own_plan
 from edgepick_host.errors import InputFileError, StateError
 from edgepick_wire import codec
 from edgepick_wire.errors import WireError
@@ -67,9 +68,9 @@ def init_broker(
         load(MAKE_FOLDER)(made)
     _issue(authority, plan, server, own)
     for name, content in broker_access.server_files(plan).items():
-        _write(server / name, content.encode())
-    _write(server / "crl.pem", authority.revocations())
-    _write(folder / PLAN_FILE, codec.encode_document(plan, indent=2))
+        write(server / name, content.encode())
+    write(server / "crl.pem", authority.revocations())
+    write(folder / PLAN_FILE, codec.encode_document(plan, indent=2))
     return BrokerFolder(
         plan=plan,
         server=str(server),
@@ -84,8 +85,10 @@ def renew_broker(folder: Path) -> BrokerPlan:
     Raises:
         InputFileError: No broker was set up in ``folder``.
     """
-    plan, authority = _opened(folder)
+    plan, authority = opened(folder)
     _issue(authority, plan, folder / "server", folder / "host")
+    for site in plan.sites:
+        issue_bridge(authority, site, folder / "sites" / site.name)
     return plan
 
 
@@ -95,13 +98,14 @@ def enroll(
     device: str,
     *,
     profile: str,
+    site: str | None = None,
     out: Path | None,
     renew: bool,
     archive: Path | None = None,
 ) -> Enrolment:
     """Return a device's folder: key, certificate, authority, root document, and ``agent.toml`` unless it is there.
 
-    ``archive`` gets all of it as one file.
+    ``archive`` gets all of it as one file; ``site`` is where the device is, so that it speaks to the broker there.
 
     Raises:
         StateError: It is enrolled and ``renew`` is false, or the other way round; or a file cannot be written.
@@ -110,7 +114,8 @@ def enroll(
     """
     check_name("device", device)
     check_name("profile", profile)
-    plan, authority = _opened(folder)
+    plan, authority = opened(folder)
+    entrance = plan if site is None else own_plan(plan, _site(plan, site))
     document, root = read_root(settings)
     if document.fleet != plan.fleet:
         raise StateError(f"the broker is of fleet {plan.fleet!r}, the root document of {document.fleet!r}")
@@ -118,10 +123,10 @@ def enroll(
     target = out or folder / "devices" / device
     load(MAKE_FOLDER)(target)
     authority.issue_client(target, "device", device, keep_key=renew)
-    _write(target / "ca.pem", authority.pem)
-    _write(target / "root.signed", root)
+    write(target / "ca.pem", authority.pem)
+    write(target / "root.signed", root)
     if not (target / "agent.toml").exists():
-        _write(target / "agent.toml", broker_access.agent_config(plan, device, profile).encode())
+        write(target / "agent.toml", broker_access.agent_config(entrance, device, profile).encode())
     if archive is not None:
         load(WRITE_FILE)(archive, load(ARCHIVE_OF)(target), mode=PRIVATE)
     return Enrolment(
@@ -137,11 +142,13 @@ def expel(folder: Path, device: str) -> Path:
         InputFileError: No broker was set up in ``folder``.
     """
     check_name("device", device)
-    _, authority = _opened(folder)
+    plan, authority = opened(folder)
     if not authority.expel(device):
         raise StateError(f"device {device!r} has no certificate of this authority that counts")
     target = folder / "server" / "crl.pem"
-    _write(target, authority.revocations())
+    revoked = authority.revocations()
+    for server in (folder / "server", *(folder / "sites" / site.name for site in plan.sites)):
+        write(server / "crl.pem", revoked)
     return target
 
 
@@ -156,10 +163,26 @@ def _issue(authority: Any, plan: BrokerPlan, server: Path, own: Path) -> None:
     authority.issue_server(server, plan.hosts)
     authority.issue_client(own, "host", broker_access.HOST_USER, keep_key=True)
     for target in (server, own):
-        _write(target / "ca.pem", authority.pem)
+        write(target / "ca.pem", authority.pem)
 
 
-def _opened(folder: Path) -> tuple[BrokerPlan, Any]:
+def issue_bridge(authority: Any, site: SitePlan, target: Path) -> None:
+    """Give a site's broker a certificate for its devices, and one with which its bridge meets the central broker."""
+    authority.issue_server(target, site.hosts)
+    authority.issue_client(target, "bridge", site.user, keep_key=True)
+    write(target / "ca.pem", authority.pem)
+
+
+def _site(plan: BrokerPlan, name: str) -> SitePlan:
+    found = next((site for site in plan.sites if site.name == name), None)
+    if found is None:
+        known = ", ".join(site.name for site in plan.sites) or "none"
+        raise StateError(f"there is no site {name!r}; there are: {known}", hint="`edgepick broker bridge` adds one.")
+    return found
+
+
+def opened(folder: Path) -> tuple[BrokerPlan, Any]:
+    """Return the plan of the broker that was set up in a folder, and its authority."""
     path = folder / PLAN_FILE
     try:
         plan = codec.decode(BrokerPlan, path.read_bytes())
@@ -171,5 +194,6 @@ def _opened(folder: Path) -> tuple[BrokerPlan, Any]:
     return plan, load(AUTHORITY)(folder / "authority", now=clock().now())
 
 
-def _write(path: Path, data: bytes) -> None:
+def write(path: Path, data: bytes) -> None:
+    """Write a file that everybody may read, whole or not at all."""
     load(WRITE_FILE)(path, data, mode=PUBLIC)

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from edgepick_host.app import broker as app
+from edgepick_host.app import sites
 from edgepick_host.cli import options, render
 from edgepick_host.core.broker_access import BrokerKind
 
@@ -65,6 +66,34 @@ def init_command(
         f"- Keep {made.authority} to yourself: who has it can make himself any device.\n"
         f"- Put this into edgepick.toml:\n\n{made.settings}\n"
         "- For each device: edgepick devices enroll ID"
+    )
+
+
+@broker.command("bridge")
+@click.argument("site", metavar="SITE")
+@click.option(
+    "--host", "hosts", multiple=True, metavar="NAME", help="Name or address of the site's broker; several times."
+)
+@folder_option
+@click.option("--port", type=click.IntRange(1, 65535), default=8883, show_default=True)
+@click.option(
+    "--at", default="", metavar="PATH", help="Where DIR/sites/SITE will lie on its machine. [where it is made]"
+)
+@options.as_json
+def bridge_command(*, site: str, hosts: tuple[str, ...], folder: Path, port: int, at: str, as_json: bool) -> None:
+    """Write a mosquitto for SITE, bridged to the central broker: devices there speak to it alone.
+
+    Every chunk crosses the uplink once for the whole site, and what devices say waits while the uplink is down.
+    """
+    made = sites.add_site(folder, site, hosts or ("localhost", "127.0.0.1"), port=port, place=at.rstrip("/"))
+    if as_json:
+        render.print_json(made)
+        return
+    render.print_facts([("site", site), ("broker", f"{made.site.hosts[0]}, port {port}"), ("written", made.folder)])
+    click.echo(
+        f"\nnext:\n- Copy {made.acl} to the central broker, and restart it: it knows the site now (docs/broker.md).\n"
+        f"- Copy {made.folder} to {made.site.place} on the site's broker, and start mosquitto there.\n"
+        f"- For each device of the site: edgepick devices enroll ID --site {site}"
     )
 
 

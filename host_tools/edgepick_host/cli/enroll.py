@@ -14,6 +14,7 @@ from edgepick_host.cli.broker import folder_option
 @folder_option
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="[DIR/devices/ID]")
 @click.option("--profile", default="generic-linux", show_default=True, help="The kind of device.")
+@click.option("--site", metavar="NAME", help="It speaks to the broker of this site. [the central one]")
 @click.option("--renew", is_flag=True, help="A new certificate for the same key; nothing else changes on the device.")
 @click.option(
     "--archive",
@@ -31,6 +32,7 @@ def enroll(
     folder: Path,
     out: Path | None,
     profile: str,
+    site: str | None,
     renew: bool,
     archive: Path | None,
     key_folder: str | None,
@@ -38,7 +40,7 @@ def enroll(
 ) -> None:
     """Make a device's key and certificate, in a folder that is ready to be copied to it."""
     settings = options.settings_of(context, key_folder=key_folder)
-    made = app.enroll(settings, folder, device, profile=profile, out=out, renew=renew, archive=archive)
+    made = app.enroll(settings, folder, device, profile=profile, site=site, out=out, renew=renew, archive=archive)
     if as_json:
         render.print_json(made)
     elif archive is not None:

@@ -4,7 +4,7 @@ The table below is the broker's side of ``edgepick_wire.topics``: a device reach
 what all devices read; only the host writes what devices obey. A test holds it against the topics.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from edgepick_wire.enums import StrEnum
@@ -41,6 +41,28 @@ class BrokerKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SitePlan:
+    """A site's own broker.
+
+    Attributes:
+        name: Of the site.
+        hosts: Names and addresses in the broker's certificate; the site's devices are told the first.
+        port: Port of its TLS listener.
+        place: Folder of the configuration on its machine.
+    """
+
+    name: str
+    hosts: tuple[str, ...]
+    port: int
+    place: str
+
+    @property
+    def user(self) -> str:
+        """Name in the bridge's certificate; no device and no host can have it."""
+        return f"@site-{self.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BrokerPlan:
     """What a broker was set up for; kept beside the authority, read again by every enrolment.
 
@@ -50,6 +72,7 @@ class BrokerPlan:
         port: Port of the TLS listener.
         kind: Which broker.
         place: Folder of the configuration on the broker's machine.
+        sites: Brokers of sites that are bridged to it.
     """
 
     fleet: str
@@ -57,27 +80,37 @@ class BrokerPlan:
     port: int
     kind: BrokerKind
     place: str
+    sites: tuple[SitePlan, ...] = ()
 
 
 def server_files(plan: BrokerPlan) -> dict[str, str]:
     """Return name -> content of the broker's own configuration files."""
     if plan.kind is BrokerKind.EMQX:
         return {"acl.conf": emqx_acl(plan.fleet), "edgepick.hocon": emqx_conf(plan)}
-    return {"acl": mosquitto_acl(plan.fleet), "mosquitto.conf": mosquitto_conf(plan)}
+    return {"acl": mosquitto_acl(plan.fleet, plan.sites), "mosquitto.conf": mosquitto_conf(plan)}
 
 
-def mosquitto_acl(fleet: str) -> str:
-    """Return mosquitto's access list: the host by name, every other user by pattern."""
-    return "\n".join(_mosquitto_acl(f"{PREFIX}/{fleet}")) + "\n"
+def mosquitto_acl(fleet: str, sites: Sequence[SitePlan] = ()) -> str:
+    """Return mosquitto's access list: the host and the bridges of sites by name, every other user by pattern."""
+    return "\n".join(_mosquitto_acl(f"{PREFIX}/{fleet}", sites)) + "\n"
 
 
-def _mosquitto_acl(base: str) -> Iterator[str]:
+def _mosquitto_acl(base: str, sites: Sequence[SitePlan]) -> Iterator[str]:
     yield "# Who may what. The user name is the common name of the client's certificate; nobody is anonymous."
     yield "# The host reads the whole fleet, and writes what devices obey or wait for."
     yield f"user {HOST_USER}"
     yield f"topic read {base}/#"
     yield from (f"topic write {base}/{topic}" for topic in HOST_WRITES)
+    if sites:
+        yield f"topic read {bridge_state('+')}"
     yield ""
+    for site in sites:
+        yield f"# The bridge of site {site.name} speaks for the devices there."
+        yield f"user {site.user}"
+        yield from (f"topic read {base}/{topic}" for topic in HOST_WRITES)
+        yield from (f"topic write {base}/d/+/{kind}" for kind in DEVICE_WRITES)
+        yield f"topic write {bridge_state(site.name)}"
+        yield ""
     yield "# What every device reads. These are patterns only because they hold for every user; mosquitto remarks"
     yield "# at its start that they contain no %u, which is meant so."
     yield from (f"pattern read {base}/{topic}" for topic in SHARED)
@@ -85,6 +118,11 @@ def _mosquitto_acl(base: str) -> Iterator[str]:
     yield "# A device's own topics: %u is its name."
     yield from (f"pattern read {base}/d/%u/{kind}" for kind in DEVICE_READS)
     yield from (f"pattern write {base}/d/%u/{kind}" for kind in DEVICE_WRITES)
+
+
+def bridge_state(site: str) -> str:
+    """Return the retained topic, on both brokers, that says whether a site's bridge is connected: 1 or 0."""
+    return f"$SYS/broker/connection/{site}/state"
 
 
 def mosquitto_conf(plan: BrokerPlan) -> str:
