@@ -37,7 +37,9 @@ class NewRollout:
     max_slower: float = 0.05
     min_devices: int = 1
     min_gain: float = 0.0
+    alpha: float = 0.05
     max_accuracy_drop: float = 0.01
+    max_bytes: int | None = None
     between: float | None = None
     between_time: float = 3600.0
     max_excess: float = 0.05
@@ -70,8 +72,12 @@ class NewRollout:
                 measure_seconds=self.measure_deadline,
                 objective=self.objective,
                 policy=Policy(
-                    min_devices=self.min_devices, max_accuracy_drop=self.max_accuracy_drop, min_gain=self.min_gain
+                    min_devices=self.min_devices,
+                    max_accuracy_drop=self.max_accuracy_drop,
+                    min_gain=self.min_gain,
+                    alpha=self.alpha,
                 ),
+                max_bytes=self.max_bytes,
             )
         except MalformedError as error:
             raise ConfigError(str(error), hint="docs/rollout.md says what is allowed.") from error

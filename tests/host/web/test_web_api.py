@@ -160,6 +160,8 @@ def test_a_refused_start_is_in_the_audit_log(service):
         {"checks": "cost <= +10%"},
         {"phase_deadlines": {"lunch": 10}},
         {"between": 1.5},
+        {"alpha": 1.5},
+        {"max_bytes": -1},
         {"between": 0.5, "waves": "site=lab,100%"},
     ],
 )
@@ -174,11 +176,13 @@ def test_a_plan_that_makes_no_sense_is_refused(service, wanted):
 def test_a_comparison_between_devices_can_be_asked_for(service):
     """Its share becomes the first wave, and what it can show is said before anybody waits."""
     wanted = {"model": "digits", "variant": "int8", "between": 0.5, "between_time": 60, "max_excess": 0.1}
+    wanted |= {"alpha": 0.01, "max_bytes": 5000}
 
     code, found = service.ask("/api/v1/rollouts/preview", token=VIEWER, body=wanted, method="POST")
 
     assert code == 200
     assert found["plan"]["between"] == {"share": 0.5, "seconds": 60.0, "max_excess": 0.1}
+    assert (found["plan"]["policy"]["alpha"], found["plan"]["max_bytes"]) == (0.01, 5000)
     assert "pairs of devices: at best an excess of" in " ".join(found["outlooks"])
 
 
