@@ -19,11 +19,11 @@ from edgepick_host.core.figures import metric_value
 from edgepick_host.core.gates import Evidence, Gate, GateVerdict, Policy, failed, passed
 from edgepick_host.core.measured import condensed
 from edgepick_host.core.objective import Metric, Objective, rank
-from edgepick_host.core.outlook import outlook
-from edgepick_host.core.proof import Proof, Scope
+from edgepick_host.core.proof import Proof
 from edgepick_host.core.race import Race, gather_race
 from edgepick_host.core.records import Release
 from edgepick_host.core.strata import Stratum
+from edgepick_host.core.verdict_words import change_words, evidence_words, notes_of, required_words
 from edgepick_profiles.schema import Budgets
 from edgepick_wire.messages import Report
 from edgepick_wire.version import __version__
@@ -99,7 +99,7 @@ def decide(race: Race) -> Decision:
         verdict=outcome.verdict,
         winner=outcome.winner.manifest if outcome.winner else None,
         winner_label=label(outcome.winner) if outcome.winner else None,
-        reasons=(*outcome.reasons, *_notes(race, results, proofs)),
+        reasons=(*outcome.reasons, *notes_of(race, results, proofs)),
         incumbent=race.incumbent.manifest if race.incumbent else None,
         incumbent_label=label(race.incumbent) if race.incumbent else None,
         keeps_best=outcome.keeps_best,
@@ -331,47 +331,16 @@ def _judge(race: Race, challenger: Release, incumbent: Release, proof: Proof) ->
         )
         return False, ExclusionCode.MISSING, reason
     text = (
-        f"{label(challenger)} has {_change(effect)} {effect.metric} than {label(incumbent)} "
+        f"{label(challenger)} has {change_words(effect)} {effect.metric} than {label(incumbent)} "
         f"(median over {effect.devices} device(s) that measured both)"
     )
     if race.same_version(challenger):
         proven = proof.verdict is Verdict.PROMOTE
-        return proven, ExclusionCode.NO_GAIN, f"{text}; {_evidence(race, proof)}"
+        return proven, ExclusionCode.NO_GAIN, f"{text}; {evidence_words(race, proof)}"
     bearable = effect.ratio - 1 <= race.policy.max_regression and proof.verdict is not Verdict.REJECT
     if not bearable:
-        return False, ExclusionCode.NO_GAIN, f"{text}; {_required(-race.policy.max_regression)}"
+        return False, ExclusionCode.NO_GAIN, f"{text}; {required_words(-race.policy.max_regression)}"
     return True, None, text if proof.verdict is Verdict.PROMOTE else f"{text}, observed but not proven: {proof.text}"
-
-
-def _evidence(race: Race, proof: Proof) -> str:
-    """Return what a proof says, whom it is about, and, if it is none, what is missing."""
-    if proof.verdict is Verdict.REJECT:
-        return f"it is shown to be worse: {proof.losses} of {proof.units} lose"
-    if proof.verdict is Verdict.PROMOTE:
-        whom = {Scope.FLEET: "", Scope.DEVICES: ", on these devices; others were not asked", Scope.FACT: ""}[
-            proof.scope
-        ]
-        return f"shown: {proof.text}{whom}"
-    least = f" ({_required(race.policy.min_gain)})" if race.policy.min_gain else ""
-    if proof.scope is Scope.FACT:
-        return _required(race.policy.min_gain)
-    if proof.scope is Scope.FLEET or proof.units:
-        return f"that is not shown{least}: {proof.text}"
-    return (
-        f"that is not shown{least}: {len(race.stratum.devices)} device(s) are too few for a claim about devices like "
-        f"these, and not all of them measured in at least {proof.needed} quads, which would show it for themselves"
-    )
-
-
-def _change(effect: Effect) -> str:
-    share = abs(effect.ratio - 1) * 100
-    return f"{share:.1f} % {'more' if effect.ratio > 1 else 'less'}"
-
-
-def _required(least: float) -> str:
-    if least < 0:
-        return f"a new version may cost at most {-least * 100:g} % more"
-    return f"at least {least * 100:g} % less is required" if least else "a gain is required"
 
 
 def _nobody(race: Race, results: Sequence[CandidateResult]) -> _Outcome:
@@ -388,32 +357,6 @@ def _nobody(race: Race, results: Sequence[CandidateResult]) -> _Outcome:
     else:
         reasons = ("there is no variant to choose from",)
     return _Outcome(verdict=Judgement.INCONCLUSIVE, winner=None, reasons=reasons)
-
-
-def _notes(race: Race, results: Sequence[CandidateResult], proofs: Mapping[str, Proof]) -> tuple[str, ...]:
-    notes = []
-    if race.stratum.stand_in:
-        notes.append("the figures are from machines that stand in for the board")
-    if race.budgets.energy_mj is not None and not any(g.name == "energy" for r in results for g in r.gates):
-        notes.append(f"the energy budget was not checked: {_why_no_energy(race)}")
-    if any(p.scope is not Scope.FACT and p.units and not p.paired for p in proofs.values()):
-        notes.append("not every device compared in quads: a drift that all devices share is not ruled out")
-    found = outlook(race)
-    if found is not None and found.noise is not None and found.noise.suspicious:
-        notes.append("an A/A run found a variant unlike itself: something on these devices disturbs comparisons")
-    if found is not None and not any(p.verdict is Verdict.PROMOTE for p in proofs.values()):
-        notes.append(found.text)
-    out = [
-        f"left out {r.label}: {r.reason}" for r in results if r.excluded in (ExclusionCode.GATE, ExclusionCode.MISSING)
-    ]
-    return (*notes, *out)
-
-
-def _why_no_energy(race: Race) -> str:
-    found = [m for c in race.candidates for m in race.evidence[c.manifest].usable.values()]
-    if any(m.energy.estimated for m in found):
-        return "energy was only estimated from CPU time, and nothing is decided by an estimate"
-    return "no device has a sensor that could be read"
 
 
 # Effects: paired by device.
