@@ -11,6 +11,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from edgepick_agent.errors import StorageError
+
 FILE_BYTES = 256 * 1024
 LOOK_SECONDS = 0.3
 CURRENT, BEFORE = "agent.log", "agent.1.log"
@@ -49,10 +51,14 @@ class LogFiles:
         """Return every line that is there, oldest first.
 
         Raises:
-            OSError: They are there, but may not be read.
+            StorageError: They are there, but may not be read.
         """
         current = self._folder / CURRENT
-        before, file, data = _bytes(self._folder / BEFORE, 0), _identity(current), _bytes(current, 0)
+        try:
+            before, file, data = _bytes(self._folder / BEFORE, 0), _identity(current), _bytes(current, 0)
+        except OSError as error:
+            hint = "They belong to the account that runs the agent: put sudo before the command."
+            raise StorageError(f"{error.filename or self._folder}: {error.strerror}", hint=hint) from error
         self._read_to = (file, data.rfind(b"\n") + 1)
         return _split(before) + _split(data)
 

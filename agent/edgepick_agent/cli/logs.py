@@ -11,6 +11,7 @@ from edgepick_agent.cli import site
 from edgepick_agent.cli.log_lines import LogLevel, LogLine, as_json, as_text, from_file, from_journal, moment
 from edgepick_agent.cli.options import config_option, settings_for_commands
 from edgepick_agent.cli.render import printable
+from edgepick_agent.errors import StorageError
 from edgepick_agent.ports import LogFiles
 
 LINES = 50
@@ -54,10 +55,18 @@ def latest(
 
     Of journal and files that counts whose last line is newer: an agent that a person runs writes
     files, also where a service ran before.
+
+    Raises:
+        StorageError: There are files that may not be read, and nothing in the journal.
     """
-    of_files = _kept(_decoded(files.read(), from_file), lines=lines, since=since, serious=serious)
     asked = site.journal(lines=lines, since=since, serious=serious)
     of_journal = _kept(_decoded(asked, from_journal), lines=lines, since=since, serious=serious)
+    with contextlib.suppress(*[StorageError] if of_journal else ()):
+        return _newer(_kept(_decoded(files.read(), from_file), lines=lines, since=since, serious=serious), of_journal)
+    return of_journal, True
+
+
+def _newer(of_files: list[LogLine], of_journal: list[LogLine]) -> tuple[list[LogLine], bool]:
     newer = bool(of_journal) and (not of_files or of_journal[-1].time >= of_files[-1].time)
     return (of_journal, True) if newer else (of_files, False)
 
