@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from edgepick_agent.cli import site
+from edgepick_agent.cli.completing import model_names
 from edgepick_agent.cli.options import (
     config_option,
     confirm,
@@ -56,7 +57,7 @@ def install(*, file: Path, config_file: Path, yes: bool, dry_run: bool, as_json:
 
 
 @click.command()
-@click.argument("model", required=False)
+@click.argument("model", required=False, shell_complete=model_names)
 @config_option
 @yes_option
 @dry_run_option

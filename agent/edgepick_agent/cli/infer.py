@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgepick_agent.cli import site
+from edgepick_agent.cli.completing import model_names
 from edgepick_agent.cli.options import config_option, json_option, settings_for_commands
 from edgepick_agent.cli.render import as_json_text, duration, table
 from edgepick_agent.core.settings import AgentSettings
@@ -25,7 +26,7 @@ LIKELY = 5
 
 @click.command()
 @click.argument("source", metavar="INPUT", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option("--model", help="Which model; may be left out when one is active.")
+@click.option("--model", shell_complete=model_names, help="Which model; may be left out when one is active.")
 @click.option("--sample", type=click.IntRange(0), default=0, show_default=True, help="Which sample of an archive.")
 @config_option
 @json_option

@@ -7,6 +7,7 @@ import click
 
 from edgepick_agent.cli import site
 from edgepick_agent.cli.bundle import asked, named, show_change, variant_words
+from edgepick_agent.cli.completing import model_names, variant_names
 from edgepick_agent.cli.options import (
     config_option,
     confirm,
@@ -25,8 +26,8 @@ PREFIX = 4
 
 
 @click.command()
-@click.argument("variant", required=False)
-@click.option("--model", help="Which model.  [default: the one that has the variant]")
+@click.argument("variant", required=False, shell_complete=variant_names)
+@click.option("--model", shell_complete=model_names, help="Which model.  [default: the one that has the variant]")
 @config_option
 @yes_option
 @dry_run_option
@@ -55,7 +56,7 @@ def pin(*, variant: str | None, model: str | None, config_file: Path, yes: bool,
 
 
 @click.command()
-@click.argument("model", required=False)
+@click.argument("model", required=False, shell_complete=model_names)
 @config_option
 @dry_run_option
 @json_option

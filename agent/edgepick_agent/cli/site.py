@@ -1,7 +1,7 @@
 """What the technician's commands ask of this machine, by the names in ``app.TOOLS``; typed here."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -16,7 +16,7 @@ from edgepick_agent.core.control import AgentStatus, ControlReply, ControlReques
 from edgepick_agent.core.findings import Finding
 from edgepick_agent.core.service import ServiceFacts, Step
 from edgepick_agent.core.settings import AgentSettings, BrokerSettings
-from edgepick_agent.core.state import decode_state
+from edgepick_agent.core.state import AgentState, ModelRecord, decode_state
 from edgepick_agent.errors import RefusedError, StorageError
 from edgepick_agent.ports import LogFiles
 from edgepick_wire import envelope
@@ -110,12 +110,26 @@ def read_bundle(path: Path, settings: AgentSettings) -> tuple[Manifest, str]:
 
 def _newest_root(settings: AgentSettings) -> RootDocument:
     born = read_root(Path(settings.root_document))
+    followed = _state_on_disk(settings).root
+    if followed is not None and followed.fleet == born.fleet and followed.version > born.version:
+        return followed
+    return born
+
+
+def installed(settings: AgentSettings) -> Mapping[str, ModelRecord]:
+    """Return what is installed, by model, as the state directory has it; asks no agent, so it never waits.
+
+    Raises:
+        StorageError: The state directory cannot be read.
+    """
+    return _state_on_disk(settings).models
+
+
+def _state_on_disk(settings: AgentSettings) -> AgentState:
     raw: bytes | None = adapter(PARTS["storage"])(Path(settings.state_dir)).read(places.STATE)
     with contextlib.suppress(WireError):  # a damaged state is the agent's to mend
-        followed = decode_state(raw).root if raw is not None else None
-        if followed is not None and followed.fleet == born.fleet and followed.version > born.version:
-            return followed
-    return born
+        return decode_state(raw) if raw is not None else AgentState()
+    return AgentState()
 
 
 def status(settings: AgentSettings) -> AgentStatus:
