@@ -60,8 +60,11 @@ GOOD = documents()
 FIELDS = [(kind, document, path) for kind, document in GOOD for path in places(document)]
 
 
-def spoiled(document: Any, path: tuple[Any, ...], value: Any) -> bytes:
+def spoiled(document: Any, path: tuple[Any, ...], value: Any, number: int) -> bytes:
+    """Return a message with one field spoiled; a report under a name of its own, or it would be one that is known."""
     made = copy.deepcopy(document)
+    if "id" in made:
+        made["id"] = f"z-{number}"  # the latest of its session: ids decide between equal clocks
     place = made
     for key in path[:-1]:
         place = place[key]
@@ -83,8 +86,8 @@ def test_nothing_that_a_device_says_stops_the_service(told):
         tell(world, kind, json.dumps(document).encode())
     world.start(PLAN)
 
-    for (kind, document, path), value in told:
-        tell(world, kind, spoiled(document, path, value))
+    for number, ((kind, document, path), value) in enumerate(told):
+        tell(world, kind, spoiled(document, path, value, number))
         world.turn()
     end = world.run()
 
