@@ -15,11 +15,11 @@ from edgepick_agent.cli import site
 from edgepick_agent.cli.doctor import examine
 from edgepick_agent.cli.log_lines import as_text
 from edgepick_agent.cli.logs import latest
-from edgepick_agent.cli.options import config_option, json_option, settings_for_commands
+from edgepick_agent.cli.options import config_option, json_option
 from edgepick_agent.cli.render import as_json_text, pairs, size
 from edgepick_agent.config import read_config, values_of
 from edgepick_agent.core.settings import AgentSettings
-from edgepick_agent.errors import StorageError
+from edgepick_agent.errors import ConfigError, StorageError
 from edgepick_wire.version import __version__
 
 LOG_LINES = 2000
@@ -38,13 +38,15 @@ REDACTED = "(redacted)"
 def support_bundle(*, config_file: Path, out: Path | None, as_json: bool) -> None:
     """Collect status, checks, configuration and log into one file to send to somebody.
 
-    It holds no password, no key, no certificate and no model; it says what it holds.
+    It holds no password, no key, no certificate and no model; it says what it holds. Of a device whose configuration
+    cannot be used, it holds why, and what is known of the machine.
     """
-    settings = settings_for_commands(config_file)
+    settings, configuration = _configuration(config_file)
+    name = f"edgepick-{settings.device if settings else platform.node()}"
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    target = out or Path(f"edgepick-{settings.device}-{stamp}.tar.gz")
-    members = dict(_members(settings, config_file))
-    _write(target, f"edgepick-{settings.device}", members)
+    target = out or Path(f"{name}-{stamp}.tar.gz")
+    members = {"config.json": as_json_text(configuration).encode(), **dict(_members(settings, config_file))}
+    _write(target, name, members)
     if as_json:
         click.echo(as_json_text({"path": str(target), "members": {name: len(data) for name, data in members.items()}}))
         return
@@ -52,25 +54,36 @@ def support_bundle(*, config_file: Path, out: Path | None, as_json: bool) -> Non
     click.echo(f"{target}: look through it before you send it (tar -xzf)")
 
 
-def _members(settings: AgentSettings, config_file: Path) -> Iterator[tuple[str, bytes]]:
-    yield "status.json", as_json_text(site.status(settings)).encode()
+def _configuration(config_file: Path) -> tuple[AgentSettings | None, dict[str, object]]:
+    """Return the settings if they can be used, and every value but the secret ones, or what is wrong.
+
+    Whoever reads it still sees which of the secret ones are set.
+    """
+    try:
+        loaded = read_config(config_file, os.environ)
+    except ConfigError as error:
+        return None, {"problems": [str(error)]}
+    if loaded.settings is None or loaded.problems:
+        return None, {"problems": [f"{problem.key}: {problem.text}" for problem in loaded.problems]}
+    values = values_of(loaded.settings)
+    shown = {key: REDACTED if key in SECRET and value is not None else value for key, value in values.items()}
+    return loaded.settings, shown
+
+
+def _members(settings: AgentSettings | None, config_file: Path) -> Iterator[tuple[str, bytes]]:
     yield "doctor.json", as_json_text(list(examine(config_file, os.environ, progress=False))).encode()
-    yield "config.json", as_json_text(_configuration(config_file)).encode()
     yield "versions.json", as_json_text(_versions()).encode()
-    for name in STATE_FILES:
-        yield from _file(name, Path(settings.state_dir) / name)
     for path in MACHINE_FILES:
         yield from _file(f"machine{path.replace('/', '_')}", Path(path))
+    if settings is not None:
+        yield from _of_the_agent(settings)
+
+
+def _of_the_agent(settings: AgentSettings) -> Iterator[tuple[str, bytes]]:
+    yield "status.json", as_json_text(site.status(settings)).encode()
+    for name in STATE_FILES:
+        yield from _file(name, Path(settings.state_dir) / name)
     yield from _log(settings)
-
-
-def _configuration(config_file: Path) -> dict[str, object]:
-    """Return every value but the secret ones; whoever reads it still sees which of them are set."""
-    loaded = read_config(config_file, os.environ)
-    if loaded.settings is None:
-        return {"problems": [f"{problem.key}: {problem.text}" for problem in loaded.problems]}
-    values = values_of(loaded.settings)
-    return {key: REDACTED if key in SECRET and value is not None else value for key, value in values.items()}
 
 
 def _versions() -> dict[str, object]:

@@ -1,9 +1,11 @@
 """Every command where something is missing, broken or forbidden: one message, what to do, the right exit code."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
 
 import pytest
 from test_technician_walk import TREE
@@ -79,17 +81,32 @@ def mends(text):
 def test_a_configuration_that_cannot_be_used_is_one_message(command, config_file, words, spoil):
     """Missing, torn, no text, a name that is not allowed, a wrong value, a folder: exit code 2 and how to mend it.
 
-    ``doctor`` has it as its finding, exit code 1.
+    ``doctor`` has it as its finding, exit code 1; ``support-bundle`` has its own test.
     """
     spoil(config_file)
 
-    said = {name: command(*words(name, config_file)) for name in CONFIGURED}
+    said = {name: command(*words(name, config_file)) for name in CONFIGURED if name != "support-bundle"}
 
     codes = {name: found.exit_code for name, found in said.items()}
     texts = {name: found.output for name, found in said.items()}
     assert {name for name, code in codes.items() if code != 2} == ({"doctor"} if spoil is not folder else set())
     assert [name for name, text in texts.items() if str(config_file) not in text or not mends(text)] == []
     assert [name for name, text in texts.items() if "Traceback" in text or "unexpected" in text] == []
+
+
+@pytest.mark.parametrize("spoil", [absent, no_toml, no_text, not_ascii, no_value])
+def test_a_support_bundle_says_what_is_wrong_with_the_configuration(command, config_file, words, spoil, tmp_path):
+    """Where help is needed most it is still written, with the problems in place of what cannot be known."""
+    spoil(config_file)
+
+    found = command(*words("support-bundle", config_file))
+
+    assert found.exit_code == 0, found.output
+    with tarfile.open(tmp_path / "s.tar.gz") as archive:
+        held = {m.name.partition("/")[2]: json.load(archive.extractfile(m)) for m in archive if m.name.endswith("json")}
+    assert held["config.json"]["problems"]
+    assert held["doctor.json"][0]["level"] == "fail"
+    assert set(held) == {"config.json", "doctor.json", "versions.json"}
 
 
 def test_without_an_agent_or_anything_that_one_left(command, config_file, words):
