@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from integration.whole_system import DATA, MODEL, PROFILE, Device, Host, run, until
+from integration.whole_system import DATA, MODEL, PROFILE, Device, Host, planted, run, until
 
 
 def compressed(folder: Path, model: str, name: str, *recipes: str) -> Path:
@@ -49,21 +49,9 @@ def device(host, tmp_path):
 
 @pytest.fixture(scope="session")
 def plant(tmp_path_factory, session_broker, variants):
-    """Provide a host whose service runs, and a device that has confirmed version 1."""
-    folder = tmp_path_factory.mktemp("plant")
-    host = Host(folder, session_broker.url)
-    made = host.publish(
-        variants, "--version", "1", "--epoch", "2", "--no-measure", "--variant", "static_wi8_ai8-tflite"
-    )
-    device = Device(folder, host)
-    with host.service():
-        try:
-            device.start()
-            until(lambda: device.confirmed(made["variants"][0]["manifest"]), "version 1 is confirmed")
-            yield host, device
-            device.stop()
-        finally:
-            device.end()
+    """Provide a plant that tests of several modules share: whatever they do to it, a variant serves."""
+    with planted(tmp_path_factory.mktemp("plant"), session_broker.url, variants) as made:
+        yield made
 
 
 @pytest.fixture

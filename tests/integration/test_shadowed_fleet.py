@@ -8,21 +8,27 @@ import pytest
 
 from edgepick_agent.client import Client
 from edgepick_agent.core import places
+from edgepick_host.demo.broker import running_broker
 from edgepick_wire.messages import RefusalCode, ShadowedVariant
-from integration.whole_system import DATA, MODEL, Device, Host, until
+from integration.whole_system import DATA, MODEL, Device, Host, planted, until
 
 ACTIVE, CANDIDATE = "static_wi8_ai8-tflite", "float32-tflite"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory, variants):
+    """Provide a host and a device of their own: what serves in a shared plant depends on the tests before."""
+    folder = tmp_path_factory.mktemp("shadowed")
+    with running_broker(folder / "broker") as broker, planted(folder, broker.url, variants) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
 def candidate(serving, variants) -> str:
-    """Provide the manifest of a variant beside the one that serves, whichever served before this test."""
-    host, device = serving
-    chosen = ("--variant", ACTIVE, "--variant", CANDIDATE, "--activate", ACTIVE, "--yes")
-    made = host.publish(variants, "--version", "1", "--epoch", "2", "--no-measure", *chosen)
-    manifests = {each["variant"]: str(each["manifest"]) for each in made["variants"]}
-    until(lambda: device.confirmed(manifests[ACTIVE]), "the other one serves")
-    return manifests[CANDIDATE]
+    """Provide the manifest of a second variant of the version that serves; nothing is told to run it."""
+    host, _ = serving
+    options = ("--version", "1", "--epoch", "2", "--variant", CANDIDATE, "--no-measure", "--activate", "none")
+    return str(host.publish(variants, *options)["variants"][0]["manifest"])
 
 
 def start(host: Host, device: Device, *options: object) -> str:

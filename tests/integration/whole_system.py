@@ -298,3 +298,21 @@ def _http(path: Path, method: str, url: str, body: object = None) -> Any:
         return json.loads(answer.read())
     finally:
         connection.close()
+
+
+@contextmanager
+def planted(folder: Path, url: str, variants: Path) -> Iterator[tuple[Host, Device]]:
+    """Provide a host whose service runs, and a device that has confirmed version 1."""
+    host = Host(folder, url)
+    made = host.publish(
+        variants, "--version", "1", "--epoch", "2", "--no-measure", "--variant", "static_wi8_ai8-tflite"
+    )
+    device = Device(folder, host)
+    with host.service():
+        try:
+            device.start()
+            until(lambda: device.confirmed(made["variants"][0]["manifest"]), "version 1 is confirmed")
+            yield host, device
+            device.stop()
+        finally:
+            device.end()
