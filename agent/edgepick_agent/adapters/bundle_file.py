@@ -83,7 +83,7 @@ def _translated(path: str) -> Iterator[None]:
 
     try:
         yield
-    except (tarfile.TarError, EOFError) as error:
+    except (tarfile.TarError, EOFError, OverflowError, ValueError) as error:  # the last two: lengths of many digits
         raise _malformed(path, f"it is not a whole bundle ({error})") from error
     except OSError as error:
         raise _malformed(path, error.strerror or str(error)) from error

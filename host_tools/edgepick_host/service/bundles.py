@@ -160,10 +160,10 @@ def _opened(path: Path) -> Iterator[tarfile.TarFile]:
             yield archive
     except OSError as error:
         raise InputFileError(f"{path}: {(error.strerror or 'cannot be read').lower()}", hint=hint) from error
-    except tarfile.TarError as error:
-        raise InputFileError(f"{path}: not a bundle: {error}", hint=hint) from error
     except WireError as error:
         raise InputFileError(f"{path}: {error}", hint=hint) from error
+    except (tarfile.TarError, OverflowError, ValueError) as error:  # the last two: lengths of many digits
+        raise InputFileError(f"{path}: not a bundle: {error}", hint=hint) from error
 
 
 def _stream(archive: tarfile.TarFile, name: str) -> IO[bytes]:

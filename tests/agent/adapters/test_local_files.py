@@ -27,9 +27,11 @@ from edgepick_agent.errors import (
     StorageFullError,
     UnreachableError,
 )
+from fakes.archives import with_a_length_of
 from fakes.host_stand_in import bundle
 
 ONE = bundle("1")
+LONG = [with_a_length_of(30), with_a_length_of(5000)]
 
 
 def failing(number: int):
@@ -171,9 +173,9 @@ def test_anything_but_a_regular_file_makes_a_bundle_refused(tmp_path, kind):
         BundleFile().manifest(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"rubbish" * 200, b"\0" * 10240])
+@pytest.mark.parametrize("content", [b"", b"rubbish" * 200, b"\0" * 10240, *LONG])
 def test_what_is_no_archive_is_refused(tmp_path, content):
-    """Rubbish, an empty file and an empty archive are no bundles."""
+    """Rubbish, an empty file, an empty archive and absurd numbers are no bundles."""
     (tmp_path / "x").write_bytes(content)
 
     with pytest.raises(RefusedError):

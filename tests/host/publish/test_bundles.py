@@ -8,6 +8,7 @@ import pytest
 
 from edgepick_host.core.keypair import verify_signature
 from edgepick_host.service.bundles import verify_bundle
+from fakes.archives import with_a_length_of
 from fakes.host_site import FLEET, blob
 
 
@@ -99,7 +100,9 @@ def test_damage_is_found(stick, edgepick, damage):
     assert said in done.err
 
 
-@pytest.mark.parametrize("content", [b"", b"not a tar at all", bytes(5000)])
+@pytest.mark.parametrize(
+    "content", [b"", b"not a tar at all", bytes(5000), *map(with_a_length_of, (30, 5000))]
+)
 def test_not_a_bundle(site, edgepick, content):
     """Any other file gives exit code 2 and its name."""
     path = site.folder / "x.edgepick"
