@@ -276,7 +276,9 @@ class _Reader:
             self.refuse(key, f"found {_shown(self.values[key])}; allowed: {allowed}")
 
     def _resolved(self, text: str | None) -> str | None:
-        return None if text is None else os.path.normpath(self.base / Path(text).expanduser())
+        if text is None:
+            return None
+        return os.path.normpath(self.base / os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser fails for a user that is none
 
     def _check_together(self) -> None:
         given = {key for key, value in self.values.items() if value is not None}

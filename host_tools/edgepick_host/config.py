@@ -316,4 +316,4 @@ def _whole(reading: Reading, key: str, *, default: int, least: int, most: int) -
 
 
 def _placed(folder: Path, place: str) -> str:
-    return str(folder / Path(place).expanduser())
+    return str(folder / os.path.expanduser(place))  # noqa: PTH111 - Path.expanduser fails for a user that is none

@@ -1,5 +1,6 @@
 """A private key in a file: ``file:keys/release.pem``."""
 
+import os
 from pathlib import Path
 
 from edgepick_host.core.keypair import KeySigner, from_pem
@@ -12,7 +13,7 @@ def open_signer(place: str) -> KeySigner:
     Raises:
         InputFileError: No such file, not readable, or not a key.
     """
-    path = Path(place).expanduser()
+    path = Path(os.path.expanduser(place))  # noqa: PTH111 - Path.expanduser fails for a user that is none
     try:
         text = path.read_text("ascii")
     except FileNotFoundError as error:

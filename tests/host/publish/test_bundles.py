@@ -100,9 +100,7 @@ def test_damage_is_found(stick, edgepick, damage):
     assert said in done.err
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"not a tar at all", bytes(5000), *map(with_a_length_of, (30, 5000))]
-)
+@pytest.mark.parametrize("content", [b"", b"not a tar at all", bytes(5000), *map(with_a_length_of, (30, 5000))])
 def test_not_a_bundle(site, edgepick, content):
     """Any other file gives exit code 2 and its name."""
     path = site.folder / "x.edgepick"
