@@ -1,18 +1,17 @@
-"""The composition root: the only place that picks adapters.
+"""The composition root: the only place, beside the instruments of a measurement, that picks adapters.
 
 Adapters are named in literal tables as ``"module:factory"`` and imported on use, so that a device
 pays only for what it has.
 """
 
-import importlib
 import os
 import queue
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from edgepick_agent.core import places
 from edgepick_agent.core.control import CONTROL_SOCKET, AgentStatus, Command, ControlReply, ControlRequest
@@ -24,55 +23,29 @@ from edgepick_agent.core.state import AgentState, decode_state, encode_state
 from edgepick_agent.core.technician import ready_to_answer, status_at_rest
 from edgepick_agent.core.turn import Agent, Context
 from edgepick_agent.errors import ConfigError, NotAnsweringError, StorageError, StorageFullError, UnreachableError
+from edgepick_agent.instruments import adapter, board, find_sensors
 from edgepick_agent.loop.agent_loop import AgentLoop, Log, Parts
 from edgepick_agent.loop.arrivals import Arrivals
 from edgepick_agent.loop.bundles import Bundles
 from edgepick_agent.loop.defects import Defects
 from edgepick_agent.loop.runners import Runners
 from edgepick_agent.loop.worker import Worker
-from edgepick_agent.ports import Board, Clock, PowerSensor, RunnerLauncher, Storage, TakeChunk, Transport, Unusable
+from edgepick_agent.ports import Clock, RunnerLauncher, Storage, TakeChunk, Transport
 from edgepick_wire import pairing, shadow, topics
 from edgepick_wire.codec import decode_document, encode, encode_document
 from edgepick_wire.envelope import unpack
 from edgepick_wire.errors import WireError
-from edgepick_wire.manifest import KNOWN_REQUIREMENTS, RuntimeName
+from edgepick_wire.manifest import KNOWN_REQUIREMENTS
 from edgepick_wire.messages import Birth, Presence, RuntimeAvailable
 from edgepick_wire.trust import RootDocument, first_root
 from edgepick_wire.version import __version__
 
 if TYPE_CHECKING:
     # Many records, which a running agent has no need of.
-    from edgepick_agent.adapters.sensors.external_meter import ExternalMeter
     from edgepick_agent.core.profile import Profile
     from edgepick_agent.core.profile_request import ProfileRequest
 
 RUNTIMES_MEMO = "runtimes.json"
-
-RUNTIMES = {
-    RuntimeName.LITERT: "edgepick_agent.adapters.runtimes.litert:LiteRt",
-    RuntimeName.TFLITE_RUNTIME: "edgepick_agent.adapters.runtimes.tflite_runtime:TfliteRuntime",
-    RuntimeName.ONNXRUNTIME: "edgepick_agent.adapters.runtimes.onnxruntime:OnnxRuntime",
-    RuntimeName.TFLM: "edgepick_agent.adapters.runtimes.tflm:Tflm",
-}
-"""Runtime name -> a class with no arguments that keeps :class:`edgepick_agent.ports.Runtime`."""
-
-OPERATORS = {
-    RuntimeName.LITERT.value: "edgepick_agent.adapters.operators_tflite:profile",
-    RuntimeName.ONNXRUNTIME.value: "edgepick_agent.adapters.operators_onnx:profile",
-}
-"""Runtime name -> ``(model, used, feeds) -> OperatorTable``; a runtime without one says so in the profile."""
-
-SENSORS = {
-    "hwmon-ina3221": "edgepick_agent.adapters.sensors.hwmon_ina3221:discover",
-    "hwmon-ina2xx": "edgepick_agent.adapters.sensors.hwmon_ina2xx:discover",
-    "powercap-rapl": "edgepick_agent.adapters.sensors.powercap_rapl:discover",
-    "rpi5-pmic": "edgepick_agent.adapters.sensors.rpi5_pmic:discover",
-    "power-supply": "edgepick_agent.adapters.sensors.power_supply:discover",
-}
-"""Sensor name -> a :data:`edgepick_agent.ports.Discover` function."""
-
-SENSOR_REASONS = {name: reference.replace(":discover", ":why_not") for name, reference in SENSORS.items()}
-"""Sensor name -> a :data:`edgepick_agent.ports.WhyNot` function."""
 
 TOOLS = {
     "read-journal": "edgepick_agent.adapters.journal:read",
@@ -89,48 +62,6 @@ TOOLS = {
     "carry-out": "edgepick_agent.adapters.service:carry_out",
 }
 """What the technician's commands use of this machine; ``cli/site.py`` gives each its type."""
-
-
-def adapter(reference: str) -> Any:
-    """Return the object that ``"module:name"`` refers to, imported now."""
-    module, _, name = reference.partition(":")
-    return getattr(importlib.import_module(module), name)
-
-
-def board(sysfs_root: Path) -> Board:
-    """Return the machine below ``sysfs_root`` ("/" on a board)."""
-    found: Board = adapter("edgepick_agent.adapters.board:Board")(sysfs_root)
-    return found
-
-
-def find_sensors(names: Sequence[str], sysfs_root: Path) -> tuple[tuple[PowerSensor, ...], str]:
-    """Return the usable power sensors in order of preference, and if there is none, why.
-
-    No names means every kind of sensor; one that sees the whole then comes before one that adds up rails.
-    """
-    wanted = tuple(names) or tuple(SENSORS)
-    unknown = [name for name in wanted if name not in SENSORS]
-    if unknown:
-        return (), f"no sensor is called {', '.join(unknown)}; there are {', '.join(SENSORS)}"
-    found: list[PowerSensor] = [s for name in wanted for s in adapter(SENSORS[name])(sysfs_root)]
-    if not names:
-        found.sort(key=lambda sensor: sensor.scope == "rails")
-    reasons = [] if found else [str(unusable) for unusable in unusable_sensors(wanted, sysfs_root)]
-    return tuple(found), "; ".join(reasons) or "no power sensor"
-
-
-def unusable_sensors(names: Sequence[str], sysfs_root: Path) -> tuple[Unusable, ...]:
-    """Return why power sensors that are there cannot be used; no names means every kind."""
-    found: list[Unusable | None] = [adapter(SENSOR_REASONS[name])(sysfs_root) for name in names or SENSORS]
-    return tuple(unusable for unusable in found if unusable is not None)
-
-
-def external_meter(descriptor: int, period_seconds: float) -> "ExternalMeter":
-    """Return the external meter whose relay writes into the pipe ``descriptor``."""
-    made: ExternalMeter = adapter("edgepick_agent.adapters.sensors.external_meter:ExternalMeter")(
-        descriptor, period_seconds
-    )
-    return made
 
 
 def launcher(python: str | None, work_dir: Path, clock: Clock) -> RunnerLauncher:

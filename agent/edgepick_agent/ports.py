@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from edgepick_agent.core.board_state import BoardReading
-from edgepick_agent.core.effects import FetchRange
-from edgepick_agent.core.fetch import Chunk
 from edgepick_agent.core.runner_spec import (
     RunnerMode,
     RunnerObservation,
@@ -48,7 +46,11 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    # Runner processes import this module, and need nothing of how the agent decides.
     import numpy as np
+
+    from edgepick_agent.core.effects import FetchRange
+    from edgepick_agent.core.fetch import Chunk
 
     Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -68,7 +70,7 @@ class Clock(Protocol):
 class RangeSource(Protocol):
     """Fetches ranges by HTTPS, one at a time; what comes is handed to the loop as events."""
 
-    def begin(self, asked: FetchRange) -> None:
+    def begin(self, asked: "FetchRange") -> None:
         """Begin to fetch; returns at once."""
         ...
 

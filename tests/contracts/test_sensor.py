@@ -2,7 +2,7 @@
 
 import pytest
 
-from edgepick_agent import app
+from edgepick_agent import instruments
 from edgepick_agent.ports import SensorKind
 from fakes import sensor_trees as trees
 
@@ -15,14 +15,14 @@ BOARDS = {
 }
 
 
-@pytest.fixture(params=sorted(app.SENSORS))
+@pytest.fixture(params=sorted(instruments.SENSORS))
 def name(request):
     return request.param
 
 
 @pytest.fixture
 def sensor(name, tmp_path):
-    return app.adapter(app.SENSORS[name])(trees.plant(tmp_path, BOARDS[name]))[0]
+    return instruments.adapter(instruments.SENSORS[name])(trees.plant(tmp_path, BOARDS[name]))[0]
 
 
 def test_a_sensor_names_itself_and_its_scope(sensor, name):
@@ -52,10 +52,10 @@ def test_a_failed_read_is_none(sensor, tmp_path):
 
 def test_nothing_is_found_where_there_is_nothing(name, tmp_path):
     """On a machine without it there is no sensor, and no reason to tell."""
-    assert list(app.adapter(app.SENSORS[name])(tmp_path)) == []
-    assert app.adapter(app.SENSOR_REASONS[name])(tmp_path) is None
+    assert list(instruments.adapter(instruments.SENSORS[name])(tmp_path)) == []
+    assert instruments.adapter(instruments.SENSOR_REASONS[name])(tmp_path) is None
 
 
 def test_a_usable_sensor_needs_no_excuse(sensor, name, tmp_path):
     """Where it can be used there is no reason why not."""
-    assert app.adapter(app.SENSOR_REASONS[name])(tmp_path) is None
+    assert instruments.adapter(instruments.SENSOR_REASONS[name])(tmp_path) is None

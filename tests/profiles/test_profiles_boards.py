@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgepick_agent import app
+from edgepick_agent import instruments
 from edgepick_profiles import schema
 from edgepick_profiles.load import load_all, load_profile
 from edgepick_profiles.schema import NumberType, OperatorSet, Profile
@@ -72,7 +72,7 @@ def test_every_format_can_be_run(profile: Profile):
 
 def test_sensor_names_are_the_agents():
     """A profile can name every power sensor that the agent has, and no other."""
-    assert set(schema.KNOWN_SENSORS) == set(app.SENSORS)
+    assert set(schema.KNOWN_SENSORS) == set(instruments.SENSORS)
 
 
 def test_runtime_names_are_the_wires():

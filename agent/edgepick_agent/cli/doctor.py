@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edgepick_agent import app
+from edgepick_agent import app, instruments
 from edgepick_agent.cli import site
 from edgepick_agent.cli.options import config_option, json_option
 from edgepick_agent.cli.render import as_json_text
@@ -176,8 +176,8 @@ def _power_sensor(settings: AgentSettings) -> Iterator[Finding]:
 
 
 def _board_sensors(settings: AgentSettings) -> Iterator[Finding]:
-    sensors, reason = app.find_sensors(settings.sensors, Path(settings.sysfs_root))
-    mends = [u for u in app.unusable_sensors(settings.sensors, Path(settings.sysfs_root)) if u.mend]
+    sensors, reason = instruments.find_sensors(settings.sensors, Path(settings.sysfs_root))
+    mends = [u for u in instruments.unusable_sensors(settings.sensors, Path(settings.sysfs_root)) if u.mend]
     if sensors:
         detail = ", ".join(f"{sensor.source} (covers the {sensor.scope})" for sensor in sensors)
         yield Finding(check="power sensor", level=Level.OK, detail=detail)
@@ -199,7 +199,7 @@ def _meter(settings: AgentSettings) -> Finding:
 
 
 def _throttling(settings: AgentSettings) -> Iterator[Finding]:
-    reading = app.board(Path(settings.sysfs_root)).read()
+    reading = instruments.board(Path(settings.sysfs_root)).read()
     if reading.firmware_flags is not None:
         now = [name for bit, name in FIRMWARE_FLAGS.items() if reading.firmware_flags >> bit & 1]
         level = Level.WARN if now else Level.OK

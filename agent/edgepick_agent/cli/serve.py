@@ -20,6 +20,7 @@ from edgepick_agent.config import read_config, require_settings
 from edgepick_agent.core import places
 from edgepick_agent.core.settings import AgentSettings
 from edgepick_agent.errors import AgentError
+from edgepick_agent.instruments import adapter
 
 Notify = Callable[[str], None]
 """Sends a state to systemd, by sd_notify(3)."""
@@ -37,7 +38,7 @@ def serve(config: str, *, verbose: bool = False) -> int:
 def _serve(config: Path) -> None:
     loaded = read_config(config, os.environ)
     settings = require_settings(loaded)
-    keep: Callable[[str], None] = app.adapter(app.PARTS["log-files"])(Path(settings.state_dir) / places.LOG).append
+    keep: Callable[[str], None] = adapter(app.PARTS["log-files"])(Path(settings.state_dir) / places.LOG).append
     log = log_to(sys.stderr, os.environ, keep)
     for warning in loaded.warnings:
         log(f"{config}: {warning}", serious=True)
@@ -52,8 +53,8 @@ def _serve(config: Path) -> None:
 
 
 def _run(settings: AgentSettings, stop: threading.Event, log: Log) -> None:
-    notify: Notify = app.adapter(app.TOOLS["notifier"])(os.environ)
-    period: float | None = app.adapter(app.TOOLS["watchdog-seconds"])(os.environ)
+    notify: Notify = adapter(app.TOOLS["notifier"])(os.environ)
+    period: float | None = adapter(app.TOOLS["watchdog-seconds"])(os.environ)
     if period is not None:
         threading.Thread(target=_watch, args=(settings, stop, notify, period), name="watchdog", daemon=True).start()
     log(f"agent {settings.device} of fleet {settings.fleet} starts", about={"state_dir": settings.state_dir})

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from edgepick_agent import app
-from edgepick_agent.app import PARTS, TOOLS, adapter
+from edgepick_agent.app import PARTS, TOOLS
 from edgepick_agent.core import places
 from edgepick_agent.core.admission import Trust, verified_manifest
 from edgepick_agent.core.assignments import verified_root
@@ -18,6 +18,7 @@ from edgepick_agent.core.service import ServiceFacts, Step
 from edgepick_agent.core.settings import AgentSettings, BrokerSettings
 from edgepick_agent.core.state import AgentState, ModelRecord, decode_state
 from edgepick_agent.errors import RefusedError, StorageError
+from edgepick_agent.instruments import adapter
 from edgepick_agent.ports import LogFiles
 from edgepick_wire import envelope
 from edgepick_wire.errors import SignatureError, WireError

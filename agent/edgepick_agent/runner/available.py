@@ -7,7 +7,7 @@ instruction, and that must not hide the others.
 import os
 import sys
 
-from edgepick_agent import app
+from edgepick_agent import instruments
 from edgepick_agent.ports import Runtime
 from edgepick_wire import codec
 from edgepick_wire.messages import RuntimeAvailable
@@ -15,7 +15,7 @@ from edgepick_wire.messages import RuntimeAvailable
 
 def print_runtimes() -> None:
     """Print a JSON list of the available runtimes as the wire's ``RuntimeAvailable``; never fails."""
-    found = [runtime for reference in app.RUNTIMES.values() if (runtime := _probe(reference)) is not None]
+    found = [runtime for reference in instruments.RUNTIMES.values() if (runtime := _probe(reference)) is not None]
     sys.stdout.write(codec.encode_document(found).decode() + "\n")
 
 
@@ -35,7 +35,7 @@ def _probe(reference: str) -> RuntimeAvailable | None:
 def _answer(reference: str, writer: int) -> None:
     """Write what the runtime says of itself, and end this child."""
     try:
-        runtime: Runtime = app.adapter(reference)()
+        runtime: Runtime = instruments.adapter(reference)()
         available = runtime.available()
         if available is not None:
             os.write(writer, codec.encode_document(available))

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import final
 
-from edgepick_agent import app
+from edgepick_agent import instruments
 from edgepick_agent.core.energy import (
     CpuUse,
     EnergyWindow,
@@ -134,10 +134,10 @@ class Meter:
 def _find(spec: RunnerSpec) -> tuple[PowerSensor | None, str]:
     """Return the external meter if there is one, for somebody wanted it; else the first sensor that can be used."""
     if spec.meter_fd is not None:
-        meter = app.external_meter(spec.meter_fd, spec.power.period_seconds)
+        meter = instruments.external_meter(spec.meter_fd, spec.power.period_seconds)
         reason = meter.why_not()
         return (None, reason) if reason else (meter, "")
-    sensors, reason = app.find_sensors(spec.sensors, Path(spec.sysfs_root))
+    sensors, reason = instruments.find_sensors(spec.sensors, Path(spec.sysfs_root))
     return (sensors[0] if sensors else None), reason
 
 

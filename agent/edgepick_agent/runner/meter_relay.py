@@ -10,9 +10,9 @@ import sys
 import time
 from typing import Any
 
-from edgepick_agent import app
 from edgepick_agent.core.meter import COMPLAINT, MeterSource, watts
 from edgepick_agent.core.settings import BrokerSettings
+from edgepick_agent.instruments import adapter
 from edgepick_agent.runner import process
 from edgepick_wire import codec
 
@@ -80,7 +80,7 @@ def _relay(text: str, key: str | None) -> bool:
 def _relay_topic(source: MeterSource) -> None:
     assert source.broker is not None
     topic, key = source.power.mqtt_topic or "", source.power.mqtt_key
-    client = app.adapter("edgepick_agent.adapters.mqtt:plain_client")(source.broker, f"edgepick-meter-{os.getpid()}")
+    client = adapter("edgepick_agent.adapters.mqtt:plain_client")(source.broker, f"edgepick-meter-{os.getpid()}")
 
     def on_connect(_client: Any, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         if reason.is_failure:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgepick_agent import app
+from edgepick_agent import instruments
 from edgepick_agent.core.profile import OperatorTable
 from edgepick_agent.core.runner_spec import RunnerSpec
 from edgepick_agent.runner.session import Opened
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 def table(spec: RunnerSpec, opened: Opened, feeds: "Feeds") -> OperatorTable:
     """Return where the time goes, or why that cannot be told."""
     used = opened.session.used
-    profiler = app.OPERATORS.get(used.name)
+    profiler = instruments.OPERATORS.get(used.name)
     if profiler is None:
         return OperatorTable(method="none", reason=f"{used.name} does not tell the time of single operators")
     try:
-        found: OperatorTable = app.adapter(profiler)(Path(spec.model_path), used, feeds)
+        found: OperatorTable = instruments.adapter(profiler)(Path(spec.model_path), used, feeds)
     # Runtimes fail in ways of their own while they profile; the measurement is not worth less for it.
     except Exception as error:  # noqa: BLE001
         return OperatorTable(method="none", reason=f"{used.name} could not be profiled: {error}"[:500])

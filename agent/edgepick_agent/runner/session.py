@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgepick_agent import app
+from edgepick_agent import instruments
 from edgepick_agent.core.runner_spec import RunnerSpec
 from edgepick_agent.errors import AcceleratorError, ModelLoadError, RunError, RuntimeMissingError
 from edgepick_agent.ports import Runtime, Session
@@ -70,7 +70,7 @@ def _check_format(spec: RunnerSpec, choice: RuntimeChoice) -> None:
 
 def _open(spec: RunnerSpec, choice: RuntimeChoice) -> Opened:
     started = time.perf_counter_ns()
-    runtime: Runtime = app.adapter(app.RUNTIMES[choice.name])()
+    runtime: Runtime = instruments.adapter(instruments.RUNTIMES[choice.name])()
     runtime.available()
     import_ns = time.perf_counter_ns() - started
     private_bytes = process.own_private()

@@ -79,7 +79,7 @@ def random_feed(inputs: tuple[TensorSpec, ...]) -> dict[str, "Array"]:
     return {spec.name: _random(random, spec) for spec in inputs}
 
 
-def _random(random: np.random.Generator, spec: TensorSpec) -> "Array":
+def _random(random: "np.random.Generator", spec: TensorSpec) -> "Array":
     shape = tuple(size if size > 0 else 1 for size in spec.shape)
     if spec.scale or not np.issubdtype(np.dtype(spec.dtype), np.integer):
         return to_tensor(random.random(shape, dtype=np.float32), spec)

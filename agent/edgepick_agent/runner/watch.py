@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from edgepick_agent import app
+from edgepick_agent import instruments
 from edgepick_agent.core.board_state import BoardReading
 from edgepick_agent.core.conditions import OwnUse, conditions
 from edgepick_agent.core.profile import BoardSample
@@ -20,7 +20,7 @@ class Watch:
     """Looks at the board before, during and after."""
 
     def __init__(self, spec: RunnerSpec) -> None:
-        self._board = app.board(Path(spec.sysfs_root))
+        self._board = instruments.board(Path(spec.sysfs_root))
         self._stand_in = spec.stand_in
         self._before = BoardReading()
         self._after = BoardReading()

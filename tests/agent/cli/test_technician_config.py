@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgepick_agent import app, config
+from edgepick_agent import config, instruments
 from edgepick_agent.config import ENVIRONMENT, Origin, load_settings, read_config, schema
 from edgepick_agent.core import rules
 from edgepick_agent.core.config_text import NewConfig, config_text
@@ -157,7 +157,7 @@ def test_a_state_directory_too_long_for_sockets_is_refused(config_file):
 
 def test_the_tables_of_names_agree_with_the_rest():
     """Sensors, environment, rules and sections name only what exists elsewhere."""
-    assert set(rules.SENSORS) == set(app.SENSORS)
+    assert set(rules.SENSORS) == set(instruments.SENSORS)
     assert set(ENVIRONMENT.values()) <= set(schema())
     assert set(rules.RULES) | rules.FILES | rules.PATHS | rules.SECRETS <= set(schema())
     assert {f"broker.{k}" for k in ("host", "port")} <= set(schema())

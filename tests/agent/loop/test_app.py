@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from edgepick_agent import app
+from edgepick_agent import app, instruments
 from edgepick_agent.core.control import CONTROL_THREAD, Command, ControlRequest
 from edgepick_agent.core.settings import AgentSettings, BrokerSettings
 from edgepick_agent.core.state import AgentState, encode_state
@@ -185,6 +185,6 @@ def test_a_state_directory_too_deep_for_sockets_stops_the_start(settings):
 
 def test_every_adapter_in_the_tables_exists():
     """Each literal name leads to something that can be imported."""
-    for table in (app.RUNTIMES, app.SENSORS, app.TOOLS, app.PARTS):
+    for table in (instruments.RUNTIMES, instruments.SENSORS, app.TOOLS, app.PARTS):
         for reference in table.values():
-            assert callable(app.adapter(reference))
+            assert callable(instruments.adapter(reference))

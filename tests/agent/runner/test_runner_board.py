@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from edgepick_agent import app
+from edgepick_agent import instruments
 from edgepick_agent.core.board_state import BoardReading
 from edgepick_agent.core.conditions import conditions, throttle_reasons, verdict
 from edgepick_wire.metrics import LatencySummary, MeasurePlan, Verdict
@@ -22,7 +22,7 @@ def judged(before: BoardReading, after: BoardReading, latency: LatencySummary = 
 
 def test_a_raspberry_pi_is_read_from_its_tree(tmp_path):
     """Model, memory, temperature, clock, governor, load, pressure and firmware flags are the tree's."""
-    board = app.board(trees.plant(tmp_path, trees.RASPBERRY_PI_5))
+    board = instruments.board(trees.plant(tmp_path, trees.RASPBERRY_PI_5))
 
     reading = board.read()
 
@@ -40,14 +40,14 @@ def test_a_raspberry_pi_is_read_from_its_tree(tmp_path):
 
 def test_a_fan_is_no_throttling(tmp_path):
     """A cooling device that turns a fan leaves the clock alone."""
-    reading = app.board(trees.plant(tmp_path, trees.RASPBERRY_PI_5)).read()
+    reading = instruments.board(trees.plant(tmp_path, trees.RASPBERRY_PI_5)).read()
 
     assert throttle_reasons(reading, reading) == ()
 
 
 def test_everything_about_a_board_is_optional(tmp_path):
     """An empty tree gives a reading without values, and the machine's architecture as its name."""
-    board = app.board(tmp_path)
+    board = instruments.board(tmp_path)
 
     assert replace(board.read(), cpus=1) == BoardReading()
     assert board.memory_bytes() is None
@@ -59,14 +59,14 @@ def test_a_pc_is_named_by_its_cpu(tmp_path):
     (tmp_path / "proc").mkdir()
     (tmp_path / "proc/cpuinfo").write_text("processor\t: 0\nmodel name\t: AMD Ryzen Embedded V1605B\n")
 
-    assert app.board(tmp_path).machine() == "AMD Ryzen Embedded V1605B"
+    assert instruments.board(tmp_path).machine() == "AMD Ryzen Embedded V1605B"
 
 
 def test_a_zone_that_is_off_is_not_cold(tmp_path):
     """Jetson shows -256 degrees for a zone whose block sleeps; the hottest real zone counts."""
     tree = {f"sys/class/thermal/thermal_zone{i}/temp": f"{t}\n" for i, t in enumerate([-256000, 41500, 43000])}
 
-    assert app.board(trees.plant(tmp_path, tree)).read().temperature_mc == 43000
+    assert instruments.board(trees.plant(tmp_path, tree)).read().temperature_mc == 43000
 
 
 def test_a_clock_held_down_is_named(tmp_path):
@@ -79,7 +79,7 @@ def test_a_clock_held_down_is_named(tmp_path):
         "sys/devices/system/cpu/cpu0/thermal_throttle/core_throttle_count": "12\n",
     }
 
-    reading = app.board(trees.plant(tmp_path, tree)).read()
+    reading = instruments.board(trees.plant(tmp_path, tree)).read()
 
     assert reading.cooling_now == ("thermal-cpufreq-0 (cooling_device3)",)
     assert reading.cooling == {

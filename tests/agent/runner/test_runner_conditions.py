@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgepick_agent import app
+from edgepick_agent import app, instruments
 from edgepick_agent.core.board_state import BoardReading
 from edgepick_agent.core.conditions import OwnUse, conditions, verdict
 from edgepick_agent.core.passes import Passes
@@ -123,7 +123,7 @@ def test_the_board_counts_cpu_time_as_the_kernel_does(tmp_path):
     """User, nice, system and interrupts are work, steal is apart; idle, waiting and guests are not counted again."""
     root = trees.plant(tmp_path, {"proc/stat": "cpu  1000 200 300 9000 400 50 50 70 900 0\ncpu0 1 1 1 1 1 1 1 1 0 0\n"})
 
-    reading = app.board(root).read()
+    reading = instruments.board(root).read()
 
     assert (reading.busy_seconds, reading.steal_seconds) == (16.0, 0.7)
 
@@ -133,7 +133,7 @@ def test_pressure_is_read_for_each_resource(tmp_path):
     lines = "some avg10=0.00 avg60=0.00 avg300=0.00 total={}\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=9\n"
     tree = {f"proc/pressure/{name}": lines.format(i) for i, name in enumerate(("cpu", "memory", "io"), 1)}
 
-    reading = app.board(trees.plant(tmp_path, tree)).read()
+    reading = instruments.board(trees.plant(tmp_path, tree)).read()
 
     assert (reading.cpu_pressure_us, reading.memory_pressure_us, reading.io_pressure_us) == (1, 2, 3)
 

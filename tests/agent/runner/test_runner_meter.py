@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgepick_agent import app
+from edgepick_agent import instruments
 from edgepick_agent.core.runner_spec import RunnerSpec
 from edgepick_agent.ports import SensorKind
 from edgepick_agent.runner import energy, timing
@@ -80,7 +80,7 @@ def clock(monkeypatch) -> SetTime:
 
 
 def meter_on(monkeypatch, rig: Rig) -> Meter:
-    monkeypatch.setattr(app, "find_sensors", lambda _names, _root: ((rig,), ""))
+    monkeypatch.setattr(instruments, "find_sensors", lambda _names, _root: ((rig,), ""))
     return Meter(SPEC)
 
 
@@ -195,7 +195,7 @@ def test_a_sampled_window_with_too_many_failures_is_not_believed(clock, samplers
 
 def test_without_a_sensor_the_reason_is_kept(monkeypatch):
     """What the search for sensors said is what the summary says."""
-    monkeypatch.setattr(app, "find_sensors", lambda _names, _root: ((), "energy_uj is readable by root only"))
+    monkeypatch.setattr(instruments, "find_sensors", lambda _names, _root: ((), "energy_uj is readable by root only"))
     meter = Meter(SPEC)
 
     meter.idle()
@@ -280,7 +280,7 @@ def test_runs_for_a_time_are_counted():
 def test_sensors_are_looked_for_below_the_specs_root(monkeypatch):
     """On a recorded tree only that tree's sensors count."""
     roots = []
-    monkeypatch.setattr(app, "find_sensors", lambda _names, root: (roots.append(root), ((), "none"))[1])
+    monkeypatch.setattr(instruments, "find_sensors", lambda _names, root: (roots.append(root), ((), "none"))[1])
 
     Meter(replace(SPEC, sysfs_root="/some/tree"))
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from edgepick_agent import app
+from edgepick_agent import instruments
 from edgepick_agent.core.runner_spec import Beside, RunnerSpec
 from edgepick_agent.ports import SensorKind
 from edgepick_agent.runner import energy, timing
@@ -63,7 +63,7 @@ def board(monkeypatch) -> Board:
     for module in (energy, timing):
         monkeypatch.setattr(module, "time", made.time)
     monkeypatch.setattr("edgepick_agent.runner.quads.time", made.time)
-    monkeypatch.setattr(app, "find_sensors", lambda _names, _root: ((made,), ""))
+    monkeypatch.setattr(instruments, "find_sensors", lambda _names, _root: ((made,), ""))
     return made
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edgepick_agent import app
+from edgepick_agent import instruments
 from edgepick_agent.adapters.sensors import hwmon_ina2xx, hwmon_ina3221, power_supply, powercap_rapl, rpi5_pmic
 from edgepick_agent.ports import SensorKind
 from fakes import sensor_trees as trees
@@ -47,7 +47,7 @@ RAPL = "sys/class/powercap"
 )
 def test_a_board_has_exactly_its_sensor(tree, source, scope, watts, tmp_path):
     """All kinds of sensors are tried, one is found, and it reads the board's power once, not twice."""
-    found, _ = app.find_sensors((), trees.plant(tmp_path, tree))
+    found, _ = instruments.find_sensors((), trees.plant(tmp_path, tree))
 
     assert [sensor.source for sensor in found] == [source]
     assert (found[0].kind, found[0].scope) == (SensorKind.POWER, scope)
@@ -66,8 +66,8 @@ def test_the_whole_comes_before_a_sum_of_parts(tree, first, watts, tmp_path):
     """Where a supply line is measured too, it is used rather than rails inside of it, unless others are named first."""
     root = trees.plant(tmp_path, tree)
 
-    found, _ = app.find_sensors((), root)
-    named, _ = app.find_sensors(tuple(s.source.partition(":")[0] for s in reversed(found)), root)
+    found, _ = instruments.find_sensors((), root)
+    named, _ = instruments.find_sensors(tuple(s.source.partition(":")[0] for s in reversed(found)), root)
 
     assert (found[0].source, found[0].read()) == (first, pytest.approx(watts * 1e6))
     assert [s.scope for s in found] == ["board", "rails"]
@@ -76,7 +76,7 @@ def test_the_whole_comes_before_a_sum_of_parts(tree, first, watts, tmp_path):
 
 def test_a_laptop_gets_its_package_before_its_platform(tmp_path):
     """Package and psys are separate sensors, never a sum; inner domains and the mmio twin are left out."""
-    found, _ = app.find_sensors((), trees.plant(tmp_path, trees.LAPTOP_RAPL))
+    found, _ = instruments.find_sensors((), trees.plant(tmp_path, trees.LAPTOP_RAPL))
 
     assert [(s.source, s.scope, s.kind) for s in found] == [
         ("powercap-rapl:package-0", "package", SensorKind.ENERGY),
@@ -140,7 +140,7 @@ def test_rapl_that_only_root_may_read_says_so(tmp_path, monkeypatch):
     root = trees.plant(tmp_path, trees.LAPTOP_RAPL)
     forbid(monkeypatch, "energy_uj")
 
-    found, reason = app.find_sensors(("powercap-rapl",), root)
+    found, reason = instruments.find_sensors(("powercap-rapl",), root)
 
     assert found == ()
     assert "readable by root only" in reason
@@ -161,7 +161,7 @@ def forbid(monkeypatch, name: str) -> None:
 
 def test_a_battery_on_mains_tells_nothing_and_says_why(tmp_path):
     """A full battery's current is not the board's power; the reason names its state."""
-    found, reason = app.find_sensors(("power-supply",), trees.plant(tmp_path, trees.LAPTOP_RAPL))
+    found, reason = instruments.find_sensors(("power-supply",), trees.plant(tmp_path, trees.LAPTOP_RAPL))
 
     assert found == ()
     assert "BAT0 is full" in reason
@@ -194,7 +194,7 @@ def test_a_raspberry_pi_without_the_sensor_says_why(answer, said, tmp_path):
     """A Pi 4 has no current sensing; a user outside of group video may not ask."""
     root = trees.plant(tmp_path, trees.vcgencmd({"pmic_read_adc": answer}))
 
-    found, reason = app.find_sensors(("rpi5-pmic",), root)
+    found, reason = instruments.find_sensors(("rpi5-pmic",), root)
 
     assert found == ()
     assert said in reason
@@ -231,7 +231,7 @@ def test_rails_that_cannot_be_read_are_named(tmp_path):
     """A Jetson whose monitors do not answer says which rails there would be."""
     tree = {key: value for key, value in trees.JETSON_ORIN_NANO.items() if "curr" not in key}
 
-    found, reason = app.find_sensors(("hwmon-ina3221",), trees.plant(tmp_path, tree))
+    found, reason = instruments.find_sensors(("hwmon-ina3221",), trees.plant(tmp_path, tree))
 
     assert found == ()
     assert "VDD_IN" in reason
@@ -262,7 +262,7 @@ def test_a_line_without_power_is_no_sensor(tmp_path):
     """A monitor whose line carries nothing is passed over, and the reason says so."""
     tree = {**trees.PI_WITH_INA219, "sys/class/hwmon/hwmon2/in1_input": "0\n"}
 
-    found, reason = app.find_sensors(("hwmon-ina2xx",), trees.plant(tmp_path, tree))
+    found, reason = instruments.find_sensors(("hwmon-ina2xx",), trees.plant(tmp_path, tree))
 
     assert found == ()
     assert "no power on the line" in reason
@@ -270,12 +270,12 @@ def test_a_line_without_power_is_no_sensor(tmp_path):
 
 def test_a_machine_without_sensors_says_just_that(tmp_path):
     """Nothing there, nothing wrong: the reason is that there is no sensor."""
-    assert app.find_sensors((), tmp_path) == ((), "no power sensor")
+    assert instruments.find_sensors((), tmp_path) == ((), "no power sensor")
 
 
 def test_an_unknown_sensor_name_is_told(tmp_path):
     """A misspelt sensor is answered with the names there are."""
-    found, reason = app.find_sensors(("rapl",), tmp_path)
+    found, reason = instruments.find_sensors(("rapl",), tmp_path)
 
     assert found == ()
     assert "powercap-rapl" in reason
