@@ -1,7 +1,7 @@
 """Every effect of the agent: what the core may ask of the world, and who may provide it.
 
-A port is for an effect; a policy is a function. Adapters are picked in ``app.py`` only. Each port
-has one suite of promises in ``tests/contracts``, which every adapter and its fake must pass.
+A port is for an effect; a policy is a function. Adapters are picked in ``app.py`` and ``instruments.py`` only.
+Each port has one suite of promises in ``tests/contracts``, which every adapter and its fake must pass.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -44,8 +44,6 @@ MAX_LOG_BYTES = 256 * 1024
 LOG_TAIL_BYTES = 4096
 LEAST_SILENCE_SECONDS = 2.0
 PROBE_SECONDS = 60.0
-REST_SECONDS = 0.5
-"""One that is ready is left alone for so long: each question costs both sides a connection. Its end shows at once."""
 LOOPBACK = "127.0.0.1"
 BACKLOG = 128
 """Connections that wait while no runner takes them."""
@@ -236,7 +234,6 @@ class Process:
         self._clock = clock
         self._since = clock.monotonic()
         self._answered = self._since
-        self._rests_until = self._since
         self._ready = False
         self._any_good = False
         self._beyond_help = False
@@ -293,8 +290,6 @@ class Process:
 
     def _serving(self) -> tuple[RunnerState, str]:
         now = self._clock.monotonic()
-        if now < self._rests_until:
-            return RunnerState.READY, self._sandbox_gaps()
         health = self._probe.look() if self._probe else None
         if health is None:
             return self._unanswered(now)
@@ -306,7 +301,6 @@ class Process:
             return RunnerState.HUNG, health.detail
         self._ready = self._ready or health.ready
         if health.ready:
-            self._rests_until = now + REST_SECONDS
             return RunnerState.READY, self._sandbox_gaps()
         return self._starting(now)
 
