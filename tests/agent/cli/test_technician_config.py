@@ -49,9 +49,9 @@ def test_a_small_file_is_completed_by_the_defaults(config_file):
 
 def test_a_user_who_is_none_has_no_home(config_file):
     """A path that begins with the home of nobody is taken as it is, as a shell does."""
-    settings = load_settings(config_file, {"EDGEPICK_AGENT_STATE_DIR": "~nobody-of-that-name/x"})
+    settings = load_settings(config_file, {"EDGEPICK_AGENT_ROOT_DOCUMENT": "~nobody-of-that-name/x"}, files=False)
 
-    assert settings.state_dir == str(config_file.parent / "~nobody-of-that-name/x")
+    assert settings.root_document == str(config_file.parent / "~nobody-of-that-name/x")
 
 
 def test_every_problem_is_named_at_once(tmp_path):
