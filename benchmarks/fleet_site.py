@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -176,14 +176,9 @@ class FleetSite:
         with self.store() as store:
             return find_rollout(store, None)
 
-    @contextmanager
-    def store(self) -> Iterator[SqlStore]:
+    def store(self) -> closing[SqlStore]:
         """Provide the host's database."""
-        opened = SqlStore(f"sqlite:///{self.folder / 'edgepick.db'}")
-        try:
-            yield opened
-        finally:
-            opened.close()
+        return closing(SqlStore(f"sqlite:///{self.folder / 'edgepick.db'}"))
 
     def serve(self) -> Service:
         """Start the host service; what it says goes to a file of its own."""

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from integration.whole_system import DATA, MODEL, PROFILE, Device, Host, planted, run, until
+from integration.whole_system import DATA, MODEL, PROFILE, Device, Host, planted, retire, run, until
 
 
 def compressed(folder: Path, model: str, name: str, *recipes: str) -> Path:
@@ -41,10 +41,7 @@ def host(broker, tmp_path):
 def device(host, tmp_path):
     made = Device(tmp_path, host)
     yield made
-    try:
-        made.stop()
-    finally:
-        made.end()
+    retire([made])
 
 
 @pytest.fixture(scope="session")

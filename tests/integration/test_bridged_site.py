@@ -10,7 +10,7 @@ from edgepick_wire.messages import Outcome
 from edgepick_wire.topics import DeviceTopic
 from integration.site_plant import Site
 from integration.tls_plant import MOSQUITTO, Intruder, TlsHost
-from integration.whole_system import FLEET, MODEL, until
+from integration.whole_system import FLEET, MODEL, retire, until
 
 pytestmark = pytest.mark.skipif(not MOSQUITTO, reason="mosquitto is not installed")
 
@@ -42,11 +42,7 @@ def central(host, site):
 def pair(site, central):
     devices = [site.device("pi-1"), site.device("pi-2")]
     yield devices
-    for device in devices:
-        try:
-            device.stop()
-        finally:
-            device.end()
+    retire(devices)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from edgepick_wire import topics
 from edgepick_wire.topics import DeviceTopic
 from integration.tls_plant import MOSQUITTO, Intruder, TlsHost
-from integration.whole_system import FLEET, run, until
+from integration.whole_system import FLEET, retire, run, until
 
 pytestmark = pytest.mark.skipif(not MOSQUITTO, reason="mosquitto is not installed")
 
@@ -31,11 +31,7 @@ def tls_broker(host):
 def pair(host, tls_broker):
     devices = [host.device("pi-1"), host.device("pi-2")]
     yield devices
-    for device in devices:
-        try:
-            device.stop()
-        finally:
-            device.end()
+    retire(devices)
 
 
 def own(host, name):

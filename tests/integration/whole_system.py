@@ -9,8 +9,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,13 +105,8 @@ class Host:
     def root(self) -> Path:
         return self.folder / "keys" / "root.signed"
 
-    @contextmanager
-    def store(self) -> Iterator[SqlStore]:
-        opened = SqlStore(f"sqlite:///{self.folder / 'edgepick.db'}")
-        try:
-            yield opened
-        finally:
-            opened.close()
+    def store(self) -> closing[SqlStore]:
+        return closing(SqlStore(f"sqlite:///{self.folder / 'edgepick.db'}"))
 
     def reports(self, device: str) -> list[Report]:
         """Return what the host has kept of a device."""
@@ -298,6 +293,14 @@ def _http(path: Path, method: str, url: str, body: object = None) -> Any:
         return json.loads(answer.read())
     finally:
         connection.close()
+
+
+def retire(devices: Iterable[Device]) -> None:
+    """Stop devices as systemd does; whatever goes wrong with it, all of them have ended."""
+    with ExitStack() as ends:
+        for device in devices:
+            ends.callback(device.end)
+            ends.callback(device.stop)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 Level-triggered: asked after every event, it answers from what is, never from what happened.
 """
 
+import dataclasses
 from collections.abc import Iterator
 
 from edgepick_agent.core import shadowing
@@ -78,14 +79,8 @@ def _wanted_jobs(agent: Agent) -> tuple[Job, ...]:
         return ()
     installs = [_install(desired, a) for a in desired.models if _lacking(agent, a)]
     measures = [
-        Job(
-            kind=JobKind.MEASURE,
-            model=a.model,
-            manifest=request.manifest,
-            sequence=desired.sequence,
-            rollout=a.rollout,
-            request=request,
-            max_bytes=request.max_bytes,
+        dataclasses.replace(
+            _job(desired, a, JobKind.MEASURE, request.manifest), request=request, max_bytes=request.max_bytes
         )
         for a in desired.models
         for request in a.measure
@@ -99,24 +94,20 @@ def _shadows(agent: Agent, desired: Desired) -> Iterator[Job]:
     for assignment in desired.models:
         asked = assignment.shadow
         if asked is not None and asked.id != running and asked.id not in agent.durable.measured:
-            yield Job(
-                kind=JobKind.SHADOW,
-                model=assignment.model,
-                manifest=asked.manifest,
-                sequence=desired.sequence,
-                rollout=assignment.rollout,
-                shadow=asked,
-                max_bytes=assignment.max_bytes,
-            )
+            yield dataclasses.replace(_job(desired, assignment, JobKind.SHADOW, asked.manifest), shadow=asked)
 
 
 def _install(desired: Desired, assignment: Assignment) -> Job | None:
     if assignment.active is None:
         return None
+    return _job(desired, assignment, JobKind.INSTALL, assignment.active)
+
+
+def _job(desired: Desired, assignment: Assignment, kind: JobKind, manifest: str) -> Job:
     return Job(
-        kind=JobKind.INSTALL,
+        kind=kind,
         model=assignment.model,
-        manifest=assignment.active,
+        manifest=manifest,
         sequence=desired.sequence,
         rollout=assignment.rollout,
         max_bytes=assignment.max_bytes,

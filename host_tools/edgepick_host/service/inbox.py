@@ -9,6 +9,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TypeVar
 
 from edgepick_host.core.records import Hearing
@@ -72,7 +73,7 @@ class Waiting:
         """Return what waits, oldest first, at most so much as is taken in at once; waits for the first."""
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._last, max(timeout_seconds, 0.0))
-            found = [(topic, self._last.pop(topic)) for topic in list(self._last)[:BATCH]]
+            found = [(topic, self._last.pop(topic)) for topic in list(islice(self._last, BATCH))]
             while self._queue and len(found) < BATCH:
                 found.append(self._queue.popleft())
                 self._forget(*found[-1])

@@ -1,13 +1,12 @@
 """Every command of the tree, found by walking it: documents for programs, and one message whatever is broken."""
 
 import json
-from collections.abc import Iterator
 
-import click
 import pytest
 from terminals import on_terminal
 
 from edgepick_agent.cli.commands import cli
+from fakes.command_tree import options, walk
 
 NO_DOCUMENT = {
     "run": "goes on until it is stopped; what it says is in `logs --json`",
@@ -16,22 +15,12 @@ NO_DOCUMENT = {
 """Commands without ``--json``, and why."""
 
 
-def walk(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:
-    """Yield every command that does something, and its words."""
-    if not isinstance(command, click.Group):
-        yield " ".join(path), command
-        return
-    context = click.Context(command)
-    for name in command.list_commands(context):
-        yield from walk(command.get_command(context, name), (*path, name))
-
-
 TREE = dict(walk(cli))
 
 
 def test_every_command_has_documents_for_programs():
     """``--json`` is everywhere but where a reason stands against it, and no reason outlives its command."""
-    without = {name for name, found in TREE.items() if "--json" not in {o for p in found.params for o in p.opts}}
+    without = {name for name, found in TREE.items() if "--json" not in options(found)}
 
     assert without == set(NO_DOCUMENT)
 
@@ -40,9 +29,7 @@ def test_what_changes_what_runs_can_be_looked_at_first():
     """Each command that changes what the device runs, or how it starts, has a --dry-run."""
     changing = {"install", "rollback", "pin", "unpin", "service install", "service uninstall"}
 
-    assert {
-        name for name, found in TREE.items() if "--dry-run" in {o for p in found.params for o in p.opts}
-    } == changing
+    assert {name for name, found in TREE.items() if "--dry-run" in options(found)} == changing
 
 
 @pytest.fixture

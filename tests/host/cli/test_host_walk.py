@@ -1,30 +1,16 @@
 """Every command of the operator's tree, found by walking it: documents for programs, one message whatever is broken."""
 
-from collections.abc import Iterator
-
 import click
 
 from edgepick_host.cli.main import cli
-
-
-def walk(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:
-    """Yield every command that does something, and its words."""
-    if not isinstance(command, click.Group):
-        yield " ".join(path), command
-        return
-    context = click.Context(command)
-    for name in command.list_commands(context):
-        yield from walk(command.get_command(context, name), (*path, name))
-
+from fakes.command_tree import options, walk
 
 TREE = dict(walk(cli))
 
 
 def test_every_command_has_documents_for_programs():
     """``--json`` is everywhere."""
-    options = {name: {o for p in found.params for o in p.opts} for name, found in TREE.items()}
-
-    assert [name for name, known in options.items() if "--json" not in known] == []
+    assert [name for name, found in TREE.items() if "--json" not in options(found)] == []
 
 
 def test_taking_a_token_away_is_a_document_too(site, edgepick):
@@ -36,7 +22,7 @@ def test_taking_a_token_away_is_a_document_too(site, edgepick):
 
 PLACES = {"--database", "--broker", "--keys"}
 """Options of a command that asks the settings where the host's things are."""
-CONFIGURED = [name for name, found in TREE.items() if {o for p in found.params for o in p.opts} >= PLACES]
+CONFIGURED = [name for name, found in TREE.items() if options(found) >= PLACES]
 
 
 WORD = "30d"

@@ -5,7 +5,6 @@ import dataclasses
 import pytest
 
 from edgepick_host.core.arms import pairs, prospects, standing
-from edgepick_host.core.decision import Judgement
 from edgepick_host.core.experiment.between import Between
 from edgepick_host.core.rollout import begin, joinable, step
 from edgepick_host.core.rollout_state import (
@@ -21,11 +20,12 @@ from edgepick_host.core.rollout_state import (
     Tick,
 )
 from edgepick_host.core.schedule import Share
-from edgepick_host.core.waves import Lane, Member, MemberStatus, Plan, Seat, seat
+from edgepick_host.core.waves import Member, MemberStatus, Plan, Seat, seat
 from edgepick_wire import codec
 from edgepick_wire.errors import MalformedError
 from edgepick_wire.ids import digest_of
 from edgepick_wire.messages import Incident, IncidentCode, Outcome, Report, ReportKind
+from fakes.lanes import promoted
 from fleet.synthetic import installed
 
 NEW, OLD = digest_of(b"new"), digest_of(b"old")
@@ -46,16 +46,8 @@ def started(devices: int, **options) -> RolloutState:
 def canary_only(devices: int, **options) -> RolloutState:
     """Return a rollout whose canary was offered the candidate."""
     made = plan(**options)
-    lane = Lane(
-        profile="pi",
-        label="pi",
-        stand_in=True,
-        verdict=Judgement.PROMOTE,
-        winner=NEW,
-        winner_label="new",
-        reason="test",
-        members=seat("r-1", made, [Seat(device=f"d{n:04}", online=True, previous=OLD) for n in range(devices)]),
-    )
+    seats = [Seat(device=f"d{n:04}", online=True, previous=OLD) for n in range(devices)]
+    lane = promoted(NEW, seat("r-1", made, seats))
     state = begin("r-1", "digits", made, now=0.0)
     for event in (EvidenceReady(now=0.0, detail="ready"), Decided(now=0.0, lanes=(lane,))):
         state, _ = step(state, event)

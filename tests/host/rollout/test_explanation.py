@@ -5,16 +5,16 @@ from dataclasses import replace
 from edgepick_host.cli import rollout_text
 from edgepick_host.core.checks import Limit
 from edgepick_host.core.constraints import Bounded
-from edgepick_host.core.decision import Judgement
 from edgepick_host.core.experiment.between import Between
 from edgepick_host.core.experiment.harm import alarm
 from edgepick_host.core.explanation import Turn, explain
 from edgepick_host.core.rollout import begin, step
 from edgepick_host.core.rollout_state import Decided, DeviceView, Observed, Requested, RequestKind, RolloutState, Tick
 from edgepick_host.core.watches import harm_rules, watched, watches
-from edgepick_host.core.waves import Lane, MemberStatus, Plan, Seat, seat
+from edgepick_host.core.waves import MemberStatus, Plan, Seat, seat
 from edgepick_wire.ids import digest_of
 from edgepick_wire.messages import ModelState, Phase
+from fakes.lanes import promoted
 
 NEW, OLD = digest_of(b"new"), digest_of(b"old")
 
@@ -22,16 +22,7 @@ NEW, OLD = digest_of(b"new"), digest_of(b"old")
 def offered(plan: Plan, *, limits: tuple[Limit, ...] = ()) -> RolloutState:
     """Return a rollout of twenty devices whose canary has been offered; one in four is offline."""
     seats = [Seat(device=f"d{n:02}", online=n % 4 > 0, previous=OLD, limits=limits) for n in range(20)]
-    lane = Lane(
-        profile="pi",
-        label="pi, litert/xnnpack",
-        stand_in=True,
-        verdict=Judgement.PROMOTE,
-        winner=NEW,
-        winner_label="1 new",
-        reason="test",
-        members=seat("r-1", plan, seats),
-    )
+    lane = promoted(NEW, seat("r-1", plan, seats), label="pi, litert/xnnpack", winner_label="1 new")
     return step(begin("r-1", "digits", plan, now=0.0), Decided(now=0.0, lanes=(lane,)))[0]
 
 

@@ -7,13 +7,13 @@ import pytest
 
 from edgepick_host.core.checks import Limit
 from edgepick_host.core.constraints import Bounded
-from edgepick_host.core.decision import Judgement
 from edgepick_host.core.rollout import begin, step
 from edgepick_host.core.rollout_state import Decided, EvidenceReady, Heard, RolloutState, Stage
-from edgepick_host.core.waves import Lane, MemberStatus, Plan, Seat, seat
+from edgepick_host.core.waves import MemberStatus, Plan, Seat, seat
 from edgepick_wire.errors import MalformedError
 from edgepick_wire.ids import digest_of
 from edgepick_wire.messages import Outcome
+from fakes.lanes import promoted
 from fleet.synthetic import installed, measured, measurement, release
 
 RELEASE = release("new")
@@ -26,20 +26,8 @@ def started(devices: int, **options) -> RolloutState:
     """Return a rollout over online devices whose canary, one device, has been offered the variant."""
     limited = len(options.get("checks", "").split())
     plan = Plan(version="1", canary=1, waves=WAVES, max_failures=0.5, soak_seconds=0, **options)
-    lane = Lane(
-        profile="pi",
-        label="pi",
-        stand_in=True,
-        verdict=Judgement.PROMOTE,
-        winner=NEW,
-        winner_label="new",
-        reason="test",
-        members=seat(
-            "r-1",
-            plan,
-            [Seat(device=f"d{n:04}", online=True, previous=OLD, limits=LIMITS[:limited]) for n in range(devices)],
-        ),
-    )
+    seats = [Seat(device=f"d{n:04}", online=True, previous=OLD, limits=LIMITS[:limited]) for n in range(devices)]
+    lane = promoted(NEW, seat("r-1", plan, seats))
     state = begin("r-1", "digits", plan, now=0.0)
     for event in (EvidenceReady(now=0.0, detail="ready"), Decided(now=0.0, lanes=(lane,))):
         state, _ = step(state, event)
