@@ -26,7 +26,7 @@ import footprint
 from agent_latency import Effort
 
 from edgepick_host.demo.broker import running_broker
-from integration.whole_system import DATA, PROFILE, Device, Host, run, until
+from integration.whole_system import DATA, PROFILE, SHIPPED, Device, Host, run, until
 
 DIGITS = DATA / "digits.tflite"
 MIB = footprint.MIB
@@ -159,7 +159,9 @@ def memory(size: Size) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as temporary, running_broker(Path(temporary) / "broker") as broker:
         (folder := Path(temporary) / "host").mkdir()
         host = Host(folder, f"mqtt://127.0.0.1:{broker.port}")
-        device = Device(Path(temporary), host).start()
+        device = Device(Path(temporary), host)
+        device.configure(pace=SHIPPED)
+        device.start()
         try:
             until(lambda: device.status().broker == "connected", "the agent is connected")
             idle = footprint.watch([device.pid], size.watched)
@@ -175,6 +177,7 @@ def memory(size: Size) -> Iterator[Row]:
             note = f"PSS; ours {footprint.line('', both).strip()}; bare {footprint.line('', bare).strip()}"
             added = (both.pss_median - bare.pss_median) / MIB
             yield Row(name="agent + runner - bare process", found=added, unit="MiB", target=32, note=note)
+            yield Row(name="agent + runner, nobody asks, share of a core", found=both.core_share * 100, unit="%")
         finally:
             device.end()
 

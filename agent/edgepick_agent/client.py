@@ -33,7 +33,7 @@ NUMPY_NAMES = {"BOOL": "?", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8"} | {
     f"{sign}INT{8 * size}": f"<{kind}{size}" for sign, kind in (("", "i"), ("U", "u")) for size in (1, 2, 4, 8)
 }
 """The protocol's name of a type -> numpy's, in the order of bytes that the protocol sends."""
-DATATYPES = {np.dtype(name).newbyteorder("=").name: datatype for datatype, name in NUMPY_NAMES.items()}
+DATATYPES = {np.dtype(name): datatype for datatype, name in NUMPY_NAMES.items()}
 
 Array = npt.NDArray[Any]
 
@@ -68,11 +68,11 @@ class Client:
             OSError: The agent's socket cannot be reached.
         """
         given = inputs if isinstance(inputs, Mapping) else {self._only_input(): inputs}
-        arrays = {name: np.asarray(array) for name, array in given.items()}
+        arrays = {name: _sendable(name, np.asarray(array)) for name, array in given.items()}
         header = json.dumps(
             {"inputs": [_described(*each) for each in arrays.items()], "parameters": {"binary_data_output": True}}
         ).encode()
-        body = b"".join((header, *(_sent(array) for array in arrays.values())))
+        body = b"".join((header, *(array.data for array in arrays.values())))
         return _outputs(*self._ask("POST", "/infer", body, {HEADER_LENGTH: str(len(header))}))
 
     def metadata(self) -> dict[str, Any]:
@@ -144,15 +144,17 @@ class _Connection(http.client.HTTPConnection):
             os.close(folder)
 
 
+def _sendable(name: str, array: Array) -> Array:
+    """Return the array as it travels: row-major and little-endian."""
+    dtype = array.dtype if array.dtype in DATATYPES else array.dtype.newbyteorder("<")
+    if dtype not in DATATYPES:
+        raise InputError(f"input {name}: {array.dtype} cannot be sent; known are {', '.join(map(str, DATATYPES))}")
+    return np.asarray(array, dtype, order="C")
+
+
 def _described(name: str, array: Array) -> dict[str, Any]:
-    if array.dtype.name not in DATATYPES:
-        raise InputError(f"input {name}: {array.dtype} cannot be sent; known are {', '.join(DATATYPES)}")
     size = {"binary_data_size": array.nbytes}
-    return {"name": name, "shape": list(array.shape), "datatype": DATATYPES[array.dtype.name], "parameters": size}
-
-
-def _sent(array: Array) -> bytes:
-    return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes()
+    return {"name": name, "shape": list(array.shape), "datatype": DATATYPES[array.dtype], "parameters": size}
 
 
 def _outputs(begin: int | None, data: bytes) -> dict[str, Array]:

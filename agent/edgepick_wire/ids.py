@@ -1,6 +1,5 @@
 """Identifiers: what a name and a digest look like, checked in one place."""
 
-import hashlib
 import re
 from typing import NewType
 
@@ -45,4 +44,6 @@ def check_digest(value: str) -> Digest:
 
 def digest_of(data: bytes | bytearray | memoryview) -> Digest:
     """Return the SHA-256 digest of ``data``."""
+    import hashlib  # it loads OpenSSL, and runners, which read names but hash nothing, do without
+
     return Digest(hashlib.sha256(data).hexdigest())

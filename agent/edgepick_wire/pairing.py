@@ -5,8 +5,6 @@ is steady over a quad cancels; what does not cancel points either way with equal
 picks the order. Host and device compute the same coin, so that the host can check that it was thrown.
 """
 
-import hashlib
-import hmac
 from dataclasses import dataclass
 
 from edgepick_wire.enums import StrEnum
@@ -31,6 +29,9 @@ def quad_order(key: str, device: str, index: int) -> Order:
     It is the lowest bit of the first byte of HMAC-SHA256 (RFC 2104) over ``device``, a zero byte and the index in
     decimal digits, under the UTF-8 bytes of ``key``.
     """
+    import hashlib  # both load OpenSSL; a runner that serves does without
+    import hmac
+
     thrown = hmac.new(key.encode(), f"{device}\0{index}".encode(), hashlib.sha256).digest()
     return Order.BAAB if thrown[0] & 1 else Order.ABBA
 

@@ -31,6 +31,10 @@ FLEET = "plant"
 PROFILE = "generic-linux"
 MODEL = "digits"
 DEADLINE_SECONDS = 60.0
+BRISK = "confirm_seconds = 0.2\nhealth_interval_seconds = 0.1\nmax_failures = 2\nbackoff_seconds = 0.1"
+"""How runners are looked after where a test waits for it."""
+SHIPPED = ""
+"""As agents are shipped."""
 LOOK_SECONDS = 0.02
 
 
@@ -160,15 +164,13 @@ class Device:
         self._root = host.root
         self.configure(broker=broker)
 
-    def configure(self, *, broker: str = "", runner: str = "") -> None:
-        """Write the configuration: everything that waits, waits briefly."""
+    def configure(self, *, broker: str = "", runner: str = "", pace: str = BRISK) -> None:
+        """Write the configuration: everything that waits, waits briefly, unless another pace is asked for."""
         self.config.write_text(
             f'device = "{self.name}"\nfleet = "{FLEET}"\nprofile = "{PROFILE}"\nstate_dir = "{self.state}"\n'
             f'root_document = "{self._root}"\nstand_in = true\n'
             f'[broker]\nhost = "127.0.0.1"\nport = {self._port}\nreconnect_max_seconds = 1.0\n{broker}\n'
-            "[fetch]\ntimeout_seconds = 0.5\nretries = 10\n"
-            "[runner]\nconfirm_seconds = 0.2\nhealth_interval_seconds = 0.1\n"
-            f"max_failures = 2\nbackoff_seconds = 0.1\n{runner}\n"
+            f"[fetch]\ntimeout_seconds = 0.5\nretries = 10\n[runner]\n{pace}\n{runner}\n"
         )
 
     def __call__(self, *arguments: object) -> Ran:

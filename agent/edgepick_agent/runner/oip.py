@@ -30,6 +30,10 @@ DATATYPES = {
 }
 """numpy name -> the protocol's name."""
 NUMPY_NAMES = {name: dtype for dtype, name in DATATYPES.items()}
+_DATATYPE_OF = {np.dtype(dtype): name for dtype, name in DATATYPES.items()}
+"""The same by numpy's type: to ask one for its name takes longer than to run a small model."""
+_LITTLE_ENDIAN = {name: np.dtype("<" + np.dtype(dtype).str[1:]) for name, dtype in NUMPY_NAMES.items()}
+"""The protocol's name -> the type as it travels."""
 BINARY_EXTENSION = "binary_tensor_data"
 
 
@@ -197,24 +201,22 @@ def _feed(tensor: Mapping[str, Any], spec: TensorSpec, binary: memoryview | None
         raise InputError(f"input {spec.name}: datatype {datatype!r} is not one of {sorted(NUMPY_NAMES)}")
     if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
         raise InputError(f"input {spec.name}: shape {shape!r} is not a list of sizes")
-    dtype = np.dtype(NUMPY_NAMES[datatype])
     if binary is None:
-        given = _array(tensor.get("data"), spec.name, shape, dtype)
+        given = _array(tensor.get("data"), spec.name, shape, np.dtype(NUMPY_NAMES[datatype]))
     else:
-        given = _from_binary(binary, spec.name, shape, dtype)
+        given = _from_binary(binary, spec.name, shape, datatype)
     return given if NUMPY_NAMES[datatype] == spec.dtype else to_tensor(given, spec)
 
 
-def _from_binary(data: memoryview, name: str, shape: list[int], dtype: "np.dtype[Any]") -> "Array":
-    wanted = int(np.prod(shape, dtype=object)) * dtype.itemsize
+def _from_binary(data: memoryview, name: str, shape: list[int], datatype: str) -> "Array":
+    dtype = _LITTLE_ENDIAN[datatype]
+    wanted = math.prod(shape) * dtype.itemsize
     if len(data) != wanted:
-        raise InputError(
-            f"input {name}: shape {shape} of {DATATYPES[dtype.name]} wants {wanted} bytes, found {len(data)}"
-        )
-    array = _shaped(np.frombuffer(data, dtype=dtype.newbyteorder("<")), name, shape)
+        raise InputError(f"input {name}: shape {shape} of {datatype} wants {wanted} bytes, found {len(data)}")
+    array = _shaped(np.frombuffer(data, dtype), name, shape)
     if dtype.kind == "f" and not np.isfinite(array).all():
         raise InputError(f"input {name}: holds NaN or infinity")
-    return array.astype(dtype, copy=False)
+    return array.astype(NUMPY_NAMES[datatype], copy=False)
 
 
 def _array(data: Any, name: str, shape: list[int], dtype: "np.dtype[Any]") -> "Array":
@@ -224,8 +226,8 @@ def _array(data: Any, name: str, shape: list[int], dtype: "np.dtype[Any]") -> "A
         array = np.asarray(data)
     except ValueError as error:
         raise InputError(f"input {name}: data is a ragged list: {error}") from error
-    if array.size != np.prod(shape, dtype=object):
-        raise InputError(f"input {name}: shape {shape} wants {np.prod(shape, dtype=object)} values, found {array.size}")
+    if array.size != math.prod(shape):
+        raise InputError(f"input {name}: shape {shape} wants {math.prod(shape)} values, found {array.size}")
     return _shaped(_cast(array, name, dtype), name, shape)
 
 
@@ -265,13 +267,10 @@ def response(request: InferRequest, outputs: Sequence["Array"], session: Session
     parts: list[bytes] = []
     for position, binary in request.outputs:
         shown = _shown(outputs[position], session.outputs[position], raw=request.raw)
-        plain = {
-            "name": session.outputs[position].name,
-            "datatype": DATATYPES.get(shown.dtype.name, "BYTES"),
-            "shape": list(shown.shape),
-        }
+        datatype = _DATATYPE_OF.get(shown.dtype, "BYTES")
+        plain = {"name": session.outputs[position].name, "datatype": datatype, "shape": list(shown.shape)}
         if binary:
-            parts.append(shown.astype(shown.dtype.newbyteorder("<"), copy=False).tobytes())
+            parts.append(shown.astype(_LITTLE_ENDIAN.get(datatype, shown.dtype), copy=False).tobytes())
             tensors.append({**plain, "parameters": {"binary_data_size": len(parts[-1])}})
         else:
             tensors.append({**plain, "data": shown.reshape(-1).tolist()})

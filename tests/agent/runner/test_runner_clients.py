@@ -101,6 +101,18 @@ def test_our_client_sends_and_gets_arrays(serving):
     assert named["b"].tolist() == single["b"].tolist() == [[1.5, 0, 0, 4]]
 
 
+@pytest.mark.parametrize(
+    "array",
+    [ROW.astype(">f4"), np.asfortranarray(np.tile(ROW, (2, 1)))[:1], np.repeat(ROW, 2, axis=1)[:, ::2]],
+    ids=["big-endian", "column-major", "with gaps"],
+)
+def test_an_array_is_sent_as_what_it_means_however_it_lies_in_memory(serving, array):
+    """Byte order and layout are numpy's business, not that of who asks."""
+    serving.opens(FakeSession())
+
+    assert serving.infer(array)["b"].tolist() == [[1.5, 0, 0, 4]]
+
+
 def test_an_int8_variant_takes_and_gives_real_numbers_as_binary_too(serving):
     """What is said of JSON holds for binary tensors: a client does not notice which variant it asks."""
     serving.opens(FakeSession(lambda a: np.maximum(a, -10), tensor=INT8))

@@ -65,6 +65,17 @@ def test_a_serving_runner_becomes_ready(start, spec):
     assert ask(Path(process._spec.socket_path), "GET", "/v2/health/live")[0] == 200
 
 
+def test_a_serving_runner_holds_no_cryptography(start, spec):
+    """It has no network and hashes nothing, so OpenSSL, some 3 MiB of every runner, is not in it."""
+    process = start(spec, RunnerMode.SERVE)
+    wait_for(process, RunnerState.READY)
+
+    mapped = Path(f"/proc/{process.pid}/maps").read_text()
+
+    assert "numpy" in mapped
+    assert [name for name in ("libssl", "libcrypto", "_ssl.", "_hashlib.") if name in mapped] == []
+
+
 @pytest.mark.parametrize("mode", [RunnerMode.SERVE, RunnerMode.MEASURE])
 def test_a_killed_runner_has_exited(start, spec, mode, tmp_path):
     """SIGKILL from anyone shows as an exit with its signal; a measurement then has no result."""
