@@ -65,21 +65,23 @@ def start_command(context: click.Context, /, *, model: str, wait: bool, yes: boo
 @click.argument("name", metavar="[ID]", required=False)
 @options.host_options
 @click.option("--watch", is_flag=True, help="Follow it to its end.")
+@click.option("--devices", "everyone", is_flag=True, help="List each device, however many there are.")
 @click.option("--all", "everything", is_flag=True, help="List every rollout.")
 @options.as_json
 @click.pass_context
 def status_command(
-    context: click.Context, /, *, name: str | None, watch: bool, everything: bool, as_json: bool, **places: str | None
+    context: click.Context, /, *, name: str | None, watch: bool, everyone: bool, everything: bool, **rest: Any
 ) -> None:
-    """Show a rollout: where it stands, what was decided, and every device; without ID the newest."""
-    settings = options.settings_of(context, **places)
+    """Show a rollout: where it stands, what was decided, and its devices; without ID the newest."""
+    as_json = bool(rest.pop("as_json"))
+    settings = options.settings_of(context, **rest)
     if everything:
         rollout_text.print_all(app.rollouts(settings), as_json=as_json)
         return
     state = app.rollout(settings, name)
     if watch and not state.settled:
         state = _watch(settings, state.id, quiet=as_json)
-    rollout_text.print_state(state, as_json=as_json)
+    rollout_text.print_state(state, as_json=as_json, everyone=everyone)
 
 
 @rollout.command("explain")

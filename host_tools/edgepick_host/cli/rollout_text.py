@@ -1,5 +1,8 @@
 """Rollouts in words and tables, for the terminal."""
 
+from collections import defaultdict
+from collections.abc import Sequence
+
 import click
 
 from edgepick_host.cli import render
@@ -7,12 +10,17 @@ from edgepick_host.core.arms import standing
 from edgepick_host.core.explanation import NAMED, Explanation
 from edgepick_host.core.rollout_state import RolloutState, Stage
 from edgepick_host.core.schedule import CANARY
-from edgepick_host.core.waves import Lane, MemberStatus, count
+from edgepick_host.core.waves import Lane, Member, MemberStatus, count
 from edgepick_host.service.campaigns import Preview
 
+MOST_LISTED = 40
+"""More devices than fill a screen are counted; who is among them is asked for."""
+REASONS = 2
+"""So many different ones are written out for devices that are counted together."""
 
-def print_state(state: RolloutState, *, as_json: bool) -> None:
-    """Print where a rollout stands, what was decided, and every device."""
+
+def print_state(state: RolloutState, *, as_json: bool, everyone: bool = False) -> None:
+    """Print where a rollout stands, what was decided, and its devices: each of a few, or each that there is."""
     if as_json:
         render.print_json(state)
         return
@@ -20,10 +28,28 @@ def print_state(state: RolloutState, *, as_json: bool) -> None:
     if state.lanes:
         click.echo()
         render.print_table(("devices", "verdict", "variant", "confirmed", "why"), [_lane_row(x) for x in state.lanes])
-    rows = [_member_row(lane, m.device) for lane in state.lanes if lane.winner for m in lane.members]
-    if rows:
+    placed = [(lane, member) for lane in state.lanes if lane.winner for member in lane.members]
+    if placed:
         click.echo()
-        render.print_table(("device", "profile", "wave", "status", "why"), rows)
+        _print_members(placed, everyone=everyone or len(placed) <= MOST_LISTED)
+
+
+def _print_members(placed: Sequence[tuple[Lane, Member]], *, everyone: bool) -> None:
+    if everyone:
+        render.print_table(("device", "profile", "wave", "status", "why"), [_member_row(*each) for each in placed])
+        return
+    alike: dict[tuple[str, int, str], list[Member]] = defaultdict(list)
+    for lane, member in placed:
+        alike[lane.label, member.wave, _status(member)].append(member)
+    rows = [_group_row(*key, alike[key]) for key in sorted(alike)]
+    render.print_table(("devices", "wave", "status", "number", "who", "why"), rows)
+    click.echo("--devices lists each of them")
+
+
+def _group_row(label: str, wave: int, status: str, members: Sequence[Member]) -> tuple[str, ...]:
+    reasons = sorted({member.reason for member in members if member.reason})
+    why = "; ".join(reasons[:REASONS]) + (f"; {len(reasons) - REASONS} more" if len(reasons) > REASONS else "")
+    return (label, _wave_name(wave), status, str(len(members)), _some(tuple(m.device for m in members)), why)
 
 
 def _facts(state: RolloutState) -> list[tuple[str, str]]:
@@ -46,10 +72,12 @@ def _lane_row(lane: Lane) -> tuple[str, ...]:
     return (lane.label, verdict, lane.winner_label or render.NOTHING, progress, lane.held or lane.reason)
 
 
-def _member_row(lane: Lane, device: str) -> tuple[str, ...]:
-    member = next(m for m in lane.members if m.device == device)
-    returned = ", returned" if member.returned else ""
-    return (device, lane.profile, _wave_name(member.wave), f"{member.status}{returned}", member.reason)
+def _member_row(lane: Lane, member: Member) -> tuple[str, ...]:
+    return (member.device, lane.profile, _wave_name(member.wave), _status(member), member.reason)
+
+
+def _status(member: Member) -> str:
+    return f"{member.status}, returned" if member.returned else member.status.value
 
 
 def print_all(states: tuple[RolloutState, ...], *, as_json: bool) -> None:
