@@ -1,5 +1,6 @@
 """Fixtures that every part may use: a real broker on a free port."""
 
+import os
 import shutil
 import signal
 import socket
@@ -120,3 +121,10 @@ def postgresql() -> Iterator["PostgreSql"]:
         pytest.skip("PostgreSQL is not installed")
     with running_server(folder, free_port()) as server:
         yield server
+
+
+@pytest.fixture
+def unobserved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have no coverage measured in processes that a test starts: that loads modules, and takes memory, of its own."""
+    for name in [name for name in os.environ if name.startswith("COVERAGE_")]:
+        monkeypatch.delenv(name)

@@ -91,8 +91,13 @@ def test_the_live_screen_is_the_screen_of_status(device):
     code, text = run_on_terminal("watch", "-c", device / "agent.toml", "--count", 3, "--interval", 0.1, TERM="vt100")
 
     assert code == 0
-    assert shown(text)[:8] == shown(plain)[:8]
+    assert without_disk(text)[:7] == without_disk(plain)[:7]
     assert "digits: confirmed, chosen here" in shown(text)
+
+
+def without_disk(text):
+    """Return the lines on the screen but the one that changes by itself while others write to the same disk."""
+    return [line for line in shown(text) if not line.startswith("disk ")]
 
 
 words = st.text(max_size=90)

@@ -70,10 +70,9 @@ def reports(host: HostClient) -> list[Report]:
     return [codec.decode(Report, payload) for topic, payload in host.got if topic.endswith("/report")]
 
 
-def test_an_idle_agent_is_small_and_loads_no_runtime(broker, agent, capsys, monkeypatch):
+@pytest.mark.usefixtures("unobserved")
+def test_an_idle_agent_is_small_and_loads_no_runtime(broker, agent, capsys):
     """Without a model the agent takes at most 30 MiB and has imported neither numpy nor any runtime."""
-    for name in [name for name in os.environ if name.startswith("COVERAGE_")]:
-        monkeypatch.delenv(name)  # measuring coverage in the agent would add its own memory
     agent.start()
     until(agent.is_connected, "connected")
     until((agent.state / "runtimes.json").exists, "the runtimes are known")

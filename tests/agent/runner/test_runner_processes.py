@@ -65,6 +65,7 @@ def test_a_serving_runner_becomes_ready(start, spec):
     assert ask(Path(process._spec.socket_path), "GET", "/v2/health/live")[0] == 200
 
 
+@pytest.mark.usefixtures("unobserved")
 def test_a_serving_runner_holds_no_cryptography(start, spec):
     """It has no network and hashes nothing, so OpenSSL, some 3 MiB of every runner, is not in it."""
     process = start(spec, RunnerMode.SERVE)
