@@ -16,8 +16,9 @@ class Session:
 
 
 @pytest.fixture
-def sessions(monkeypatch):
+def sessions(monkeypatch, tmp_path):
     """Provide the list of what happens at each beginning of a session: an error, or ``None`` for a session."""
+    monkeypatch.chdir(tmp_path)
     planned = []
 
     @contextmanager
