@@ -3,8 +3,8 @@
     PYTHONPATH=tests python benchmarks/agent.py [--quick] [--json] [--part loop ...]
 
 Every figure stands beside its target; the exit code is 1 if one is missed. ``--quick`` measures briefly, for CI: it
-shows that everything works, its figures are rough. On a busy machine latencies of both sides grow, and with them what
-the socket adds; ratios stay comparable.
+shows that everything works; its figures are rough, so only what has to be zero decides about the exit code. On a busy
+machine latencies of both sides grow, and with them what the socket adds; ratios stay comparable.
 """
 
 import argparse
@@ -246,7 +246,7 @@ def main() -> int:
     if chosen.json:
         listed = [{**asdict(row), "reached": row.reached} for row in rows]
         print(json.dumps({"machine": ran_on, "quick": chosen.quick, "rows": listed}, indent=2))
-    return 1 if any(row.reached is False for row in rows) else 0
+    return 1 if any(row.reached is False for row in rows if row.target == 0 or not chosen.quick) else 0
 
 
 if __name__ == "__main__":
