@@ -388,11 +388,16 @@ def test_a_candidate_that_dies_or_stops_is_noticed_by_the_agent_only(pair, fault
 def test_a_candidate_that_hangs_inside_its_runtime_is_seen_to_hang(pair):
     """An inference without an end makes it hung; what serves goes on, and drops what it cannot hand over."""
     candidate = pair.begin(onnx_endless((1, 4)), seconds=PATIENCE_SECONDS)
+    seen = []
 
-    answers = pair.ask_until(lambda: candidate.observe().state is RunnerState.HUNG, "it hangs")
+    def is_hung() -> bool:
+        seen.append(pair.active.observe().state)  # an agent looks at both, again and again
+        return candidate.observe().state is RunnerState.HUNG
+
+    answers = pair.ask_until(is_hung, "it hangs")
 
     assert answers == [ROW.reshape(-1).tolist()] * len(answers)
-    assert pair.active.observe().state is RunnerState.READY
+    assert set(seen) == {RunnerState.READY}
 
 
 def test_a_candidate_over_its_memory_is_seen_and_shuts_nobody_out(pair):
