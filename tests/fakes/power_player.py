@@ -114,9 +114,18 @@ class PowerPlayer:
         return self._at(end) - self._at(begin)
 
     def _at(self, moment: float) -> float:
-        i = min(max(1, bisect.bisect_left(self._times, moment)), len(self._times) - 1)
+        i = self._step(moment)
         share = (moment - self._times[i - 1]) / (self._times[i] - self._times[i - 1])
         return self._joules[i - 1] + share * (self._joules[i] - self._joules[i - 1])
+
+    def _step(self, moment: float) -> int:
+        """Return the number of the step that was the next one at that time."""
+        return min(max(1, bisect.bisect_left(self._times, moment)), len(self._times) - 1)
+
+    def gap_at(self, moment: float) -> float:
+        """Return the time between the two steps around a moment."""
+        i = self._step(moment)
+        return self._times[i] - self._times[i - 1]
 
     def longest_gap(self, begin: float, end: float) -> float:
         """Return the longest time between two steps: on a busy machine the player itself may have to wait."""

@@ -170,42 +170,49 @@ def _window(sensor: PowerSensor, work: Callable[[], int]) -> EnergyWindow | None
 
 @final
 class Sampler:
-    """Reads a sensor of power in a thread, from entering the block to leaving it."""
+    """Reads a sensor of power in a thread, from entering the block to leaving it.
+
+    The window is the block's, also where the read at an edge failed: the power there is that of the nearest read.
+    """
 
     def __init__(self, sensor: PowerSensor) -> None:
         self._sensor = sensor
         self._times: list[float] = []
         self._powers: list[float] = []
         self._failed = 0
+        self._begin = self._end = 0.0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="power-sampler", daemon=True)
 
     def __enter__(self) -> "Sampler":
-        self._take()
+        self._begin = self._take()
         self._thread.start()
         return self
 
     def __exit__(self, *exc: object) -> None:
         self._stop.set()
         self._thread.join()
-        self._take()
+        self._end = self._take()
 
     def _loop(self) -> None:
         while not self._stop.wait(self._sensor.period_seconds):
             self._take()
 
-    def _take(self) -> None:
-        value = self._sensor.read()
+    def _take(self) -> float:
+        """Read once, and return when."""
+        value, now = self._sensor.read(), time.monotonic()
         if value is None:
             self._failed += 1
-            return
-        self._times.append(time.monotonic())
-        self._powers.append(value)
+        else:
+            self._times.append(now)
+            self._powers.append(value)
+        return now
 
     def window(self, inferences: int) -> EnergyWindow | None:
-        """Return the integral over the block, or ``None`` if too many reads failed."""
+        """Return the integral over the block that has been left, or ``None`` if too many reads failed."""
         taken = len(self._times)
         if taken < 2 or self._failed > MOST_FAILED * (taken + self._failed):
             return None
-        seconds = self._times[-1] - self._times[0]
-        return EnergyWindow(energy_uj=trapezoid(self._times, self._powers), seconds=seconds, inferences=inferences)
+        times = [self._begin, *self._times, self._end]
+        powers = [self._powers[0], *self._powers, self._powers[-1]]
+        return EnergyWindow(energy_uj=trapezoid(times, powers), seconds=self._end - self._begin, inferences=inferences)

@@ -193,6 +193,29 @@ def test_a_sampled_window_with_too_many_failures_is_not_believed(clock, samplers
     assert sampler.window(1) is None
 
 
+@pytest.mark.parametrize("edges", [{"first"}, {"last"}, {"first", "last"}])
+def test_a_failed_read_at_an_edge_costs_no_window(monkeypatch, clock, samplers, edges):
+    """The window is as long as the pass, and its power there that of the nearest read."""
+    rig = Rig(SensorKind.POWER, clock, period_seconds=0.01)
+    meter = meter_on(monkeypatch, rig)
+    rig.work(BUSY_UW)
+
+    def run_for(seconds: float) -> int:
+        for _ in range(round(seconds / rig.period_seconds)):
+            clock.sleep(rig.period_seconds)
+            rig.broken = False
+            samplers[-1]._take()
+        rig.broken = "last" in edges
+        return 100
+
+    rig.broken = "first" in edges
+    meter.sample(run_for)
+    found = meter.summary()
+
+    assert found.window_seconds == pytest.approx(2.0)
+    assert found.gross_uj == pytest.approx(BUSY_UW * 2.0 / 100)
+
+
 def test_without_a_sensor_the_reason_is_kept(monkeypatch):
     """What the search for sensors said is what the summary says."""
     monkeypatch.setattr(instruments, "find_sensors", lambda _names, _root: ((), "energy_uj is readable by root only"))
