@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgepick_agent import errors
+from edgepick_agent.adapters.clock import SystemClock
 from edgepick_agent.adapters.model_file import TFLITE_MAGIC, read_head
 from edgepick_agent.adapters.runner_process import Launcher, Process, write_atomically
 from edgepick_agent.core.combine import Run, combine, sweep_point
@@ -45,19 +46,11 @@ FAILURES = {
 """Failure code of a runner -> the error it was."""
 
 
-class _MonotonicClock:
-    def monotonic(self) -> float:
-        return time.monotonic()
-
-    def now(self) -> float:
-        return time.time()
-
-
 def benchmark(asked: ProfileRequest, tell: Callable[[str], None]) -> Profile:
     """Return the profile; see :func:`edgepick_agent.app.benchmark`."""
     kind = format_of(Path(asked.model))
     with tempfile.TemporaryDirectory(prefix="edgepick-") as folder:
-        launcher = Launcher(asked.python, Path(folder), _MonotonicClock())
+        launcher = Launcher(asked.python, Path(folder), SystemClock())
         starts = _starts(launcher, asked, kind, asked.restarts, lambda n: tell(f"start {n} of {asked.restarts}"))
         profile = combine([start.run for start in starts], cpus=asked.passes.cpus)
         points = [_point(launcher, asked, kind, setting, tell) for setting in asked.sweep]

@@ -233,7 +233,7 @@ class Process:
         self._folder = folder
         self._clock = clock
         self._since = clock.monotonic()
-        self._answered = self._since
+        self._silent_since: float | None = None
         self._ready = False
         self._any_good = False
         self._beyond_help = False
@@ -275,7 +275,7 @@ class Process:
         now = self._clock.monotonic()
         if is_stopped(self.pid):
             return self._silent(now, LEAST_SILENCE_SECONDS, "the process is stopped", RunnerState.READY)
-        self._answered = now
+        self._silent_since = None
         return RunnerState.READY, ""
 
     def _measuring(self) -> tuple[RunnerState, str]:
@@ -283,7 +283,7 @@ class Process:
         limit = measure_deadline_seconds(self._spec)
         if is_stopped(self.pid):
             return self._silent(now, LEAST_SILENCE_SECONDS, "the process is stopped", RunnerState.READY)
-        self._answered = now
+        self._silent_since = None
         if now - self._since > limit:
             return RunnerState.HUNG, f"measuring did not end within {limit:g} s"
         return RunnerState.READY, ""
@@ -293,7 +293,7 @@ class Process:
         health = self._probe.look() if self._probe else None
         if health is None:
             return self._unanswered(now)
-        self._answered = now
+        self._silent_since = None
         self._any_good = health.answered
         if health.bad_answers:
             return RunnerState.BAD_ANSWERS, health.detail
@@ -322,7 +322,10 @@ class Process:
         return RunnerState.READY if self._ready else RunnerState.STARTING
 
     def _silent(self, now: float, limit: float, why: str, meanwhile: RunnerState) -> tuple[RunnerState, str]:
-        return (RunnerState.HUNG, why) if now - self._answered > limit else (meanwhile, "")
+        # From the first look without an answer, not from the last answer: it may be the agent that was held up.
+        if self._silent_since is None:
+            self._silent_since = now
+        return (RunnerState.HUNG, why) if now - self._silent_since > limit else (meanwhile, "")
 
     def _starting(self, now: float) -> tuple[RunnerState, str]:
         limit = self._spec.limits.start_seconds

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import ask, until, wait_for
 from edgepick_agent.core.answers import MOST_BAD_ANSWERS
 from edgepick_agent.core.runner_spec import GoldenFile, RunnerMode
 from edgepick_agent.ports import RunnerState
 from edgepick_wire.manifest import ModelFormat, RuntimeChoice, RuntimeName
 from fakes import runtime_models as models
+from fakes.runner_outside import ask, until, wait_for
 
 MODELS = {
     "nan": (models.onnx_logarithm, [-1, 1, 1, 1], "output b holds NaN or infinity"),

@@ -17,7 +17,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import PATIENCE_SECONDS, UnixHttp, is_gone, until, wait_for
 from edgepick_agent.client import Client
 from edgepick_agent.core.runner_spec import RunnerMode, RunnerSpec, RunnerState, ServeLimits
 from edgepick_agent.errors import BusyError, InferenceError, InputError
@@ -26,6 +25,7 @@ from edgepick_agent.runner import oip, serve
 from edgepick_agent.runner.endpoint import Service
 from edgepick_agent.runner.pool import FullError, Pool, WaitedError
 from edgepick_wire.manifest import ModelFormat, RuntimeChoice, RuntimeName
+from fakes.runner_outside import PATIENCE_SECONDS, UnixHttp, is_gone, until, wait_for
 from fakes.runtime import FakeSession
 from fakes.runtime_models import EVALUATION
 from fakes.swapping import Swapping, ask_while_swapping

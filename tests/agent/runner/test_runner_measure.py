@@ -167,7 +167,6 @@ def test_energy_is_measured_where_a_counter_is(start, spec, tmp_path):
 def test_a_window_too_short_for_the_counter_is_not_measured(start, spec, tmp_path):
     """A timed window below two hundred counter periods gives no energy, and the reason has both lengths."""
     root = plant(tmp_path / "amd", AMD_RAPL)
-
     few = replace(spec.plan, min_runs=5, min_seconds=0)
 
     energy = start.measured(replace(spec, sysfs_root=str(root), plan=few))[0].measurement.energy

@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from conftest import PATIENCE_SECONDS, ask, is_gone, until, wait_for
 from edgepick_agent import app
 from edgepick_agent.adapters.clock import SystemClock
 from edgepick_agent.client import Client
@@ -15,6 +14,7 @@ from edgepick_agent.ports import RunnerState
 from edgepick_wire.manifest import ModelFormat, RunLimits, RuntimeChoice, RuntimeName
 from fakes import runtime_models as models
 from fakes.odd_python import STUCK, STUCK_WITH_THE_LOCK, odd_python
+from fakes.runner_outside import PATIENCE_SECONDS, ask, is_gone, until, wait_for
 from fakes.swapping import Swapping
 
 IMAGE = np.zeros((1, 32, 32, 1), np.float32)

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import PATIENCE_SECONDS, SystemClock, ask, is_gone, until, wait_for
 from edgepick_agent.adapters import runner_process
+from edgepick_agent.adapters.clock import SystemClock
 from edgepick_agent.adapters.runner_look import Health, is_stopped, memory_of, parse_health
 from edgepick_agent.adapters.runner_process import Launcher
 from edgepick_agent.core.runner_spec import GoldenFile, RunnerMode
@@ -20,27 +20,16 @@ from edgepick_agent.ports import RunnerState
 from edgepick_wire import codec
 from edgepick_wire.manifest import ModelFormat, RunLimits, RuntimeChoice, RuntimeName
 from fakes import runtime_models as models
+from fakes.clock import FakeClock
+from fakes.runner_outside import PATIENCE_SECONDS, ask, is_gone, until, wait_for
 
 ONNX = (RuntimeChoice(name=RuntimeName.ONNXRUNTIME),)
-
-
-class SetClock:
-    """A clock that a test moves."""
-
-    def __init__(self) -> None:
-        self.time = 0.0
-
-    def monotonic(self) -> float:
-        return self.time
-
-    def now(self) -> float:
-        return self.time
 
 
 @pytest.fixture
 def clocked(tmp_path: Path):
     """Provide a launcher on a clock that the test moves, and the clock."""
-    clock = SetClock()
+    clock = FakeClock()
     launcher = Launcher(None, tmp_path / "clocked", clock)
     started = []
 
@@ -158,6 +147,7 @@ def test_a_silent_server_is_given_the_time_of_one_inference(clocked, spec, monke
     wait_for(process, RunnerState.READY)
     monkeypatch.setattr(process._probe, "look", lambda: None)
 
+    process.observe()
     clock.time += 9
     bridged = process.observe().state
     clock.time += 2
@@ -165,6 +155,22 @@ def test_a_silent_server_is_given_the_time_of_one_inference(clocked, spec, monke
 
     assert bridged is RunnerState.READY
     assert (late.state, late.detail) == (RunnerState.HUNG, "no answer to its health check for 10 s")
+
+
+def test_an_agent_that_was_held_up_does_not_blame_its_runner(clocked, spec, monkeypatch):
+    """However long it did not look, a first look without an answer says nothing; nor does one after an answer."""
+    start, clock = clocked
+    process = start(spec, RunnerMode.SERVE)
+    wait_for(process, RunnerState.READY)
+    answer = process._probe.look
+    seen = []
+
+    for looking in (lambda: None, answer, lambda: None):
+        monkeypatch.setattr(process._probe, "look", looking)
+        clock.time += 3600
+        seen.append(process.observe().state)
+
+    assert seen == [RunnerState.READY] * 3
 
 
 def test_an_inference_over_its_limit_is_a_hang(start, spec, tmp_path):

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import SystemClock, wait_for
 from edgepick_agent import app
+from edgepick_agent.adapters.clock import SystemClock
 from edgepick_agent.adapters.runner_process import runner_environment
 from edgepick_agent.client import Client
 from edgepick_agent.core.runner_spec import RunnerMode
@@ -22,6 +22,7 @@ from edgepick_agent.ports import RunnerState
 from edgepick_agent.runner import sandbox
 from edgepick_wire import codec
 from edgepick_wire.manifest import ModelFormat, RuntimeChoice, RuntimeName
+from fakes.runner_outside import wait_for
 from fakes.runtime_models import DIGITS_ONNX
 
 PROBE = """

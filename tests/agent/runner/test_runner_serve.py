@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import PATIENCE_SECONDS, ask, until
 from edgepick_agent.core.runner_spec import RunnerSpec
 from edgepick_agent.errors import InferenceError, InputError
 from edgepick_agent.ports import TensorSpec
@@ -22,6 +21,7 @@ from edgepick_agent.runner import oip, serve
 from edgepick_agent.runner.endpoint import Service
 from edgepick_agent.runner.tensors import random_feed, to_real, to_tensor
 from edgepick_wire.manifest import ModelFormat, RunLimits, RuntimeChoice, RuntimeName
+from fakes.runner_outside import PATIENCE_SECONDS, ask, until
 from fakes.runtime import FakeSession
 from fakes.runtime_models import EVALUATION, digits_golden
 

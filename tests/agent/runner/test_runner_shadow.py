@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import PATIENCE_SECONDS, is_gone, until, wait_for
 from edgepick_agent.client import Client
 from edgepick_agent.core.runner_spec import SHADOW_FILE, RunnerMode, RunnerSpec, ShadowOrder, ShadowProgress
 from edgepick_agent.ports import RunnerState, TensorSpec
@@ -22,6 +21,7 @@ from edgepick_agent.runner.tap import Counts, Served, Share, Tap, pack, receive,
 from edgepick_wire import codec
 from edgepick_wire.manifest import ModelFormat, RunLimits, RuntimeChoice, RuntimeName
 from edgepick_wire.shadow import ShadowRequest, ShadowSummary
+from fakes.runner_outside import PATIENCE_SECONDS, is_gone, until, wait_for
 from fakes.runtime_models import onnx_endless, onnx_logarithm, onnx_positions, onnx_relu
 
 AGAINST, CANDIDATE = "a" * 64, "b" * 64
