@@ -21,19 +21,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgepick_agent.core.open_inference import HEADER_LENGTH, TYPES
 from edgepick_agent.errors import BusyError, InferenceError, InputError
 
 STATE_DIR = "/var/lib/edgepick-agent"
 STATE_VARIABLE = "EDGEPICK_STATE_DIR"
 """Names the agent's state directory where that is not the usual one."""
-HEADER_LENGTH = "Inference-Header-Content-Length"
 ATTEMPTS = 3
 """A connection may be old, and the next one may meet a runner that is just retiring."""
-NUMPY_NAMES = {"BOOL": "?", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8"} | {
-    f"{sign}INT{8 * size}": f"<{kind}{size}" for sign, kind in (("", "i"), ("U", "u")) for size in (1, 2, 4, 8)
-}
-"""The protocol's name of a type -> numpy's, in the order of bytes that the protocol sends."""
-DATATYPES = {np.dtype(name): datatype for datatype, name in NUMPY_NAMES.items()}
+DTYPES = {datatype: np.dtype(code) for datatype, code in TYPES.items()}
+"""The protocol's name of a type -> numpy's type, as it travels."""
+DATATYPES = {dtype: datatype for datatype, dtype in DTYPES.items()}
 
 Array = npt.NDArray[Any]
 
@@ -162,7 +160,7 @@ def _outputs(begin: int | None, data: bytes) -> dict[str, Array]:
     outputs: dict[str, Array] = {}
     at = begin or 0
     for tensor in document["outputs"]:
-        dtype = np.dtype(NUMPY_NAMES[tensor["datatype"]])
+        dtype = DTYPES[tensor["datatype"]]
         size = int(tensor["parameters"]["binary_data_size"])
         outputs[tensor["name"]] = np.frombuffer(data[at : at + size], dtype).reshape(tensor["shape"])
         at += size

@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from edgepick_agent.core import answers
+from edgepick_agent.core.open_inference import HEADER_LENGTH
 from edgepick_agent.core.runner_spec import RunnerSpec
 from edgepick_agent.errors import InferenceError, InputError
 from edgepick_agent.ports import Session
@@ -30,8 +31,6 @@ OPEN_SIZE = 64
 IDLE_CONNECTION_SECONDS = 30.0
 LINGER_SECONDS = 1.0
 LINGER_BYTES = 65536
-HEADER_LENGTH = "Inference-Header-Content-Length"
-"""HTTP header of the binary tensor extension: where the JSON ends and the tensors begin."""
 RETRY_AFTER = {"Retry-After": "1"}
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from edgepick_agent.core.open_inference import TYPES
 from edgepick_agent.errors import InputError
 from edgepick_agent.ports import Session, TensorSpec
 from edgepick_agent.runner.tensors import to_real, to_tensor
@@ -23,17 +24,13 @@ from edgepick_wire.version import __version__
 if TYPE_CHECKING:
     from edgepick_agent.ports import Array
 
-DATATYPES = {
-    "bool": "BOOL",
-    **{f"{sign}int{bits}": f"{sign}INT{bits}".upper() for sign in ("", "u") for bits in (8, 16, 32, 64)},
-    **{f"float{bits}": f"FP{bits}" for bits in (16, 32, 64)},
-}
+_LITTLE_ENDIAN = {name: np.dtype(code) for name, code in TYPES.items()}
+"""The protocol's name -> the type as it travels."""
+NUMPY_NAMES = {name: dtype.name for name, dtype in _LITTLE_ENDIAN.items()}
+DATATYPES = {dtype: name for name, dtype in NUMPY_NAMES.items()}
 """numpy name -> the protocol's name."""
-NUMPY_NAMES = {name: dtype for dtype, name in DATATYPES.items()}
 _DATATYPE_OF = {np.dtype(dtype): name for dtype, name in DATATYPES.items()}
 """The same by numpy's type: to ask one for its name takes longer than to run a small model."""
-_LITTLE_ENDIAN = {name: np.dtype("<" + np.dtype(dtype).str[1:]) for name, dtype in NUMPY_NAMES.items()}
-"""The protocol's name -> the type as it travels."""
 BINARY_EXTENSION = "binary_tensor_data"
 
 

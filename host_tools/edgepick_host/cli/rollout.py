@@ -70,11 +70,11 @@ def start_command(context: click.Context, /, *, model: str, wait: bool, yes: boo
 @options.as_json
 @click.pass_context
 def status_command(
-    context: click.Context, /, *, name: str | None, watch: bool, everyone: bool, everything: bool, **rest: Any
+    context: click.Context, /, *, name: str | None, watch: bool, everyone: bool, everything: bool, **flags: Any
 ) -> None:
     """Show a rollout: where it stands, what was decided, and its devices; without ID the newest."""
-    as_json = bool(rest.pop("as_json"))
-    settings = options.settings_of(context, **rest)
+    settings = options.settings_of(context, **flags)
+    as_json = bool(flags["as_json"])
     if everything:
         rollout_text.print_all(app.rollouts(settings), as_json=as_json)
         return

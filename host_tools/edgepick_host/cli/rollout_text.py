@@ -20,7 +20,7 @@ REASONS = 2
 
 
 def print_state(state: RolloutState, *, as_json: bool, everyone: bool = False) -> None:
-    """Print where a rollout stands, what was decided, and its devices: each of a few, or each that there is."""
+    """Print where a rollout stands, what was decided, and its devices: many are counted, unless ``everyone``."""
     if as_json:
         render.print_json(state)
         return

@@ -2,13 +2,13 @@
 
 from dataclasses import replace
 
-from edgepick_host.core.decision import Judgement
 from edgepick_host.core.experiment.between import Between
 from edgepick_host.core.rollout import begin
 from edgepick_host.core.rollout_state import HistoryLine, RolloutState, Stage
 from edgepick_host.core.waves import Lane, Leg, Member, MemberStatus, Plan
 from edgepick_wire.messages import ModelState, Phase, Report, Reported, ReportKind, ShadowedVariant
 from edgepick_wire.shadow import OutputDifference, ShadowSummary
+from fakes.lanes import promoted
 from host.web.small_fleet import FLOAT, INT8
 
 BUSY = "r-busy"
@@ -53,16 +53,8 @@ def member(number: int, *, wave: int, **others) -> Member:
 
 
 def lane(label: str, **others) -> Lane:
-    return Lane(
-        profile="raspberry-pi-4",
-        label=label,
-        stand_in=True,
-        verdict=Judgement.PROMOTE,
-        winner=INT8,
-        winner_label="1 int8",
-        reason="chosen by the operator",
-        **others,
-    )
+    why = "chosen by the operator"
+    return promoted(INT8, profile="raspberry-pi-4", label=label, winner_label="1 int8", reason=why, **others)
 
 
 def shadow_of(device: str) -> Report:
