@@ -106,14 +106,14 @@ class Board:
         return (name for name, folder in self._coolers() if (sysfs.integer(folder / "cur_state") or 0) > 0)
 
     def _cooling_counts(self) -> Iterator[tuple[str, int]]:
-        for name, folder in self._coolers():
-            count = sysfs.integer(folder / "stats/total_trans")
-            if count is not None:
-                yield name, count
+        return ((name, count) for name, path in self._counters() if (count := sysfs.integer(path)) is not None)
+
+    def _counters(self) -> Iterator[tuple[str, Path]]:
+        yield from ((name, folder / "stats/total_trans") for name, folder in self._coolers())
         for path in sorted(self._sys.glob("devices/system/cpu/cpu*/thermal_throttle/*_throttle_count")):
-            yield f"{path.parent.parent.name} {path.name}", sysfs.integer(path) or 0
+            yield f"{path.parent.parent.name} {path.name}", path
         for path in sorted(self._sys.glob("class/hwmon/hwmon*/oc*_event_cnt")):
-            yield f"over-current {path.name.removesuffix('_event_cnt')}", sysfs.integer(path) or 0
+            yield f"over-current {path.name.removesuffix('_event_cnt')}", path
 
     def _firmware_flags(self) -> int | None:
         if self._firmware_tool is None:

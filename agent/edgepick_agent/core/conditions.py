@@ -60,7 +60,8 @@ def conditions(
     reasons = throttle_reasons(before, after)
     heat = [before.temperature_mc, after.temperature_mc, *(s.temperature_mc for s in during)]
     clock = [before.frequency_khz, after.frequency_khz, *(s.frequency_khz for s in during)]
-    known = after.firmware_flags is not None or bool(after.cooling) or bool(reasons)
+    flags_told = None not in (before.firmware_flags, after.firmware_flags)
+    known = flags_told or bool(after.cooling) or bool(reasons)
     return Conditions(
         stand_in=stand_in,
         machine=machine,
@@ -104,9 +105,11 @@ def throttle_reasons(before: BoardReading, after: BoardReading) -> tuple[str, ..
 
 
 def _flagged(bit: int, before: BoardReading, after: BoardReading) -> bool:
-    first, last = before.firmware_flags or 0, after.firmware_flags or 0
-    new_since = (last & ~first) >> (bit + 16) & 1
-    return bool((first | last) >> bit & 1 or new_since)
+    first, last = before.firmware_flags, after.firmware_flags
+    active = (first or 0) | (last or 0)
+    # What has happened since boot is new only to whoever knows how it was before.
+    new_since = 0 if first is None or last is None else last & ~first
+    return bool(active >> bit & 1 or new_since >> (bit + 16) & 1)
 
 
 def _pair(first: int | None, last: int | None) -> tuple[int, ...]:

@@ -119,6 +119,36 @@ def test_throttling_long_ago_says_nothing_about_this_run():
     assert judged(sticky, sticky) == (Verdict.VALID, ())
 
 
+@pytest.mark.parametrize(("before", "after"), [(None, 0x50000), (0x50000, None), (None, None)])
+def test_a_firmware_that_did_not_answer_once_leaves_it_open_whether_it_throttled(before, after):
+    """What happened since boot is compared between two answers only: one that is missing is no clean one."""
+    found = conditions(
+        BoardReading(firmware_flags=before), BoardReading(firmware_flags=after), machine="m", stand_in=False
+    )
+
+    assert (found.throttled, found.throttle_reasons) == (None, ())
+
+
+def test_throttling_that_is_active_counts_without_another_answer():
+    """Where only one of the two answers is there, what it shows as going on is throttling."""
+    assert throttle_reasons(BoardReading(), BoardReading(firmware_flags=0x50004)) == ("throttled",)
+
+
+@pytest.mark.parametrize(
+    "counter", ["devices/system/cpu/cpu0/thermal_throttle/core_throttle_count", "class/hwmon/hwmon2/oc1_event_cnt"]
+)
+def test_a_counter_that_could_not_be_read_did_not_count_up(counter, tmp_path):
+    """A counter whose first read fails is missing, not zero: what it counted before the run is not held against it."""
+    board = instruments.board(trees.plant(tmp_path, {f"sys/{counter}": "\n"}))
+    before = board.read()
+
+    (tmp_path / "sys" / counter).write_text("12\n")
+    after = board.read()
+
+    assert (before.cooling, list(after.cooling.values())) == ({}, [12])
+    assert throttle_reasons(before, after) == ()
+
+
 @pytest.mark.parametrize(
     ("before", "after", "named"),
     [
