@@ -14,7 +14,7 @@ PERIODS_PER_WINDOW = 200
 IDLE_PERIODS = 50
 LEAST_IDLE_SECONDS = 0.5
 SAME_SHARE = 1e-6
-"""Idle powers that differ by less are the same, but for rounding."""
+"""Powers that differ by less of the idle one are the same, but for rounding."""
 CLOCK_SLACK = 1e-3
 """A pass that was asked to last exactly the window may end up shorter by rounding."""
 
@@ -97,16 +97,18 @@ def estimated(use: CpuUse, watts: float, reason: str) -> EnergySummary:
 def summarise_energy(
     load: EnergyWindow, idle: Sequence[EnergyWindow], *, source: str, scope: str, period_seconds: float
 ) -> EnergySummary:
-    """Return energy per inference: gross always, net if the idle power before and after agree.
+    """Return energy per inference, unless the sensor stood still: gross, and net if the idle power can be told.
 
-    The net figure is withheld when the two idle powers differ by more than the load added to their
-    mean: then the difference between idle and load is noise.
+    The net figure is withheld when the load added nothing to the mean of the two idle powers, or less than
+    they differ by: then the difference between idle and load is noise.
     """
     needed = window_seconds(period_seconds)
     if load.inferences == 0 or load.seconds < needed * (1 - CLOCK_SLACK):
         return not_measured(
             f"{source} needs a window of {needed:.3g} s for an error of 1 %, the timed window had {load.seconds:.3g} s"
         )
+    if load.energy_uj <= 0:
+        return not_measured(f"{source} stood still: no energy within {load.seconds:.3g} s of work")
     gross = load.energy_uj / load.inferences
     idle_uw, reason = _idle_power(load, idle)
     net = None if idle_uw is None or reason else gross - idle_uw * load.seconds / load.inferences
@@ -127,7 +129,9 @@ def _idle_power(load: EnergyWindow, idle: Sequence[EnergyWindow]) -> tuple[float
         return None, "no net figure: idle power could not be read before and after the run"
     powers = [window.power_uw for window in idle]
     mean = sum(powers) / len(powers)
-    spread = max(powers) - min(powers)
-    if spread > max(abs(load.power_uw - mean), SAME_SHARE * mean):
+    spread, added = max(powers) - min(powers), load.power_uw - mean
+    if added <= SAME_SHARE * mean:
+        return mean, f"no net figure: {load.power_uw / 1e6:.3g} W is no more than the idle {mean / 1e6:.3g} W"
+    if spread > added:
         return mean, f"no net figure: idle power changed by {spread / 1e6:.3g} W between before and after"
     return mean, None

@@ -81,9 +81,7 @@ class Meter:
         """Return the energy per inference since :meth:`start`, by a counter over a window long enough for it."""
         end = _reading(self._counter) if self._counter else None
         window = _between(self._from, end, inferences) if self._from and end else None
-        if self._counter is None or window is None or window.seconds < window_seconds(self._counter.period_seconds):
-            return None
-        return window.energy_uj / inferences
+        return self._summarised(self._counter, window).gross_uj if self._counter and window else None
 
     def used(self, cpu_seconds: float, seconds: float, inferences: int) -> None:
         """Remember what an estimate needs, should there be nothing better."""

@@ -33,8 +33,8 @@ def _impossible(measurement: Measurement) -> Iterator[str]:
         if size is not None and not 0 < size <= LARGEST_BYTES:
             yield f"memory.{name} is {size}; possible is more than 0, at most 1 PiB"
     energy = energy_uj(measurement)
-    if energy is not None and not 0 <= energy <= LARGEST_UJ:
-        yield f"an energy of {energy:g} uJ; possible is 0 or more, at most an hour of 1 kW"
+    if energy is not None and not 0 < energy <= LARGEST_UJ:
+        yield f"an energy of {energy:g} uJ; possible is more than 0, at most an hour of 1 kW"
     yield from _golden(measurement)
 
 

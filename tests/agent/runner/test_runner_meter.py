@@ -106,6 +106,19 @@ def test_a_counter_gives_gross_and_net_energy(monkeypatch, clock):
     assert found.idle_uw == pytest.approx(IDLE_UW)
 
 
+@pytest.mark.parametrize(("power_uw", "gross_uj"), [(BUSY_UW, 1_000_000), (0.0, None)])
+def test_a_pass_at_a_fixed_rate_has_the_energy_that_was_counted(monkeypatch, clock, power_uw, gross_uj):
+    """Ten inferences in 2 s at 5 W are 1 J each; a counter that stood still tells nothing."""
+    rig = Rig(SensorKind.ENERGY, clock)
+    meter = meter_on(monkeypatch, rig)
+    rig.work(power_uw)
+
+    meter.start()
+    clock.sleep(2.0)
+
+    assert meter.spent(10) == (None if gross_uj is None else pytest.approx(gross_uj))
+
+
 @pytest.fixture
 def samplers(monkeypatch) -> list[Sampler]:
     """Provide the samplers that are made; they sample when the test says, not from their thread."""

@@ -122,6 +122,23 @@ def test_idle_power_that_moved_more_than_the_load_added_gives_no_net_figure():
     assert "idle power changed" in (found.reason or "")
 
 
+@pytest.mark.parametrize("load_uw", [4.96e6, 5e6])
+def test_a_load_that_adds_nothing_to_idle_has_no_net_figure(load_uw):
+    """A run that draws 5 W or less where idle is 5 W costs its gross energy; what it adds cannot be told."""
+    found = energy(window(load_uw, 2, 10), window(5e6, 1), window(5e6, 1))
+
+    assert (found.gross_uj, found.net_uj) == (pytest.approx(load_uw / 5), None)
+    assert "is no more than the idle 5 W" in (found.reason or "")
+
+
+def test_a_sensor_that_stood_still_has_measured_nothing():
+    """No energy at all over two seconds of work is no figure, for it would be the best of all."""
+    found = energy(window(0, 2, 10), window(0, 1), window(0, 1))
+
+    assert (found.gross_uj, found.net_uj) == (None, None)
+    assert "s stood still" in (found.reason or "")
+
+
 def test_without_both_idle_windows_there_is_no_net_figure():
     """One idle window is not enough to know that idle stood still."""
     found = energy(window(5e6, 2, 10), window(2e6, 1))

@@ -309,8 +309,8 @@ def test_a_fleet_of_one_variant_against_itself_is_promoted_no_more_often_than_pr
 
 @pytest.mark.parametrize(
     "lie",
-    [{"p50_ms": -1.0}, {"p95_ms": -1.0}, {"rss": -5}, {"arena": 0}, {"energy_uj": -3.0}],
-    ids=lambda lie: next(iter(lie)),
+    [{"p50_ms": -1.0}, {"p95_ms": -1.0}, {"rss": -5}, {"arena": 0}, {"energy_uj": -3.0}, {"energy_uj": 0.0}],
+    ids=lambda lie: "{}={}".format(*next(iter(lie.items()))),
 )
 def test_a_device_that_lies_is_not_believed_and_moves_nobody_else(lie):
     """An impossible figure makes that device's measurement unusable, by name; the others decide as without it."""
