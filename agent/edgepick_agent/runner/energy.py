@@ -5,6 +5,7 @@ power is sampled by a thread, never faster than the sensor refreshes, and only i
 sampling a Raspberry Pi 5's PMIC at 50 Hz slowed one workload six times.
 """
 
+import itertools
 import threading
 import time
 from collections.abc import Callable
@@ -27,8 +28,10 @@ from edgepick_agent.ports import PowerSensor, SensorKind
 from edgepick_wire.metrics import EnergySummary
 from edgepick_wire.pairing import BLOCKS
 
-MOST_FAILED = 0.1
-"""Share of failed reads above which a sampled window is not believed."""
+MOST_BLIND = 0.1
+"""Share of a sampled window that may pass in reads that fail; with more it is not believed."""
+MOST_READS = 3
+"""A counter that does not answer is asked again: one of its reads stands for a whole window."""
 
 
 class Meter:
@@ -144,9 +147,12 @@ def _sleep(seconds: float) -> int:
     return 0
 
 
-def _reading(sensor: PowerSensor) -> tuple[float, float] | None:
-    value = sensor.read()
-    return None if value is None else (time.monotonic(), value)
+def _reading(counter: PowerSensor) -> tuple[float, float] | None:
+    for _ in range(MOST_READS):
+        value = counter.read()
+        if value is not None:
+            return time.monotonic(), value
+    return None
 
 
 def _between(first: tuple[float, float], last: tuple[float, float], inferences: int) -> EnergyWindow | None:
@@ -170,47 +176,43 @@ def _window(sensor: PowerSensor, work: Callable[[], int]) -> EnergyWindow | None
 class Sampler:
     """Reads a sensor of power in a thread, from entering the block to leaving it.
 
-    The window is the block's, also where the read at an edge failed: the power there is that of the nearest read.
+    The window is the block's, however long a read at its edge takes: the power there is that of the nearest read.
     """
 
     def __init__(self, sensor: PowerSensor) -> None:
         self._sensor = sensor
-        self._times: list[float] = []
-        self._powers: list[float] = []
-        self._failed = 0
-        self._begin = self._end = 0.0
+        self._reads: list[tuple[float, float | None]] = []
+        self._end = 0.0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="power-sampler", daemon=True)
 
     def __enter__(self) -> "Sampler":
-        self._begin = self._take()
+        self._take()
         self._thread.start()
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self._end = time.monotonic()
         self._stop.set()
         self._thread.join()
-        self._end = self._take()
 
     def _loop(self) -> None:
         while not self._stop.wait(self._sensor.period_seconds):
             self._take()
 
-    def _take(self) -> float:
-        """Read once, and return when."""
-        value, now = self._sensor.read(), time.monotonic()
-        if value is None:
-            self._failed += 1
-        else:
-            self._times.append(now)
-            self._powers.append(value)
-        return now
+    def _take(self) -> None:
+        power = self._sensor.read()
+        self._reads.append((time.monotonic(), power))
 
     def window(self, inferences: int) -> EnergyWindow | None:
-        """Return the integral over the block that has been left, or ``None`` if too many reads failed."""
-        taken = len(self._times)
-        if taken < 2 or self._failed > MOST_FAILED * (taken + self._failed):
+        """Return the integral over the block that has been left, or ``None`` if too much of it was not seen."""
+        begin, end = self._reads[0][0], self._end
+        steps = itertools.pairwise(self._reads)
+        blind = sum(min(at, end) - before for (before, _), (at, power) in steps if power is None)
+        # What the read that was under way at the end tells is the power of another time.
+        seen = [(at, power) for at, power in self._reads if power is not None and at <= end]
+        if len(seen) < 2 or blind > MOST_BLIND * (end - begin):
             return None
-        times = [self._begin, *self._times, self._end]
-        powers = [self._powers[0], *self._powers, self._powers[-1]]
-        return EnergyWindow(energy_uj=trapezoid(times, powers), seconds=self._end - self._begin, inferences=inferences)
+        times, powers = zip(*seen, strict=True)
+        energy_uj = trapezoid([begin, *times, end], [powers[0], *powers, powers[-1]])
+        return EnergyWindow(energy_uj=energy_uj, seconds=end - begin, inferences=inferences)

@@ -51,8 +51,10 @@ class Rig:
         self.period_seconds = period_seconds
         self.power = IDLE_UW
         self.broken = False
+        self.failing = 0
+        self.lasting = 0.0
         self.reads = 0
-        self._time, self._since, self._energy = time, time.now, 0.0
+        self.time, self._since, self._energy = time, time.now, 0.0
 
     def work(self, power_uw: float) -> None:
         """Draw another power from now on."""
@@ -60,13 +62,15 @@ class Rig:
         self.power = power_uw
 
     def _settle(self) -> None:
-        self._energy += self.power * (self._time.now - self._since)
-        self._since = self._time.now
+        self._energy += self.power * (self.time.now - self._since)
+        self._since = self.time.now
 
     def read(self) -> float | None:
         self.reads += 1
+        self.time.sleep(self.lasting)
         self._settle()
-        if self.broken:
+        self.failing -= 1
+        if self.broken or self.failing >= 0:
             return None
         return self._energy if self.kind is SensorKind.ENERGY else self.power
 
@@ -168,7 +172,7 @@ def test_sampling_is_no_faster_than_the_sensor_refreshes():
     with Sampler(rig):
         spin(0.01)
 
-    assert rig.reads == 2
+    assert rig.reads == 1
 
 
 def test_a_sensor_too_slow_for_the_plan_is_not_used(monkeypatch, clock):
@@ -214,11 +218,11 @@ def test_a_failed_read_at_an_edge_costs_no_window(monkeypatch, clock, samplers, 
     rig.work(BUSY_UW)
 
     def run_for(seconds: float) -> int:
-        for _ in range(round(seconds / rig.period_seconds)):
+        steps = round(seconds / rig.period_seconds)
+        for step in range(steps):
             clock.sleep(rig.period_seconds)
-            rig.broken = False
+            rig.broken = "last" in edges and step == steps - 1
             samplers[-1]._take()
-        rig.broken = "last" in edges
         return 100
 
     rig.broken = "first" in edges
@@ -227,6 +231,68 @@ def test_a_failed_read_at_an_edge_costs_no_window(monkeypatch, clock, samplers, 
 
     assert found.window_seconds == pytest.approx(2.0)
     assert found.gross_uj == pytest.approx(BUSY_UW * 2.0 / 100)
+
+
+def sample(meter: Meter, rig: Rig, samplers: list[Sampler], *, hangs: int = 0) -> None:
+    """Make the pass of a sensor at 5 W; as many of its reads hang for fifteen periods and fail."""
+    rig.work(BUSY_UW)
+
+    def run_for(seconds: float) -> int:
+        end, hanging = rig.time.now + seconds, iter([True] * hangs)
+        while rig.time.now + rig.period_seconds / 2 < end:
+            rig.time.sleep(rig.period_seconds)
+            rig.broken = next(hanging, False)
+            rig.lasting = 15 * rig.period_seconds * rig.broken
+            samplers[-1]._take()
+        return 100
+
+    meter.sample(run_for)
+
+
+@pytest.mark.parametrize(("hangs", "told"), [(1, True), (2, False)])
+def test_time_in_which_reads_hang_is_not_seen(monkeypatch, clock, samplers, hangs, told):
+    """A read that fails costs what it lasted: one of 8 % of the window is forgiven, two of them are not."""
+    rig = Rig(SensorKind.POWER, clock, period_seconds=0.01)
+    meter = meter_on(monkeypatch, rig)
+
+    sample(meter, rig, samplers, hangs=hangs)
+
+    assert (meter.summary().gross_uj is not None) is told
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_read_that_outlasts_the_work_is_no_part_of_its_window(monkeypatch, clock, samplers, fails):
+    """A read that is under way when the work ends tells nothing of it, be it late with idle power or a failure."""
+    rig = Rig(SensorKind.POWER, clock, period_seconds=0.01)
+    meter = meter_on(monkeypatch, rig)
+
+    def read_late(sampler: Sampler) -> None:
+        sampler._stop.wait()
+        rig.work(IDLE_UW)
+        rig.lasting, rig.broken = 0.2, fails
+        sampler._take()
+
+    monkeypatch.setattr(Sampler, "_loop", read_late)
+    sample(meter, rig, samplers)
+    found = meter.summary()
+
+    assert found.window_seconds == pytest.approx(2.0)
+    assert found.gross_uj == pytest.approx(BUSY_UW * 2.0 / 100)
+
+
+def test_a_counter_that_does_not_answer_is_asked_again(monkeypatch, clock):
+    """Two failed reads at each end of the run cost nothing; the window is that of the reads that did not fail."""
+    rig = Rig(SensorKind.ENERGY, clock)
+    meter = meter_on(monkeypatch, rig)
+    rig.work(BUSY_UW)
+
+    rig.failing = 2
+    meter.start()
+    clock.sleep(2.0)
+    rig.failing = 2
+    meter.stop(10)
+
+    assert meter.summary().gross_uj == pytest.approx(1_000_000)
 
 
 def test_without_a_sensor_the_reason_is_kept(monkeypatch):
