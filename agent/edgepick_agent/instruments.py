@@ -27,7 +27,8 @@ OPERATORS = {
     RuntimeName.LITERT.value: "edgepick_agent.adapters.operators_tflite:profile",
     RuntimeName.ONNXRUNTIME.value: "edgepick_agent.adapters.operators_onnx:profile",
 }
-"""Runtime name -> ``(model, used, feeds) -> OperatorTable``; a runtime without one says so in the profile."""
+"""Runtime name -> ``(model, choice, feeds) -> OperatorTable``, of the choice's first accelerator with what follows as
+its fallback; a runtime without one says so in the profile."""
 
 SENSORS = {
     "hwmon-ina3221": "edgepick_agent.adapters.sensors.hwmon_ina3221:discover",

@@ -7,6 +7,7 @@ cache and is not fused with its neighbours, so the sum differs from the whole.
 """
 
 import copy
+import dataclasses
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -19,8 +20,7 @@ from edgepick_agent.adapters.tflite_session import BUILT_IN, NATIVE_ERRORS, Tfli
 from edgepick_agent.core.profile import OperatorTable, OperatorTime
 from edgepick_agent.core.summarise import middle_mean
 from edgepick_agent.errors import RunError
-from edgepick_wire.manifest import RuntimeChoice, RuntimeName
-from edgepick_wire.metrics import RuntimeUsed
+from edgepick_wire.manifest import RuntimeChoice
 
 if TYPE_CHECKING:
     from edgepick_agent.ports import Array
@@ -34,7 +34,7 @@ NOTE = "an operator alone is not fused with its neighbours and finds its weights
 Values = Mapping[int, "Array"]
 
 
-def profile(model: Path, used: RuntimeUsed, feeds: Sequence[Mapping[str, "Array"]]) -> OperatorTable:
+def profile(model: Path, choice: RuntimeChoice, feeds: Sequence[Mapping[str, "Array"]]) -> OperatorTable:
     """Return the time of each operator of the main graph alone; ``None`` for one that cannot be cut out."""
     try:
         import flatbuffers
@@ -43,8 +43,8 @@ def profile(model: Path, used: RuntimeUsed, feeds: Sequence[Mapping[str, "Array"
         return OperatorTable(method=METHOD, reason=f"the reader of model files is missing: {error}")
     parsed = schema.ModelT.InitFromPackedBuf(bytearray(model.read_bytes()), 0)
     values = _values(model, feeds[0])
-    wanted = ("cpu",) if used.accelerator in BUILT_IN else (used.accelerator, "cpu")
-    choice = RuntimeChoice(name=RuntimeName.LITERT, accelerators=wanted, threads=used.threads)
+    first = choice.accelerators[0]
+    choice = dataclasses.replace(choice, accelerators=("cpu",) if first in BUILT_IN else (first, "cpu"))
     with tempfile.TemporaryDirectory(prefix="edgepick-") as folder:
         cutter = _Cutter(schema, flatbuffers, parsed, Path(folder) / "operator.tflite")
         found = tuple(_timed(cutter, index, values, choice) for index in range(len(parsed.subgraphs[0].operators)))

@@ -18,7 +18,7 @@ from edgepick_agent.cli.profile_report import report
 from edgepick_agent.cli.render import as_json_text, clip, printable
 from edgepick_agent.cli.terminal import moves_cursor
 from edgepick_agent.config import load_settings
-from edgepick_agent.core.passes import Passes
+from edgepick_agent.core.passes import Passes, paced_seconds, too_rare
 from edgepick_agent.core.profile import SweepSetting
 from edgepick_agent.core.profile_request import ProfileRequest
 from edgepick_agent.core.runner_spec import GoldenFile
@@ -28,6 +28,8 @@ from edgepick_wire.manifest import RuntimeName
 from edgepick_wire.metrics import MeasurePlan
 
 PLAN = MeasurePlan()
+LONGEST_PER_SECOND = 3
+"""A long plan may take so many times as long as asked."""
 MOST_CPUS = 1024
 CPUS = re.compile(r"(\d{1,4})(?:-(\d{1,4}))?", re.ASCII)
 ANY_ERROR = 1e30
@@ -108,11 +110,14 @@ def benchmark(
     """Measure a model file: time, memory, energy, and its answers if --golden is given."""
     settings = _settings(config_file)
     power = settings.power if settings else PowerSettings()
+    asked = plan(threads=threads, runs=runs, seconds=seconds)
+    if rate is not None:
+        _check_rate(rate, asked)
     request = ProfileRequest(
         model=str(model.absolute()),
         runtime=runtime,
         accelerators=accelerators or ("cpu",),
-        plan=plan(threads=threads, runs=runs, seconds=seconds),
+        plan=asked,
         passes=Passes(rate_per_s=rate, operators=operators, cpus=cpus),
         restarts=restarts,
         golden=_golden_file(golden, min_agreement, max_error),
@@ -141,8 +146,14 @@ def _rate(text: str | None) -> float | None:
     except (ValueError, KeyError):
         rate = 0.0
     if not 0 < rate < float("inf"):
-        raise click.BadParameter(f"{text!r} is no rate; give one like 10/s, 30/min or 6/h")
+        raise click.BadParameter(f"{text!r} is no rate; give one like 10/s, 30/min or 360/h")
     return rate
+
+
+def _check_rate(rate: float, asked: MeasurePlan) -> None:
+    if why := too_rare(rate, asked):
+        needed = -(-paced_seconds(rate) / LONGEST_PER_SECOND // 1)
+        raise click.BadParameter(f"{why}; give --seconds {needed:.0f} too", param_hint="--rate")
 
 
 def _cpus(text: str | None) -> tuple[int, ...]:
@@ -185,10 +196,9 @@ def _golden_file(path: Path | None, min_agreement: float, max_error: float) -> G
 
 
 def plan(*, threads: int, runs: int, seconds: float) -> MeasurePlan:
-    """Return a plan that reaches both minima; a long one may take three times as long as asked."""
-    return MeasurePlan(
-        min_runs=runs, min_seconds=seconds, max_seconds=max(PLAN.max_seconds, 3 * seconds), threads=threads
-    )
+    """Return a plan that reaches both minima."""
+    longest = max(PLAN.max_seconds, LONGEST_PER_SECOND * seconds)
+    return MeasurePlan(min_runs=runs, min_seconds=seconds, max_seconds=longest, threads=threads)
 
 
 def _settings(config_file: Path | None) -> AgentSettings | None:

@@ -2,6 +2,11 @@
 
 from dataclasses import dataclass
 
+from edgepick_wire.metrics import MeasurePlan
+
+LEAST_PACED_RUNS = 5
+"""Fewer runs at a fixed rate tell no median."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passes:
@@ -20,3 +25,19 @@ class Passes:
     operators: bool = False
     trace: bool = False
     cpus: tuple[int, ...] = ()
+
+
+def paced_seconds(rate_per_s: float) -> float:
+    """Return how long the fewest runs at a rate take, with the pause before the first of them."""
+    return (LEAST_PACED_RUNS + 1) / rate_per_s
+
+
+def too_rare(rate_per_s: float, plan: MeasurePlan) -> str | None:
+    """Return why the plan's longest time does not do for a rate; ``None`` if it does."""
+    needed = paced_seconds(rate_per_s)
+    if needed <= plan.max_seconds:
+        return None
+    return (
+        f"{LEAST_PACED_RUNS} inferences, one every {1 / rate_per_s:g} s, and the pause before them"
+        f" take {needed:g} s, the plan allows {plan.max_seconds:g} s"
+    )

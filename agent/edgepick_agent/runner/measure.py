@@ -7,12 +7,14 @@ phase of its own, so that none disturbs another.
 """
 
 import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgepick_agent.core.conditions import verdict
+from edgepick_agent.core.passes import too_rare
 from edgepick_agent.core.profile import FixedRate, PassesFound
 from edgepick_agent.core.runner_spec import RunnerResult, RunnerSpec
 from edgepick_agent.core.samples import CLOSED_LOOP, FIXED_RATE, FOUND, TRACED, pack_samples
@@ -76,9 +78,11 @@ def measure(spec: RunnerSpec, hung: Callable[[], None]) -> RunnerResult:
     """Return the measurement that ``spec`` asks for; ``hung`` is called if an inference exceeds its limit.
 
     Raises:
-        RunError: The model cannot be loaded, fed or run, or its CPUs are not there.
+        RunError: The model cannot be loaded, fed or run, its CPUs are not there, or its plan is too short for its rate.
     """
     _hold_to(spec.passes.cpus)
+    if spec.passes.rate_per_s is not None and (why := too_rare(spec.passes.rate_per_s, spec.plan)):
+        raise RunError(why)
     line, meter = Timeline(), Meter(spec)
     start = _start(spec, line, hung)
     with line.phase("idle"):
@@ -209,6 +213,8 @@ def _fixed_rate(
     if rate is None:
         return None
     with line.phase("fixed rate"):
+        # As long as before each other one, for the first would find everything as the pass before it left it.
+        passes.sleep_until(time.monotonic() + 1 / rate, beat)
         meter.start()
         paced = passes.at_rate(start.opened.session, start.feeds, spec.plan, rate, beat, between=meter.poll)
         gross_uj = meter.spent(len(paced.samples_ns))

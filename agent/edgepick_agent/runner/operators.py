@@ -1,5 +1,6 @@
 """The table of operators, by whatever the runtime in use offers for it."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,8 +19,11 @@ def table(spec: RunnerSpec, opened: Opened, feeds: "Feeds") -> OperatorTable:
     profiler = instruments.OPERATORS.get(used.name)
     if profiler is None:
         return OperatorTable(method="none", reason=f"{used.name} does not tell the time of single operators")
+    asked = next(choice for choice in spec.runtimes if choice.name == used.name)
+    # What was measured, with whatever may take what that leaves.
+    choice = replace(asked, accelerators=(used.accelerator, *asked.accelerators), threads=used.threads)
     try:
-        found: OperatorTable = instruments.adapter(profiler)(Path(spec.model_path), used, feeds)
+        found: OperatorTable = instruments.adapter(profiler)(Path(spec.model_path), choice, feeds)
     # Runtimes fail in ways of their own while they profile; the measurement is not worth less for it.
     except Exception as error:  # noqa: BLE001
         return OperatorTable(method="none", reason=f"{used.name} could not be profiled: {error}"[:500])

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from edgepick_agent.core.passes import LEAST_PACED_RUNS
 from edgepick_agent.core.profile import FixedRate, Phase
 from edgepick_agent.core.summarise import summarise
 from edgepick_agent.ports import Session
@@ -64,34 +65,44 @@ def at_rate(
     """Return one inference per period until both minima of the plan are reached or its time is over.
 
     The clock of the rate goes on whatever an inference takes: one that is late delays no later one's due time.
-    ``between`` is called about once a second, while nothing runs.
+    ``between`` is called about once a second, while nothing runs and none is due.
     """
-    period = 1 / rate_per_s
-    wanted = max(plan.min_runs, math.ceil(plan.min_seconds * rate_per_s))
-    runs = max(1, min(wanted, math.floor(plan.max_seconds * rate_per_s)))
+    period, polled = 1 / rate_per_s, time.monotonic()
     samples, late = array("q"), 0
-    began = polled = time.monotonic()
-    for index in range(runs):
-        due = began + index * period
+
+    def idle() -> None:
+        nonlocal polled
+        beat()
         if time.monotonic() - polled > POLL_SECONDS:
             between()
             polled = time.monotonic()
-        _sleep_until(due, beat)
+
+    began = time.monotonic()
+    for index in range(_runs(plan, rate_per_s)):
+        due = began + index * period
+        sleep_until(due, idle)
         late += time.monotonic() - due > LATE_SHARE * period
         before = time.perf_counter_ns()
         session.run(feeds[index % len(feeds)])
         samples.append(time.perf_counter_ns() - before)
-        beat()
+        idle()
         if time.monotonic() - began > plan.max_seconds:
             break
-    _sleep_until(began + len(samples) * period, beat)
+    sleep_until(began + len(samples) * period, idle)
     return Paced(samples_ns=samples, late=late, seconds=time.monotonic() - began)
 
 
-def _sleep_until(due: float, beat: Callable[[], None]) -> None:
-    while (left := due - time.monotonic()) > 0:
-        time.sleep(min(left, LONGEST_NAP_SECONDS))
-        beat()
+def _runs(plan: MeasurePlan, rate_per_s: float) -> int:
+    """Return how many runs there are to be, for which the pause before the first leaves a period less."""
+    wanted = max(plan.min_runs, math.ceil(plan.min_seconds * rate_per_s))
+    return min(wanted, max(LEAST_PACED_RUNS, math.floor(plan.max_seconds * rate_per_s) - 1))
+
+
+def sleep_until(due: float, idle: Callable[[], None]) -> None:
+    """Return at a monotonic time; ``idle`` is called before each nap, so that it never delays what is due."""
+    while time.monotonic() < due:
+        idle()
+        time.sleep(max(0.0, min(due - time.monotonic(), LONGEST_NAP_SECONDS)))
 
 
 def fixed_rate(paced: Paced, rate_per_s: float, gross_uj: float | None) -> FixedRate:

@@ -105,6 +105,9 @@ def test_operators_that_fell_back_are_named(asked):
         (("--rate", "fast"), "give one like 10/s"),
         (("--rate", "0/s"), "give one like 10/s"),
         (("--rate", "10/fortnight"), "give one like 10/s"),
+        (("--rate", "6/h"), "give --seconds 1200 too"),
+        (("--rate", "7/h", "--seconds", 500), "give --seconds 1029 too"),
+        (("--rate", "1e-9/s"), "give --seconds 2000000000 too"),
         (("--cpus", "0-"), "give one like 0,2-3"),
         (("--cpus", "a"), "give one like 0,2-3"),
         (("--cpus", "3-1"), "give one like 0,2-3"),
@@ -128,6 +131,14 @@ def test_a_wrong_option_is_told_before_anything_runs(command, options, said):
 def test_rates_are_read(text, rate):
     """Per second, minute or hour."""
     assert module._rate(text) == pytest.approx(rate)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("10/s", 1), ("30/min", 1), ("360/h", 1), ("6/h", 1200), ("7/h", 1029), ("1/min", 120)]
+)
+def test_the_rates_that_are_given_as_examples_fit(text, seconds):
+    """Each documented rate, and each length that a refusal names, is enough for the fewest runs."""
+    module._check_rate(module._rate(text), module.plan(threads=1, runs=60, seconds=seconds))
 
 
 @pytest.mark.parametrize(("text", "cpus"), [("0", (0,)), ("3,1", (1, 3)), ("0-2,5", (0, 1, 2, 5)), ("0+1", (0, 1))])

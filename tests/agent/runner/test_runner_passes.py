@@ -3,15 +3,20 @@
 import dataclasses
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from edgepick_agent.adapters import operators_onnx
 from edgepick_agent.adapters.operators_onnx import table
+from edgepick_agent.core.passes import Passes, too_rare
 from edgepick_agent.core.profile import BoardSample, OperatorTable, OperatorTime, Phase
 from edgepick_agent.core.samples import pack_samples, unpack_samples
 from edgepick_agent.core.trace import Traced, trace
+from edgepick_agent.errors import RunError
 from edgepick_agent.runner import passes
+from edgepick_agent.runner.measure import measure
 from edgepick_agent.runner.timing import Watchdog
 from edgepick_wire.metrics import MeasurePlan
 from fakes.runtime import FakeSession, spin
@@ -93,6 +98,7 @@ def test_a_slow_rate_keeps_the_watchdog_quiet():
     """Waiting for the next inference is no silence, even where it is longer than an inference may take."""
     expired = threading.Event()
     plan = MeasurePlan(min_runs=2, min_seconds=0.0, max_seconds=20)
+    assert too_rare(0.8, plan) is None
 
     with Watchdog(0.8, expired.set) as dog:
         passes.at_rate(FakeSession(), FEED, plan, 0.8, dog.beat)
@@ -108,6 +114,43 @@ def test_the_counter_is_polled_in_a_long_pass(clock):
     passes.at_rate(session(clock, [0.01] * 50), FEED, plan, 5, int, between=lambda: polls.append(clock.now))
 
     assert 7 <= len(polls) <= 9
+
+
+def test_the_counter_is_polled_in_a_long_pause_and_never_just_before_a_run(clock):
+    """At one run a minute it is read about once a second too, but not in the last moment before an inference."""
+    polls: list[float] = []
+    plan = MeasurePlan(min_runs=5, min_seconds=0.0, max_seconds=360)
+
+    passes.at_rate(session(clock, [0.01] * 5), FEED, plan, 1 / 60, int, between=lambda: polls.append(clock.now))
+
+    assert 5 * 30 <= len(polls) <= 5 * 60
+    assert all(60 - (polled - 50) % 60 > 0.4 for polled in polls)
+
+
+def test_a_pass_at_a_rate_keeps_to_the_plans_time(clock):
+    """With the pause before the first, as many runs are made as periods fit into the longest time."""
+    plan = MeasurePlan(min_runs=60, min_seconds=0.0, max_seconds=60)
+
+    found = passes.at_rate(session(clock, [0.01] * 60), FEED, plan, 0.25, int)
+
+    assert (len(found.samples_ns), found.seconds) == (14, pytest.approx(56.0))
+
+
+@pytest.mark.parametrize(("rate", "seconds"), [(0.5, 12), (0.1, 60), (6 / 3600, 3600), (7 / 3600, 3086)])
+def test_a_rate_is_too_rare_below_five_runs(rate, seconds):
+    """Five runs and a pause before them are the least; what does not fit says how long it takes and how long it has."""
+    plan = MeasurePlan(max_seconds=seconds)
+
+    assert too_rare(rate, plan) is None
+    assert f"take {6 / rate:g} s, the plan allows" in (too_rare(rate, replace(plan, max_seconds=0.99 * seconds)) or "")
+
+
+def test_a_runner_refuses_a_rate_that_its_plan_cannot_hold(spec):
+    """A specification from wherever is refused before anything is loaded, and nothing waits for a day to pass."""
+    rare = replace(spec, model_path="/nowhere", passes=Passes(rate_per_s=1 / 86400))
+
+    with pytest.raises(RunError, match="one every 86400 s"):
+        measure(rare, lambda: None)
 
 
 def test_traced_inferences_follow_one_another():
@@ -182,7 +225,7 @@ def test_the_profilers_warm_up_is_left_out():
         node = event("conv_kernel_time", begin + 1, 900 if run % 10 < 2 else 30 + run % 2, op_name="Conv", provider="P")
         events += [event("model_run", begin, 990, "Session"), node]
 
-    found = table(events)
+    found = table(events, 55)
 
     assert (found.runs, found.reason) == (50, None)
     ((conv,),) = [found.operators]
@@ -194,5 +237,32 @@ def test_a_profile_that_stopped_early_says_so():
     """ONNX Runtime drops events without a word when its buffer is full: fewer inferences than were run are noticed."""
     events = [event("model_run", 10 * i, 5, "Session") for i in range(20)]
 
-    assert "stopped after 15 of 50" in table(events).reason
-    assert "no complete inference" in table([]).reason
+    assert "stopped after 15 of 50" in table(events, 55).reason
+    assert "no complete inference" in table([], 55).reason
+
+
+class SlowSession:
+    """A session of ONNX Runtime whose inferences take eight seconds each."""
+
+    def __init__(self, clock: SetTime) -> None:
+        self._clock = clock
+        self.events: list[dict] = []
+
+    def run(self, _outputs, _feed):
+        begin = round(self._clock.now * 1e6)
+        self._clock.sleep(8)
+        node = event("conv_kernel_time", begin + 1, 8_000_000 - 2, op_name="Conv", provider="P")
+        self.events += [event("model_run", begin, 8_000_000, "Session"), node]
+
+
+def test_operators_of_a_slow_model_are_timed_in_the_time_there_is(monkeypatch):
+    """At eight seconds an inference, as many are profiled as begin within twenty, and the table says how many."""
+    clock = SetTime()
+    monkeypatch.setattr(operators_onnx, "time", clock)
+    slow = SlowSession(clock)
+
+    found = table(slow.events, operators_onnx._run(slow, FEED))
+
+    assert clock.now == 50 + 3 * 8
+    assert (found.runs, found.reason) == (2, None)
+    assert found.operators[0].mean_ns == pytest.approx(8e9, rel=0.01)

@@ -16,8 +16,11 @@ from onnx import TensorProto, helper, numpy_helper
 from edgepick_agent.adapters.runtimes.onnxruntime import OnnxRuntime
 from edgepick_agent.adapters.tensorrt import ENGINE_CACHE, KEPT_MODELS, PROVIDER, model_content, tensorrt_options
 from edgepick_agent.core.onnx_content import OnnxContent, read_content
+from edgepick_agent.core.runner_spec import RunnerSpec
 from edgepick_agent.errors import AcceleratorError
-from edgepick_wire.manifest import RuntimeChoice, RuntimeName
+from edgepick_agent.runner import operators
+from edgepick_agent.runner.session import Opened
+from edgepick_wire.manifest import ModelFormat, RuntimeChoice, RuntimeName
 from fakes.runtime_models import onnx_relu
 
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
@@ -149,6 +152,18 @@ def test_what_tensorrt_leaves_goes_to_the_gpu_first(tmp_path, cache, asked):
     assert (tensorrt[0], cuda, cpu) == (PROVIDER, (CUDA, {}), (CPU, {}))
     assert tensorrt[1]["trt_engine_cache_path"].startswith(str(cache))
     assert used.accelerator == PROVIDER
+
+
+def test_operators_are_told_of_the_session_that_is_measured(tmp_path, cache, asked):
+    """The session that profiles has the same providers and options: what TensorRT leaves is on the GPU there too."""
+    calls, _ = asked
+    opened = Opened(session=OnnxRuntime().load(file(tmp_path), JETSON), import_ns=0, load_ns=0)
+    spec = RunnerSpec(model="m", model_path=str(file(tmp_path)), format=ModelFormat.ONNX, runtimes=(JETSON,))
+
+    operators.table(spec, opened, [])
+
+    measured, profiled = calls
+    assert profiled == measured
 
 
 def test_an_option_that_is_not_known_is_left_out(tmp_path, cache, asked):

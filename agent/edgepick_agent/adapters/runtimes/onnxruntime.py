@@ -84,7 +84,7 @@ def _load_on(ort: Any, model: Path, choice: RuntimeChoice, accelerator: str, fal
         raise AcceleratorError(
             f"{provider} is not in this onnxruntime, which has {', '.join(ort.get_available_providers())}"
         )
-    session = _create(ort, model, choice, provider)
+    session = create(ort, model, choice, provider)
     if provider not in session.get_providers():
         raise AcceleratorError(f"{provider} did not start on this machine")
     placement = place(session, provider, fallback)
@@ -100,9 +100,18 @@ def _load_on(ort: Any, model: Path, choice: RuntimeChoice, accelerator: str, fal
     return OnnxSession(session, used, placement)
 
 
-def _create(ort: Any, model: Path, choice: RuntimeChoice, provider: str) -> Any:
-    options = session_options(ort, choice, provider)
-    own = provider_options(provider, model)
+def create(ort: Any, model: Path, choice: RuntimeChoice, provider: str, *, profile: Path | None = None) -> Any:
+    """Return ONNX Runtime's session on ``provider``; one with a ``profile`` writes where its time goes.
+
+    Raises:
+        ModelLoadError: The file is no model that it can read.
+        AcceleratorError: The provider does not take it.
+    """
+    options = _session_options(ort, choice, provider)
+    if profile:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile)
+    own = _provider_options(provider, model)
     opened = _open(ort, model, options, _providers(ort, choice, provider, own))
     for _ in range(len(own) + 1):
         if isinstance(opened, _Refused) and _is_eased(own, opened.why):
@@ -155,7 +164,7 @@ def _providers(ort: Any, choice: RuntimeChoice, provider: str, own: dict[str, st
     return found if provider == CPU else [*found, (CPU, {})]
 
 
-def session_options(ort: Any, choice: RuntimeChoice, provider: str) -> Any:
+def _session_options(ort: Any, choice: RuntimeChoice, provider: str) -> Any:
     """Return the options of a session whose graph goes to ``provider`` first."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = choice.threads
@@ -167,7 +176,7 @@ def session_options(ort: Any, choice: RuntimeChoice, provider: str) -> Any:
     return options
 
 
-def provider_options(provider: str, model: Path) -> dict[str, str]:
+def _provider_options(provider: str, model: Path) -> dict[str, str]:
     """Return the options of a provider: for TensorRT, where its engines are kept, and what it may compute in."""
     return tensorrt.tensorrt_options(model, str(module().__version__)) if provider == tensorrt.PROVIDER else {}
 
