@@ -58,7 +58,8 @@ class ControlServer:
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
-        self._path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # storage may have become read-only; the next start replaces the name
+            self._path.unlink()
 
     def _accept(self) -> None:
         while True:

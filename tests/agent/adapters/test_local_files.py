@@ -258,6 +258,18 @@ def test_a_path_that_is_too_long_for_a_socket_is_a_matter_of_configuration(tmp_p
     assert "107" in caught.value.hint
 
 
+def test_an_agent_that_stops_is_not_held_up_by_its_socket(tmp_path, monkeypatch):
+    """Where the name cannot be removed any more, the agent ends as it should: it has more to put away."""
+    server = ControlServer(tmp_path / "c.sock", lambda *_: None)
+    server.start()
+    monkeypatch.setattr(os, "unlink", failing(errno.EROFS))
+
+    server.stop()
+
+    with pytest.raises(UnreachableError):
+        ask_agent(tmp_path / "c.sock", ControlRequest(command=Command.STATUS))
+
+
 # --- socket names ---
 
 
