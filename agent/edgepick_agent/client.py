@@ -63,6 +63,7 @@ class Client:
             InputError: The arrays do not fit the model.
             BusyError: Too many requests wait, or no model is active now; try again.
             InferenceError: The model failed.
+            TimeoutError: There was no answer in time; the next request has a connection of its own.
             OSError: The agent's socket cannot be reached.
         """
         given = inputs if isinstance(inputs, Mapping) else {self._only_input(): inputs}
@@ -78,6 +79,7 @@ class Client:
 
         Raises:
             BusyError: No model is active now.
+            TimeoutError: There was no answer in time.
             OSError: The agent's socket cannot be reached.
         """
         found: dict[str, Any] = json.loads(self._ask("GET", "", b"", {})[1])
@@ -97,16 +99,19 @@ class Client:
             try:
                 return self._ask_once(method, place, body, headers)
             except (ConnectionError, http.client.BadStatusLine, http.client.IncompleteRead):
-                self.close()
                 if not left:
                     raise
 
     def _ask_once(self, method: str, place: str, body: bytes, headers: Mapping[str, str]) -> tuple[int | None, bytes]:
         if self._connection is None:
             self._connection = _Connection(self._path, self._timeout)
-        self._connection.request(method, f"/v2/models/{self._model}{place}", body or None, dict(headers))
-        answer = self._connection.getresponse()
-        data = answer.read()
+        try:
+            self._connection.request(method, f"/v2/models/{self._model}{place}", body or None, dict(headers))
+            answer = self._connection.getresponse()
+            data = answer.read()
+        except BaseException:
+            self.close()  # else the next request would be given this one's answer, or none
+            raise
         if answer.status != 200:
             raise _refusal(answer.status, data)
         length = answer.headers.get(HEADER_LENGTH)

@@ -342,6 +342,21 @@ def test_the_client_names_what_is_wrong(serving):
             client.infer({"a": np.array(["x"])})
 
 
+def test_a_client_that_waited_in_vain_asks_anew(tmp_path):
+    """After an answer that did not come in time, the same client is answered again, and with its own answer."""
+    gate = Gate()
+    serving = Serving(tmp_path).opens(gate.session)
+    with Client("m", path=serving.path, timeout=0.2) as client:
+        with pytest.raises(TimeoutError):
+            client.infer({"a": ROW})
+        gate.open.set()
+        until(lambda: serving.service.answers.any_good, "the end of the late inference")
+        found = client.infer({"a": 2 * ROW})
+    serving.close()
+
+    assert found["b"].tolist() == (2 * ROW).tolist()
+
+
 # --- taking over ----------------------------------------------------------------------------------
 
 
