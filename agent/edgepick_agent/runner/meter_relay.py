@@ -7,7 +7,9 @@ network and the rights of the agent, and ends with the process that started it o
 import os
 import subprocess
 import sys
+import threading
 import time
+from collections import deque
 from typing import Any
 
 from edgepick_agent.core.meter import COMPLAINT, MeterSource, watts
@@ -18,6 +20,8 @@ from edgepick_wire import codec
 
 LEAST_PAUSE_SECONDS = 0.01
 MOST_COMPLAINT = 300
+MOST_ERRORS = 150
+"""Bytes that are kept of what a command says on standard error: its last ones."""
 
 
 def main() -> None:
@@ -55,19 +59,36 @@ def _run(source: MeterSource) -> str | None:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            preexec_fn=lambda: process.die_with(own_pid),  # noqa: PLW1509 - this process has one thread
+            preexec_fn=lambda: process.die_with(own_pid),  # noqa: PLW1509 - there is one thread while none runs
         )
     except OSError as error:
         return f"{source.power.command[0]}: {error.strerror}"
+    said = _relay_lines(meter)
+    return said and f"{source.power.command[0]} ended with {meter.returncode}: {said}"
+
+
+def _relay_lines(meter: "subprocess.Popen[bytes]") -> str | None:
+    """Relay what it prints until it ends; return what it said instead of watts, or as it failed."""
     assert meter.stdout is not None
+    assert meter.stderr is not None
+    errors: deque[int] = deque(maxlen=MOST_ERRORS)
+    drain = threading.Thread(target=_drain, args=(meter.stderr.fileno(), errors))
+    drain.start()
     told, line = 0, b""
-    for line in meter.stdout:
-        told += _relay(line.decode("utf-8", "replace"), None)
-    _, errors = meter.communicate()
-    if meter.returncode == 0 and told:
+    with meter.stdout, meter.stderr:
+        for line in meter.stdout:
+            told += _relay(line.decode("utf-8", "replace"), None)
+        drain.join()
+    if meter.wait() == 0 and told:
         return None
-    said = errors.decode("utf-8", "replace").strip() or f"printed {line.decode('utf-8', 'replace').strip()[:80]!r}"
-    return f"{source.power.command[0]} ended with {meter.returncode}: {said}"
+    said = bytes(errors).decode("utf-8", "replace").strip()
+    return said or f"printed {line.decode('utf-8', 'replace').strip()[:80]!r}"
+
+
+def _drain(descriptor: int, last: deque[int]) -> None:
+    """Read to the end, so that the writer never waits, and keep the last bytes."""
+    while piece := os.read(descriptor, 4096):
+        last.extend(piece)
 
 
 def _relay(text: str, key: str | None) -> bool:

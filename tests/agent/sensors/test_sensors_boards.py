@@ -258,6 +258,25 @@ def test_the_period_is_the_chips(tree, period, tmp_path):
     assert sensor.period_seconds == pytest.approx(period)
 
 
+@pytest.mark.parametrize(("told_ms", "period"), [(3379, 3.379), (7, 0.1)], ids=["512-samples", "one-sample"])
+def test_a_jetsons_period_is_its_chips_but_no_shorter_than_may_be_read(told_ms, period, tmp_path):
+    """Averaging over many samples takes what update_interval says; quick chips are still not read too often."""
+    told = {f"{trees.I2C}/1-0040/hwmon/hwmon4/update_interval": f"{told_ms}\n"}
+
+    (sensor,) = hwmon_ina3221.discover(trees.plant(tmp_path, {**trees.JETSON_ORIN_NANO, **told}))
+
+    assert sensor.period_seconds == pytest.approx(period)
+
+
+def test_a_sum_of_rails_is_as_slow_as_the_slowest_chip(tmp_path):
+    """Where rails of two chips are added, a fresh sum takes as long as the slower chip does."""
+    told = {f"{trees.I2C}/1-0041/hwmon/hwmon5/update_interval": "845\n"}
+
+    (sensor,) = hwmon_ina3221.discover(trees.plant(tmp_path, {**trees.JETSON_AGX_ORIN, **told}))
+
+    assert sensor.period_seconds == pytest.approx(0.845)
+
+
 def test_a_line_without_power_is_no_sensor(tmp_path):
     """A monitor whose line carries nothing is passed over, and the reason says so."""
     tree = {**trees.PI_WITH_INA219, "sys/class/hwmon/hwmon2/in1_input": "0\n"}

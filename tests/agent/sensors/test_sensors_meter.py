@@ -140,6 +140,26 @@ def test_a_command_that_is_of_no_use_says_why(command, said):
     assert said in line
 
 
+CHATTY = "import sys; sys.stderr.write('sample taken ' * 20_000); "
+"""More than a pipe holds, on standard error."""
+
+
+def test_a_command_that_talks_on_standard_error_is_read_all_the_same():
+    """What it logs beside its watts is taken from it, so that it never waits for a reader."""
+    command = (sys.executable, "-c", f"{CHATTY}print('2.25 W')")
+
+    assert relayed(PowerSettings(command=command, period_seconds=0.02), 2) == ["2.25"] * 2
+
+
+def test_of_much_that_a_command_says_its_last_words_are_the_reason():
+    """Why it failed stands at the end of what it said."""
+    command = (sys.executable, "-c", f"{CHATTY}sys.exit('no such port')")
+
+    (line,) = relayed(PowerSettings(command=command, period_seconds=0.05), 1)
+
+    assert line.endswith("no such port")
+
+
 def plug(broker, payloads):
     """Return what publishes one payload after the other at each call, as a smart plug does."""
     client = paho.Client(paho.CallbackAPIVersion.VERSION2)

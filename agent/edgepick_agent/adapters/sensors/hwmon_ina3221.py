@@ -1,13 +1,15 @@
 """INA3221 power monitors of NVIDIA Jetson: hwmon from JetPack 5 on, iio before.
 
 Facts (Documentation/hwmon/ina3221.rst, NVIDIA device trees): hwmon gives millivolts and milliamperes
-per labelled rail and no power; iio gives milliwatts too. ``in7`` is the sum of the shunt voltages,
-no rail. ``VDD_IN`` or ``POM_5V_IN`` is the module's input, so the other rails are inside of it.
+per labelled rail and no power, and in ``update_interval`` the milliseconds that all channels and samples
+take; iio gives milliwatts too. ``in7`` is the sum of the shunt voltages, no rail. ``VDD_IN`` or
+``POM_5V_IN`` is the module's input, so the other rails are inside of it.
 """
 
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from edgepick_agent.adapters import sysfs
 from edgepick_agent.ports import SensorKind, Unusable
@@ -18,7 +20,12 @@ CHANNELS = (1, 2, 3)
 PERIOD_SECONDS = 0.1
 """Default averaging over three channels stays below; reading over I2C faster disturbs the board."""
 
-ReadRail = Callable[[], float | None]
+
+class Rail(NamedTuple):
+    """One rail: how its microwatts are read, and how long its chip takes for a fresh value."""
+
+    read: Callable[[], float | None]
+    period_seconds: float = PERIOD_SECONDS
 
 
 def discover(sysfs_root: Path) -> Sequence["JetsonSensor"]:
@@ -41,17 +48,18 @@ def why_not(sysfs_root: Path) -> Unusable | None:
     )
 
 
-def _hwmon_rails(root: Path) -> dict[str, ReadRail]:
-    rails: dict[str, ReadRail] = {}
+def _hwmon_rails(root: Path) -> dict[str, Rail]:
+    rails: dict[str, Rail] = {}
     for _, folder in sysfs.hwmon_chips(root, frozenset({"ina3221"})):
+        period = max(PERIOD_SECONDS, (sysfs.integer(folder / "update_interval") or 0) / 1000)
         for channel in CHANNELS:
             name = sysfs.text(folder / f"in{channel}_label")
             if name and not NOT_CONNECTED.search(name):
-                rails[name] = _product(folder / f"in{channel}_input", folder / f"curr{channel}_input")
+                rails[name] = Rail(_product(folder / f"in{channel}_input", folder / f"curr{channel}_input"), period)
     return rails
 
 
-def _product(millivolt: Path, milliampere: Path) -> ReadRail:
+def _product(millivolt: Path, milliampere: Path) -> Callable[[], float | None]:
     voltage, current = sysfs.Attribute(millivolt), sysfs.Attribute(milliampere)
 
     def read() -> float | None:
@@ -61,16 +69,16 @@ def _product(millivolt: Path, milliampere: Path) -> ReadRail:
     return read
 
 
-def _iio_rails(root: Path) -> dict[str, ReadRail]:
-    rails: dict[str, ReadRail] = {}
+def _iio_rails(root: Path) -> dict[str, Rail]:
+    rails: dict[str, Rail] = {}
     for label in sorted(root.glob("sys/bus/i2c/drivers/ina3221x/*/iio:device*/rail_name_[0-2]")):
         name = sysfs.text(label)
         if name and not NOT_CONNECTED.search(name):
-            rails[name] = _milliwatts(label.with_name(f"in_power{label.name[-1]}_input"))
+            rails[name] = Rail(_milliwatts(label.with_name(f"in_power{label.name[-1]}_input")))
     return rails
 
 
-def _milliwatts(path: Path) -> ReadRail:
+def _milliwatts(path: Path) -> Callable[[], float | None]:
     attribute = sysfs.Attribute(path)
 
     def read() -> float | None:
@@ -84,15 +92,15 @@ class JetsonSensor:
     """The sum of the chosen rails, in microwatts."""
 
     kind = SensorKind.POWER
-    period_seconds = PERIOD_SECONDS
 
-    def __init__(self, rails: dict[str, ReadRail], scope: str) -> None:
+    def __init__(self, rails: dict[str, Rail], scope: str) -> None:
         self.source = f"hwmon-ina3221:{'+'.join(sorted(rails))}"
         self.scope = scope
+        self.period_seconds = max((rail.period_seconds for rail in rails.values()), default=PERIOD_SECONDS)
         self._rails = list(rails.values())
 
     def read(self) -> float | None:
         """Return microwatts; ``None`` if any rail cannot be read, for then the sum is too small."""
-        values = [read() for read in self._rails]
+        values = [rail.read() for rail in self._rails]
         readable = [value for value in values if value is not None]
         return sum(readable) if len(readable) == len(values) else None
