@@ -283,9 +283,10 @@ class Process:
         limit = measure_deadline_seconds(self._spec)
         if is_stopped(self.pid):
             return self._silent(now, LEAST_SILENCE_SECONDS, "the process is stopped", RunnerState.READY)
-        self._silent_since = None
         if now - self._since > limit:
-            return RunnerState.HUNG, f"measuring did not end within {limit:g} s"
+            why = f"measuring did not end within {limit:g} s"
+            return self._silent(now, LEAST_SILENCE_SECONDS, why, RunnerState.READY)
+        self._silent_since = None
         return RunnerState.READY, ""
 
     def _serving(self) -> tuple[RunnerState, str]:
@@ -293,16 +294,16 @@ class Process:
         health = self._probe.look() if self._probe else None
         if health is None:
             return self._unanswered(now)
-        self._silent_since = None
         self._any_good = health.answered
         if health.bad_answers:
             return RunnerState.BAD_ANSWERS, health.detail
         if not health.live:
             return RunnerState.HUNG, health.detail
-        self._ready = self._ready or health.ready
-        if health.ready:
-            return RunnerState.READY, self._sandbox_gaps()
-        return self._starting(now)
+        if not health.ready:
+            return self._starting(now)
+        self._silent_since = None
+        self._ready = True
+        return RunnerState.READY, self._sandbox_gaps()
 
     def _sandbox_gaps(self) -> str:
         if self._gaps is None:
@@ -322,7 +323,7 @@ class Process:
         return RunnerState.READY if self._ready else RunnerState.STARTING
 
     def _silent(self, now: float, limit: float, why: str, meanwhile: RunnerState) -> tuple[RunnerState, str]:
-        # From the first look without an answer, not from the last answer: it may be the agent that was held up.
+        # From the first look that finds it so, not from the last good one: it may be the agent that was held up.
         if self._silent_since is None:
             self._silent_since = now
         return (RunnerState.HUNG, why) if now - self._silent_since > limit else (meanwhile, "")
@@ -330,7 +331,9 @@ class Process:
     def _starting(self, now: float) -> tuple[RunnerState, str]:
         limit = self._spec.limits.start_seconds
         if now - self._since > limit:
-            return RunnerState.HUNG, f"not ready within {limit:g} s of its start"
+            why = f"not ready within {limit:g} s of its start"
+            return self._silent(now, LEAST_SILENCE_SECONDS, why, RunnerState.STARTING)
+        self._silent_since = None
         return RunnerState.STARTING, ""
 
     def result(self) -> RunnerResult | None:

@@ -20,26 +20,9 @@ from edgepick_agent.ports import RunnerState
 from edgepick_wire import codec
 from edgepick_wire.manifest import ModelFormat, RunLimits, RuntimeChoice, RuntimeName
 from fakes import runtime_models as models
-from fakes.clock import FakeClock
 from fakes.runner_outside import PATIENCE_SECONDS, ask, is_gone, until, wait_for
 
 ONNX = (RuntimeChoice(name=RuntimeName.ONNXRUNTIME),)
-
-
-@pytest.fixture
-def clocked(tmp_path: Path):
-    """Provide a launcher on a clock that the test moves, and the clock."""
-    clock = FakeClock()
-    launcher = Launcher(None, tmp_path / "clocked", clock)
-    started = []
-
-    def start(spec, mode):
-        started.append(launcher.start(spec, mode))
-        return started[-1]
-
-    yield start, clock
-    for process in started:
-        process.stop(grace_seconds=0)
 
 
 def test_a_serving_runner_becomes_ready(start, spec):
@@ -80,97 +63,6 @@ def test_a_killed_runner_has_exited(start, spec, mode, tmp_path):
     assert (seen.exit_code, seen.rss_bytes) == (-signal.SIGKILL, None)
     assert "SIGKILL" in seen.detail
     assert process.result() is None
-
-
-def test_a_stopped_server_is_hung_after_a_while(clocked, spec):
-    """SIGSTOP is bridged for two seconds, then the runner is hung; SIGCONT brings it back."""
-    start, clock = clocked
-    process = start(spec, RunnerMode.SERVE)
-    wait_for(process, RunnerState.READY)
-    os.kill(process.pid, signal.SIGSTOP)
-    until(lambda: is_stopped(process.pid), "stopped")
-
-    at_once = process.observe()
-    clock.time += 2.1
-    later = process.observe()
-    os.kill(process.pid, signal.SIGCONT)
-
-    assert at_once.state is RunnerState.READY
-    assert (later.state, later.detail) == (RunnerState.HUNG, "the process is stopped")
-    wait_for(process, RunnerState.READY)
-
-
-def test_a_stopped_measurement_is_hung_after_a_while(clocked, spec):
-    """SIGSTOP during a measurement is seen without waiting for its deadline."""
-    start, clock = clocked
-    process = start(spec, RunnerMode.MEASURE)
-    os.kill(process.pid, signal.SIGSTOP)
-    until(lambda: is_stopped(process.pid), "stopped")
-
-    at_once = process.observe()
-    clock.time += 2.1
-
-    assert at_once.state is RunnerState.READY
-    assert process.observe().state is RunnerState.HUNG
-
-
-def test_a_measurement_beyond_its_deadline_is_hung(clocked, spec):
-    """A measurement that runs longer than everything its plan allows is hung, with the seconds."""
-    start, clock = clocked
-    process = start(spec, RunnerMode.MEASURE)
-
-    clock.time += 1e6
-    seen = process.observe()
-
-    assert seen.state is RunnerState.HUNG
-    assert "did not end within" in seen.detail
-
-
-def test_a_server_that_does_not_get_ready_is_hung(clocked, spec):
-    """Past the time to start, without an answer, it is hung."""
-    start, clock = clocked
-    process = start(replace(spec, limits=RunLimits(start_seconds=5)), RunnerMode.SERVE)
-
-    early = process.observe()
-    clock.time += 5.1
-    late = process.observe()
-
-    assert early.state is RunnerState.STARTING
-    assert late.state is RunnerState.HUNG
-    assert "not ready within 5 s" in late.detail
-
-
-def test_a_silent_server_is_given_the_time_of_one_inference(clocked, spec, monkeypatch):
-    """Alive but without an answer, it counts as hung only after the limit of one inference."""
-    start, clock = clocked
-    process = start(replace(spec, limits=RunLimits(inference_seconds=10)), RunnerMode.SERVE)
-    wait_for(process, RunnerState.READY)
-    monkeypatch.setattr(process._probe, "look", lambda: None)
-
-    process.observe()
-    clock.time += 9
-    bridged = process.observe().state
-    clock.time += 2
-    late = process.observe()
-
-    assert bridged is RunnerState.READY
-    assert (late.state, late.detail) == (RunnerState.HUNG, "no answer to its health check for 10 s")
-
-
-def test_an_agent_that_was_held_up_does_not_blame_its_runner(clocked, spec, monkeypatch):
-    """However long it did not look, a first look without an answer says nothing; nor does one after an answer."""
-    start, clock = clocked
-    process = start(spec, RunnerMode.SERVE)
-    wait_for(process, RunnerState.READY)
-    answer = process._probe.look
-    seen = []
-
-    for looking in (lambda: None, answer, lambda: None):
-        monkeypatch.setattr(process._probe, "look", looking)
-        clock.time += 3600
-        seen.append(process.observe().state)
-
-    assert seen == [RunnerState.READY] * 3
 
 
 def test_an_inference_over_its_limit_is_a_hang(start, spec, tmp_path):
