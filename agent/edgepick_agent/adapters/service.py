@@ -101,8 +101,6 @@ def _change(step: WriteFile | Remove) -> None:
     try:
         if isinstance(step, WriteFile):
             _write(path, step.text)
-        elif path.is_dir():
-            path.rmdir()
         else:
             path.unlink(missing_ok=True)
     except OSError as error:

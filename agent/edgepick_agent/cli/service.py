@@ -43,7 +43,7 @@ def install(*, config_file: Path, user: str, dry_run: bool, as_json: bool, sysfs
 @dry_run_option
 @json_option
 def uninstall(*, dry_run: bool, as_json: bool) -> None:
-    """Stop and remove the service; models, configuration and account stay."""
+    """Stop and remove the service; models, configuration, account and drop-ins of your own stay."""
     _do(plan_uninstall(), dry_run=dry_run, command="service uninstall", as_json=as_json)
 
 

@@ -20,6 +20,8 @@ DOWNLOADS = "downloads"
 OUTBOX = "outbox"
 RUN = "run"
 LOG = "log"
+EVERYTHING = (STATE, LOCK, STORE, DOWNLOADS, OUTBOX, RUN, LOG)
+"""What an agent keeps for longer than it runs, and cannot go on with if it is another account's."""
 SOCKET_PATH_BYTES = 107
 """Longest path of a Unix socket on Linux (``sun_path`` holds 108 with the final zero)."""
 

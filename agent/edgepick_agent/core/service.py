@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from edgepick_agent.core import places
 from edgepick_agent.core.settings import DEFAULT_STATE
 
 UNIT = "edgepick-agent.service"
@@ -53,7 +54,7 @@ class WriteFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remove:
-    """Remove a file, or an empty folder; nothing happens if it is not there."""
+    """Remove a file; nothing happens if it is not there."""
 
     path: str
 
@@ -124,19 +125,25 @@ def plan_install(facts: ServiceFacts) -> tuple[Step, ...]:
 
 
 def plan_uninstall() -> tuple[Step, ...]:
-    """Return the steps that stop and remove the service; state, configuration and account stay."""
+    """Return the steps that stop and remove the service; state, configuration, account and other drop-ins stay."""
     return (
         RunCommand(arguments=("systemctl", "disable", "--now", UNIT), may_fail=True),
         Remove(path=LOCAL_PATH),
-        Remove(path=LOCAL_FOLDER),
         Remove(path=UNIT_PATH),
+        RunCommand(arguments=("rmdir", LOCAL_FOLDER), may_fail=True),  # it stays if somebody's own drop-in lies there
         RunCommand(arguments=("systemctl", "daemon-reload")),
     )
 
 
 def _state_steps(facts: ServiceFacts) -> Iterable[Step]:
-    if facts.state_dir != DEFAULT_STATE:
-        yield RunCommand(arguments=("install", "-d", "-m", "0750", "-o", facts.user, facts.state_dir))
+    """Yield what gives the account its folder and what root has left in it, but nothing else that may lie there.
+
+    Systemd does the same for its StateDirectory= only where the folder itself is somebody else's.
+    """
+    yield RunCommand(arguments=("install", "-d", "-m", "0750", "-o", facts.user, facts.state_dir))
+    own = (f"{facts.state_dir}/{name}" for name in places.EVERYTHING)
+    # -h: no link is followed, as the account may have made it. What is not there makes it fail, after the others.
+    yield RunCommand(arguments=("chown", "-Rh", f"{facts.user}:", *own), may_fail=True)
 
 
 def local_conf(facts: ServiceFacts) -> str:

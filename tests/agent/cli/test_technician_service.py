@@ -1,6 +1,7 @@
 """The systemd service: the shipped unit, the plan, and the words to systemd."""
 
 import os
+import pwd
 import re
 import shutil
 import socket
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from edgepick_agent import config
 from edgepick_agent.adapters import service as adapter
 from edgepick_agent.adapters.systemd import notifier, watchdog_seconds
+from edgepick_agent.core import service as plans
 from edgepick_agent.core.service import (
     LOCAL_PATH,
     UNIT,
@@ -169,15 +171,52 @@ def test_uninstalling_undoes_the_files_and_keeps_the_models():
     assert not any("/var/lib" in str(step) or "/etc/edgepick" in str(step) for step in plan_uninstall())
 
 
+@pytest.mark.parametrize("own", [(), ("20-more.conf",)])
+def test_a_drop_in_of_ones_own_stays(tmp_path, monkeypatch, own):
+    """The service is gone; the folder goes too, unless something lies there that the page told people to put there."""
+    monkeypatch.setattr(plans, "UNIT_PATH", str(tmp_path / UNIT))
+    monkeypatch.setattr(plans, "LOCAL_FOLDER", str(tmp_path / "unit.d"))
+    monkeypatch.setattr(plans, "LOCAL_PATH", str(tmp_path / "unit.d" / "10-local.conf"))
+    (tmp_path / "unit.d").mkdir()
+    for name in (UNIT, "unit.d/10-local.conf", *(f"unit.d/{name}" for name in own)):
+        (tmp_path / name).touch()
+
+    adapter.carry_out(step for step in plan_uninstall() if "systemctl" not in str(step))
+
+    left = [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")]
+    assert sorted(left) == (["unit.d", "unit.d/20-more.conf"] if own else [])
+
+
+def test_the_plan_gives_the_account_what_root_left_in_its_state(tmp_path):
+    """Files that a run as root made become the account's; a link, and what else lies there, are left alone."""
+    if os.getuid() != 0:
+        pytest.skip("only root can give files away")
+    state = tmp_path / "state"
+    (state / "outbox").mkdir(parents=True)
+    for path in (state / "state.json", state / "outbox/1.json", state / "other", tmp_path / "secret"):
+        path.touch()
+    (state / "store").symlink_to(tmp_path / "secret")
+
+    plan = plan_install(facts(state_dir=str(state), user="nobody"))
+    adapter.carry_out(
+        step for step in plan if isinstance(step, RunCommand) and step.arguments[-1].startswith(str(state))
+    )
+
+    nobody = pwd.getpwnam("nobody").pw_uid
+    given = {path.name for path in state.rglob("*") if path.lstat().st_uid == nobody}
+    assert given == {"state.json", "outbox", "1.json", "store"}
+    assert (state.stat().st_uid, (tmp_path / "secret").stat().st_uid) == (nobody, 0)
+
+
 def test_the_steps_of_a_plan_are_carried_out(tmp_path):
     """Files are written whole, removed if there, and a failing command names itself."""
     path = tmp_path / "unit.d" / "10-local.conf"
     adapter.carry_out([WriteFile(path=str(path), text="[Service]\n")])
     written = path.read_text()
-    adapter.carry_out([Remove(path=str(path)), Remove(path=str(path.parent)), Remove(path=str(path))])
+    adapter.carry_out([Remove(path=str(path)), Remove(path=str(path))])
 
     assert written == "[Service]\n"
-    assert list(tmp_path.iterdir()) == []
+    assert list(path.parent.iterdir()) == []
     with pytest.raises(AgentError, match="false: exit code 1"):
         adapter.carry_out([RunCommand(arguments=("false",))])
     with pytest.raises(AgentError, match="no-such-program is not installed"):
