@@ -14,9 +14,16 @@ from edgepick_wire.messages import RuntimeAvailable
 
 @dataclass(frozen=True, slots=True)
 class SaveReport:
-    """Keep a report in the outbox, and publish it."""
+    """Keep a report in the outbox; done before the state is written, so that none is lost."""
 
     id: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SendReport:
+    """Publish a report; done after the state is written, so that none tells of a step that was undone."""
+
     payload: bytes
 
 
@@ -246,6 +253,7 @@ class Say:
 
 Effect = (
     SaveReport
+    | SendReport
     | DropReports
     | ResendReports
     | Persist

@@ -1,15 +1,16 @@
 """What the agent tells the host for keeps: reports, bounded, and not in floods.
 
-A report is written before it is sent and stays until the host acknowledges it. When the outbox is
-full, the oldest incidents go first, because outcomes and measurements decide rollouts. What nobody
-acknowledges is sent again at growing intervals, whatever host and broker say about themselves.
+A report is written before the state of the step that it tells of, is sent after it, and stays until the
+host acknowledges it. When the outbox is full, the oldest incidents go first, because outcomes and
+measurements decide rollouts. What nobody acknowledges is sent again at growing intervals, whatever host
+and broker say about themselves.
 """
 
 import hashlib
 import math
 from dataclasses import dataclass, replace
 
-from edgepick_agent.core.effects import DropReports, SaveReport, Say
+from edgepick_agent.core.effects import DropReports, SaveReport, Say, SendReport
 from edgepick_agent.core.turn import Turn
 from edgepick_wire import codec
 from edgepick_wire.messages import (
@@ -99,7 +100,8 @@ def _save(
     kept = (*turn.agent.outbox, report.id)
     surplus = _surplus(kept)
     turn.change(outbox=tuple(i for i in kept if i not in surplus), lost=turn.agent.lost + len(surplus))
-    turn.do(SaveReport(report.id, codec.encode(report)))
+    payload = codec.encode(report)
+    turn.do(SaveReport(report.id, payload), SendReport(payload))
     if surplus:
         turn.do(DropReports(surplus))
 

@@ -1,9 +1,10 @@
 """The agent's heart: ``(agent, event) -> (agent, effects)``.
 
 The effects come in the order in which they are to be performed. What makes room comes first, then
-the reports, then the durable state, and only then everything that relies on it; so after a power
-cut a report may be said twice, but nothing was done that the device does not know of. A step whose
-state cannot be written did not happen.
+the reports are kept, then the durable state is, and only then comes everything that relies on it,
+the sending of the reports among it; so after a power cut a report may be said twice, but nothing was
+done that the device does not know of. A step whose state cannot be written did not happen, and
+nobody is told of it.
 """
 
 from edgepick_agent.core import (

@@ -230,7 +230,8 @@ class AgentLoop:
             self._parts.runners,
         )
         return {
-            fx.SaveReport: self._save_report,
+            fx.SaveReport: lambda f: storage.write(places.report(f.id), f.payload),
+            fx.SendReport: lambda f: self._publish_report(f.payload),
             fx.DropReports: self._drop_reports,
             fx.ResendReports: self._resend_reports,
             fx.Persist: lambda f: storage.write(places.STATE, encode_state(f.state)),
@@ -313,12 +314,6 @@ class AgentLoop:
         failed = self._parts.runners.start(effect.key, effect.spec, effect.mode)
         if failed is not None:
             self._inbox.put(failed)
-
-    def _save_report(self, effect: fx.SaveReport) -> None:
-        try:
-            self._parts.storage.write(places.report(effect.id), effect.payload)
-        finally:
-            self._publish_report(effect.payload)
 
     def _publish_report(self, payload: bytes) -> None:
         self._parts.transport.publish(self._topic(DeviceTopic.REPORT), payload, qos=1, retain=False)

@@ -6,13 +6,16 @@ from hypothesis import strategies as st
 from edgepick_agent.core import outbox
 from edgepick_agent.core.state import AgentState
 from edgepick_agent.core.turn import Agent, Context, Turn
+from edgepick_agent.errors import StorageError
 from edgepick_wire import codec, topics
 from edgepick_wire.messages import Ack, Birth, Incident, IncidentCode, InstallOutcome, Outcome, Presence
 from fakes.agent_bench import SETTINGS, Bench
 from fakes.host_stand_in import bundle
+from fakes.runner_launcher import Script
+from fakes.storage import FaultyStorage, MemoryStorage
 from wire.wire_keys import check, root
 
-ONE = bundle("1")
+ONE, TWO = bundle("1"), bundle("2")
 
 
 def installed() -> Bench:
@@ -115,6 +118,32 @@ def test_reports_are_never_sent_again_in_a_hurry(looks, jitter):
         assert not due or now - sent_at >= outbox.RESEND_FIRST_SECONDS
         assert plan.due <= now + outbox.RESEND_MAX_SECONDS * (1 + outbox.RESEND_SPREAD) or not waiting
         sent_at = now if due else sent_at
+
+
+def test_a_step_that_was_undone_is_told_to_nobody():
+    """While the state cannot be written nothing falls back, and nothing says so; afterwards it is said once."""
+    bench = Bench(FaultyStorage(MemoryStorage(), 1_000_000, StorageError, lasting=True)).boot()
+    for made in (ONE, TWO):
+        bench.host.publish(made)
+        bench.host.want(made, rollout=made.content.version)
+        bench.run(15)
+    bench.launcher.scripts["2"] = Script(serve="crashes")
+    bench.storage.fail_at = bench.storage.count + 1
+    bench.launcher.started[-1].killed = True
+
+    bench.run(120)
+    during = fallen_back(bench)
+    bench.storage.healed = True
+    bench.run(60)
+
+    assert during == ([], [])
+    assert fallen_back(bench) == ([IncidentCode.FELL_BACK], [Outcome.REVERTED])
+    assert bench.model().active == ONE.digest
+
+
+def fallen_back(bench: Bench) -> tuple[list[IncidentCode], list[Outcome]]:
+    outcomes = [o.outcome for o in bench.outcomes if o.outcome is Outcome.REVERTED]
+    return [i.code for i in bench.incidents if i.code is IncidentCode.FELL_BACK], outcomes
 
 
 def test_rubbish_on_the_ack_topic_drops_nothing():
