@@ -16,6 +16,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+from edgepick_agent.core import redaction
 from edgepick_agent.core.rules import FILES, NEEDED, NEEDS, PATHS, RULES, SECRETS, TLS_FILES, Rule
 from edgepick_agent.core.settings import AgentSettings, BrokerSettings, FetchSettings, PowerSettings, RunnerSettings
 from edgepick_agent.errors import ConfigError
@@ -64,10 +65,15 @@ class Origin(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """Something wrong with one key: what was found, what is allowed."""
+    """Something wrong with one key: what was found, what is allowed.
+
+    Attributes:
+        found: How ``text`` quotes the wrong value; empty if it quotes none.
+    """
 
     key: str
     text: str
+    found: str = ""
 
     def __str__(self) -> str:
         return f"{self.key}: {self.text}"
@@ -83,6 +89,7 @@ class Loaded:
         problems: Wrong or missing values.
         missing_files: Files that are named but cannot be read; the settings are complete without them.
         warnings: Allowed, but hardly meant.
+        secrets: Texts in it that are for nobody else, as they stand in the messages about it.
     """
 
     path: Path
@@ -91,6 +98,7 @@ class Loaded:
     problems: tuple[Problem, ...] = ()
     missing_files: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()
+    secrets: frozenset[str] = frozenset()
 
 
 def load_settings(path: Path, environ: Mapping[str, str], *, files: bool = True) -> AgentSettings:
@@ -201,7 +209,7 @@ def _flatten(document: Mapping[str, Any], reader: "_Reader") -> dict[str, Any]:
         elif isinstance(value, dict):
             flat |= {f"{name}.{key}": inner for key, inner in value.items()}
         else:
-            reader.refuse(name, f"found {_shown(value)}; expected a table: [{name}]")
+            reader.refuse_value(name, value, f"expected a table: [{name}]")
     return flat
 
 
@@ -211,6 +219,7 @@ class _Reader:
 
     path: Path
     base: Path
+    given: dict[str, Any] = field(default_factory=dict)
     values: dict[str, Any] = field(default_factory=dict)
     origins: dict[str, Origin] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
@@ -219,6 +228,10 @@ class _Reader:
 
     def refuse(self, key: str, text: str) -> None:
         self.problems.append(Problem(key=self._where(key), text=text))
+
+    def refuse_value(self, key: str, value: Any, instead: str) -> None:
+        found = f"found {_shown(value)};"
+        self.problems.append(Problem(key=self._where(key), text=f"{found} {instead}", found=found))
 
     def _where(self, key: str) -> str:
         if self.origins.get(key) is not Origin.ENVIRONMENT:
@@ -244,12 +257,12 @@ class _Reader:
                 self._take(key, _from_text(schema()[key].hint, environ[name]), Origin.ENVIRONMENT)
 
     def _take(self, key: str, value: Any, origin: Origin) -> None:
-        self.origins[key] = origin
+        self.origins[key], self.given[key] = origin, value
         try:
             self.values[key] = _convert(schema()[key].hint, value)
         except TypeError as error:
             self.values.pop(key, None)
-            self.refuse(key, f"found {_shown(value)}; expected {error}")
+            self.refuse_value(key, value, f"expected {error}")
 
     def require(self) -> None:
         for name, key in schema().items():
@@ -273,7 +286,7 @@ class _Reader:
     def _apply(self, key: str, rule: Rule) -> None:
         allowed = rule(self.values[key])
         if allowed:
-            self.refuse(key, f"found {_shown(self.values[key])}; allowed: {allowed}")
+            self.refuse_value(key, self.values[key], f"allowed: {allowed}")
 
     def _resolved(self, text: str | None) -> str | None:
         if text is None:
@@ -309,7 +322,13 @@ class _Reader:
             problems=tuple(self.problems),
             missing_files=tuple(self.missing_files),
             warnings=tuple(self.warnings),
+            secrets=self._secrets(),
         )
+
+    def _secrets(self) -> frozenset[str]:
+        """Return what is secret as it was written, as it was understood, and where a problem quotes it."""
+        hidden = redaction.secrets([*self.given.items(), *((key, self.values.get(key)) for key in self.given)])
+        return hidden | {problem.found for problem in self.problems if problem.found}
 
 
 def _build(values: Mapping[str, Any]) -> AgentSettings:

@@ -6,18 +6,21 @@ import platform
 import sys
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
 
 from edgepick_agent.cli import site
 from edgepick_agent.cli.doctor import examine
+from edgepick_agent.cli.failures import explain
 from edgepick_agent.cli.log_lines import as_text
 from edgepick_agent.cli.logs import latest
 from edgepick_agent.cli.options import config_option, json_option
 from edgepick_agent.cli.render import as_json_text, pairs, size
-from edgepick_agent.config import read_config, values_of
+from edgepick_agent.config import Loaded, read_config, values_of
+from edgepick_agent.core.redaction import redacted, told
 from edgepick_agent.core.settings import AgentSettings
 from edgepick_agent.errors import ConfigError, StorageError
 from edgepick_wire.version import __version__
@@ -26,9 +29,7 @@ LOG_LINES = 2000
 MOST_FILE_BYTES = 1_000_000
 STATE_FILES = ("state.json", "runtimes.json")
 MACHINE_FILES = ("/etc/os-release", "/proc/meminfo", "/proc/loadavg", "/proc/device-tree/model")
-SECRET = frozenset({"broker.username", "broker.password_file", "broker.key_file"})
-"""Values that are not told; files that they name are never opened."""
-REDACTED = "(redacted)"
+Maker = Callable[[], bytes]
 
 
 @click.command("support-bundle")
@@ -39,13 +40,17 @@ def support_bundle(*, config_file: Path, out: Path | None, as_json: bool) -> Non
     """Collect status, checks, configuration and log into one file to send to somebody.
 
     It holds no password, no key, no certificate and no model; it says what it holds. Of a device whose configuration
-    cannot be used, it holds why, and what is known of the machine.
+    cannot be used, it holds why, and what is known of the machine; of an agent that hangs, that it does.
     """
-    settings, configuration = _configuration(config_file)
+    loaded, configuration = _configuration(config_file)
+    settings = loaded.settings if loaded else None
     name = f"edgepick-{settings.device if settings else platform.node()}"
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     target = out or Path(f"{name}-{stamp}.tar.gz")
-    members = {"config.json": as_json_text(configuration).encode(), **dict(_members(settings, config_file))}
+    makers = {"config.json": lambda: as_json_text(configuration).encode(), **_members(settings, config_file)}
+    made = {name: _made(make) for name, make in makers.items()}
+    hidden = loaded.secrets if loaded else frozenset()
+    members = {name: redacted(data, hidden) for name, data in made.items() if data}
     _write(target, name, members)
     if as_json:
         click.echo(as_json_text({"path": str(target), "members": {name: len(data) for name, data in members.items()}}))
@@ -54,36 +59,42 @@ def support_bundle(*, config_file: Path, out: Path | None, as_json: bool) -> Non
     click.echo(f"{target}: look through it before you send it (tar -xzf)")
 
 
-def _configuration(config_file: Path) -> tuple[AgentSettings | None, dict[str, object]]:
-    """Return the settings if they can be used, and every value but the secret ones, or what is wrong.
-
-    Whoever reads it still sees which of the secret ones are set.
-    """
+def _configuration(config_file: Path) -> tuple[Loaded | None, dict[str, object]]:
+    """Return what the file says, if it can be read, and every value that may be told, or what is wrong."""
     try:
         loaded = read_config(config_file, os.environ)
     except ConfigError as error:
         return None, {"problems": [str(error)]}
-    if loaded.settings is None or loaded.problems:
-        return None, {"problems": [f"{problem.key}: {problem.text}" for problem in loaded.problems]}
-    values = values_of(loaded.settings)
-    shown = {key: REDACTED if key in SECRET and value is not None else value for key, value in values.items()}
-    return loaded.settings, shown
+    if loaded.settings is None:
+        return loaded, {"problems": [str(problem) for problem in loaded.problems]}
+    return loaded, told(values_of(loaded.settings))
 
 
-def _members(settings: AgentSettings | None, config_file: Path) -> Iterator[tuple[str, bytes]]:
-    yield "doctor.json", as_json_text(list(examine(config_file, os.environ, progress=False))).encode()
-    yield "versions.json", as_json_text(_versions()).encode()
-    for path in MACHINE_FILES:
-        yield from _file(f"machine{path.replace('/', '_')}", Path(path))
-    if settings is not None:
-        yield from _of_the_agent(settings)
+def _members(settings: AgentSettings | None, config_file: Path) -> dict[str, Maker]:
+    """Return what makes each member but the configuration; one that comes out empty is left out."""
+    makers: dict[str, Maker] = {
+        "doctor.json": lambda: as_json_text(list(examine(config_file, os.environ, progress=False))).encode(),
+        "versions.json": lambda: as_json_text(_versions()).encode(),
+        **{f"machine{path.replace('/', '_')}": partial(_content, Path(path)) for path in MACHINE_FILES},
+    }
+    return makers | (_of_the_agent(settings) if settings is not None else {})
 
 
-def _of_the_agent(settings: AgentSettings) -> Iterator[tuple[str, bytes]]:
-    yield "status.json", as_json_text(site.status(settings)).encode()
-    for name in STATE_FILES:
-        yield from _file(name, Path(settings.state_dir) / name)
-    yield from _log(settings)
+def _of_the_agent(settings: AgentSettings) -> dict[str, Maker]:
+    return {
+        "status.json": lambda: as_json_text(site.status(settings)).encode(),
+        **{name: partial(_content, Path(settings.state_dir) / name) for name in STATE_FILES},
+        "log.txt": lambda: _log(settings),
+    }
+
+
+def _made(make: Maker) -> bytes:
+    """Return what a member holds; if it cannot be made, why."""
+    try:
+        return make()
+    except Exception as error:  # noqa: BLE001 - what ails this device must not keep the rest from who could help
+        message, hint, _ = explain(error)
+        return as_json_text({"error": message, "hint": hint}).encode()
 
 
 def _versions() -> dict[str, object]:
@@ -95,18 +106,20 @@ def _versions() -> dict[str, object]:
     }
 
 
-def _file(name: str, path: Path) -> Iterator[tuple[str, bytes]]:
+def _content(path: Path) -> bytes:
+    """Return the beginning of a file; nothing of one that is not there."""
     try:
         with path.open("rb") as file:
-            yield name, file.read(MOST_FILE_BYTES)
-    except OSError:
-        return
+            return file.read(MOST_FILE_BYTES)
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise StorageError(f"{path}: {error.strerror}") from error
 
 
-def _log(settings: AgentSettings) -> Iterator[tuple[str, bytes]]:
+def _log(settings: AgentSettings) -> bytes:
     said, _ = latest(site.log_files(settings), lines=LOG_LINES)
-    if said:
-        yield "log.txt", "".join(f"{as_text(line, dated=True)}\n" for line in said).encode()
+    return "".join(f"{as_text(line, dated=True)}\n" for line in said).encode()
 
 
 def _write(target: Path, folder: str, members: dict[str, bytes]) -> None:

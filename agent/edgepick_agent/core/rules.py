@@ -75,7 +75,8 @@ def _short_enough(value: str) -> str | None:
 
 
 def _filled(value: str) -> str | None:
-    return None if value.strip() and not any(c.isspace() for c in value) else "a host name or address"
+    bare = value and not any(c.isspace() or c in "/@" for c in value)
+    return None if bare else "a host name or address, alone"
 
 
 def _hours(value: str) -> str | None:

@@ -30,6 +30,8 @@ CONFIGURED = {
 """Commands that read the device's configuration, each with what it needs to begin."""
 OTHERS = {"init", "compare", "completion", "service uninstall"}
 """Commands that read none."""
+LESS_RIGHTS = ("setpriv", "--bounding-set=-dac_override,-dac_read_search,-fowner", "--")
+"""What makes root somebody who may read only what is everybody's."""
 
 
 @pytest.fixture
@@ -150,6 +152,5 @@ def test_as_another_user_each_says_whose_it_is(command, config_file, words):
 
 def _as_another(arguments):
     """Return what a command did that may read only what is everybody's."""
-    less = ["setpriv", "--bounding-set=-dac_override,-dac_read_search,-fowner", "--"]
-    command = [*less, sys.executable, "-m", "edgepick_agent", *arguments]
+    command = [*LESS_RIGHTS, sys.executable, "-m", "edgepick_agent", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
