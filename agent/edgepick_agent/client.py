@@ -53,7 +53,7 @@ class Client:
         self._connection: _Connection | None = None
 
     def infer(self, inputs: "Mapping[str, Array] | Array") -> dict[str, Array]:
-        """Return the outputs by name.
+        """Return the outputs by name; strings are an array of ``bytes``.
 
         Args:
             inputs: An array per input by name; a single array for a model with one input. Float arrays are real
@@ -165,11 +165,25 @@ def _outputs(begin: int | None, data: bytes) -> dict[str, Array]:
     outputs: dict[str, Array] = {}
     at = begin or 0
     for tensor in document["outputs"]:
-        dtype = DTYPES[tensor["datatype"]]
         size = int(tensor["parameters"]["binary_data_size"])
-        outputs[tensor["name"]] = np.frombuffer(data[at : at + size], dtype).reshape(tensor["shape"])
+        outputs[tensor["name"]] = _array(tensor["datatype"], data[at : at + size]).reshape(tensor["shape"])
         at += size
     return outputs
+
+
+def _array(datatype: str, data: bytes) -> Array:
+    return np.array(_strings(data), object) if datatype == "BYTES" else np.frombuffer(data, DTYPES[datatype])
+
+
+def _strings(data: bytes) -> list[bytes]:
+    """Return the elements of a BYTES tensor, each of which has its length before it."""
+    found: list[bytes] = []
+    at = 0
+    while at < len(data):
+        begin = at + 4
+        at = begin + int.from_bytes(data[at:begin], "little")
+        found.append(data[begin:at])
+    return found
 
 
 def _refusal(status: int, data: bytes) -> Exception:

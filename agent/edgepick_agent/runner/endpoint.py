@@ -31,6 +31,8 @@ OPEN_SIZE = 64
 IDLE_CONNECTION_SECONDS = 30.0
 LINGER_SECONDS = 1.0
 LINGER_BYTES = 65536
+MOST_DIGITS = 18
+"""Of a number of bytes; Python refuses to read one of some thousands."""
 RETRY_AFTER = {"Retry-After": "1"}
 
 
@@ -201,6 +203,12 @@ class Handler(BaseHTTPRequestHandler):
         self._note(busy=True)
         return super().parse_request()
 
+    def handle_expect_100(self) -> bool:
+        """Ask for the body at once: a client that hears nothing waits for a second before it sends it."""
+        super().handle_expect_100()
+        self.wfile.flush()
+        return True
+
     def _note(self, *, busy: bool) -> None:
         self.server.note(self.connection, busy=busy)  # type: ignore[attr-defined]
 
@@ -344,4 +352,4 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def _number(text: str | None) -> int | None:
-    return int(text) if text is not None and text.isascii() and text.isdigit() else None
+    return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS else None

@@ -32,6 +32,8 @@ DATATYPES = {dtype: name for name, dtype in NUMPY_NAMES.items()}
 _DATATYPE_OF = {np.dtype(dtype): name for dtype, name in DATATYPES.items()}
 """The same by numpy's type: to ask one for its name takes longer than to run a small model."""
 BINARY_EXTENSION = "binary_tensor_data"
+MOST_DIMENSIONS, MOST_NUMBER = 64, 2**63 - 1
+"""Of a shape, which is numpy's bound, and of a whole number: a longer one can be neither computed with nor shown."""
 
 
 class Wanted(NamedTuple):
@@ -128,9 +130,13 @@ def _patience(microseconds: Any) -> float:
     """Return the parameter ``timeout`` in seconds; it is in microseconds, and 0 means none (Triton's extension)."""
     if microseconds is None or microseconds == 0:
         return math.inf
-    if type(microseconds) is not int or microseconds < 0:
+    if not _is_size(microseconds):
         raise InputError(f"parameter timeout: {microseconds!r} is not a number of microseconds")
-    return microseconds / 1e6
+    return float(microseconds) / 1e6
+
+
+def _is_size(number: Any) -> bool:
+    return type(number) is int and 0 <= number <= MOST_NUMBER
 
 
 def _binary_parts(tensors: Sequence[Mapping[str, Any]], data: memoryview) -> dict[str, memoryview]:
@@ -184,9 +190,9 @@ def _wanted(document: Mapping[str, Any], session: Session) -> Sequence[Wanted]:
     if "outputs" not in document:
         return [Wanted(index, binary) for index in range(len(names))]
     wanted = [_named(t, "outputs") for t in _list(document, "outputs")]
-    unknown = sorted({t["name"] for t in wanted} - set(names))
-    if unknown:
-        raise InputError(f"outputs: the model has {names}, found {unknown}")
+    asked = sorted(t["name"] for t in wanted)
+    if len(set(asked)) < len(asked) or not set(asked) <= set(names):
+        raise InputError(f"outputs: the model has {names}, and gives each once; found {str(asked)[:200]}")
     if any("classification" in _parameters(t) for t in wanted):
         raise InputError("outputs: the classification extension is not spoken; ask for the output itself")
     return [Wanted(names.index(t["name"]), _parameters(t).get("binary_data", binary) is True) for t in wanted]
@@ -196,8 +202,9 @@ def _feed(tensor: Mapping[str, Any], spec: TensorSpec, binary: memoryview | None
     datatype, shape = tensor.get("datatype"), tensor.get("shape")
     if not isinstance(datatype, str) or datatype not in NUMPY_NAMES:
         raise InputError(f"input {spec.name}: datatype {datatype!r} is not one of {sorted(NUMPY_NAMES)}")
-    if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
-        raise InputError(f"input {spec.name}: shape {shape!r} is not a list of sizes")
+    if not isinstance(shape, list) or len(shape) > MOST_DIMENSIONS or not all(map(_is_size, shape)):
+        found = str(shape)[:100]
+        raise InputError(f"input {spec.name}: shape {found} is not a list of at most {MOST_DIMENSIONS} sizes")
     if binary is None:
         given = _array(tensor.get("data"), spec.name, shape, np.dtype(NUMPY_NAMES[datatype]))
     else:
@@ -267,12 +274,20 @@ def response(request: InferRequest, outputs: Sequence["Array"], session: Session
         datatype = _DATATYPE_OF.get(shown.dtype, "BYTES")
         plain = {"name": session.outputs[position].name, "datatype": datatype, "shape": list(shown.shape)}
         if binary:
-            parts.append(shown.astype(_LITTLE_ENDIAN.get(datatype, shown.dtype), copy=False).tobytes())
+            parts.append(_as_bytes(shown, datatype))
             tensors.append({**plain, "parameters": {"binary_data_size": len(parts[-1])}})
         else:
             tensors.append({**plain, "data": shown.reshape(-1).tolist()})
     named = {"model_name": model, **({"model_version": version} if version else {})}
     return Answer({**named, **({"id": request.id} if request.id is not None else {}), "outputs": tensors}, parts)
+
+
+def _as_bytes(tensor: "Array", datatype: str) -> bytes:
+    if datatype in _LITTLE_ENDIAN:
+        return tensor.astype(_LITTLE_ENDIAN[datatype], copy=False).tobytes()
+    # Of BYTES each element has its length before it.
+    texts = [text if isinstance(text, bytes) else str(text).encode() for text in tensor.reshape(-1).tolist()]
+    return b"".join(len(text).to_bytes(4, "little") + text for text in texts)
 
 
 def _shown(tensor: "Array", spec: TensorSpec, *, raw: bool) -> "Array":

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import threading
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -45,6 +46,17 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+class Naming(FakeSession):
+    """A session whose output is words."""
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        super().run(feeds)
+        return [np.array([["cat", "", "café", b"\x00raw"]], object)]
+
+
+WORDS = [[b"cat", b"", "café".encode(), b"\x00raw"]]
 
 
 class Serving:
@@ -101,6 +113,13 @@ def test_our_client_sends_and_gets_arrays(serving):
     assert named["b"].tolist() == single["b"].tolist() == [[1.5, 0, 0, 4]]
 
 
+def test_words_travel_with_their_lengths(serving):
+    """Strings that a model gives come out as the bytes that they are, empty ones included, and not as pointers."""
+    serving.opens(Naming())
+
+    assert serving.infer(ROW)["b"].tolist() == WORDS
+
+
 @pytest.mark.parametrize(
     "array",
     [ROW.astype(">f4"), np.asfortranarray(np.tile(ROW, (2, 1)))[:1], np.repeat(ROW, 2, axis=1)[:, ::2]],
@@ -144,6 +163,19 @@ def test_tritonclient_works_unchanged(serving):
     assert metadata["inputs"] == [{"name": "a", "datatype": "FP32", "shape": [1, 4]}]
     assert [answer.as_numpy("b").tolist() for answer in found] == [[[1.5, 0, 0, 4]]] * 2
     assert found[0].get_response()["id"] == "7"
+
+
+def test_tritonclient_reads_words(serving):
+    """Strings travel in the way that NVIDIA's client knows."""
+    triton = pytest.importorskip("tritonclient.http")
+    serving.opens(Naming())
+    tensor = triton.InferInput("a", [1, 4], "FP32")
+    tensor.set_data_from_numpy(ROW)
+
+    with triton.InferenceServerClient(f"127.0.0.1:{serving.port}") as client:
+        found = client.infer("m", [tensor], outputs=[triton.InferRequestedOutput("b", binary_data=True)])
+
+    assert found.as_numpy("b").tolist() == WORDS
 
 
 def test_curl_works_over_the_socket(serving):

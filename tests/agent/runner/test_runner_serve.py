@@ -174,10 +174,12 @@ def test_nested_data_and_chosen_outputs_are_understood(running):
         ({"inputs": [tensor([1, 2, 3, 4])] * 2}, "found ['a', 'a']"),
         ({"inputs": [tensor([1, 2, 3])]}, "wants 4 values, found 3"),
         ({"inputs": [tensor([1, 2, 3, 4], shape=(4,))]}, "takes float32 [1, 4]"),
-        ({"inputs": [tensor([1, 2, 3, 4], shape=(1, -4))]}, "not a list of sizes"),
+        ({"inputs": [tensor([1, 2, 3, 4], shape=(1, -4))]}, "shape [1, -4] is not a list"),
         ({"inputs": [tensor([1, 2, 3, 4], shape=(2**40, 2**40))]}, "wants"),
-        ({"inputs": [tensor([], shape=(0, 2**70))]}, "shape [0, 1180591620717411303424]: "),
-        ({"inputs": [tensor([1], shape=(1,) * 100)]}, "maximum supported dimension"),
+        ({"inputs": [tensor([], shape=(0, 2**62, 2**62))]}, "shape [0, 4611686018427387904, 4611686018427387904]: "),
+        ({"inputs": [tensor([], shape=(0, 2**70))]}, "shape [0, 1180591620717411303424] is not"),
+        ({"inputs": [tensor([1], shape=(10**4000, 10**4000))]}, "at most 64 sizes"),
+        ({"inputs": [tensor([1], shape=(1,) * 100)]}, "at most 64 sizes"),
         ({"inputs": [tensor([[1, 2], [3]])]}, "ragged"),
         ({"inputs": [tensor(["1", "2", "3", "4"])]}, "not a number"),
         ({"inputs": [tensor(None)]}, "not a list"),
@@ -188,8 +190,10 @@ def test_nested_data_and_chosen_outputs_are_understood(running):
         ({"inputs": [tensor([1, 2, 3, 4], datatype="BOOL")]}, "does not fit BOOL"),
         ({"inputs": [tensor([1, 2, 3, 4], datatype=[])]}, "datatype []"),
         ({"inputs": [tensor([1, 2, 3, 4])], "outputs": [{"name": "z"}]}, "outputs: the model has ['b']"),
+        ({"inputs": [tensor([1, 2, 3, 4])], "outputs": [{"name": "b"}] * 60}, "gives each once; found ['b', 'b'"),
         ({"inputs": [{**tensor([]), "parameters": {"binary_data_size": 16}}]}, "0 bytes are left"),
         ({"inputs": [tensor([1, 2, 3, 4])], "parameters": {"timeout": "soon"}}, "microseconds"),
+        ({"inputs": [tensor([1, 2, 3, 4])], "parameters": {"timeout": 10**400}}, "microseconds"),
     ],
 )
 def test_a_request_that_does_not_fit_is_answered_with_why(running, document, said):
@@ -276,13 +280,36 @@ def test_a_refused_request_leaves_the_connection_open(running):
 
 @pytest.mark.parametrize(
     ("headers", "status"),
-    [({"Content-Length": "-1"}, 411), ({"Content-Length": "x"}, 411), ({"Inference-Header-Content-Length": "5"}, 400)],
+    [
+        ({"Content-Length": "-1"}, 411),
+        ({"Content-Length": "x"}, 411),
+        ({"Content-Length": "9" * 5000}, 411),
+        ({"Inference-Header-Content-Length": "5"}, 400),
+        ({"Inference-Header-Content-Length": "9" * 5000}, 400),
+    ],
 )
 def test_a_length_that_is_none_is_refused(running, headers, status):
     """A request without a usable length, or with a header longer than its body, is refused."""
     running.opens(FakeSession())
 
     assert ask(running.path, "POST", INFER, b"", headers)[0] == status
+
+
+def test_a_client_that_waits_for_leave_to_send_gets_it_at_once(running):
+    """What expects ``100 Continue``, as curl does with a large body, hears it before it has sent any of the body."""
+    running.opens(FakeSession())
+    body = json.dumps({"inputs": [tensor([1, -2, 3, 4])]}).encode()
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(PATIENCE_SECONDS)
+        client.connect(str(running.path))
+        client.sendall(f"POST {INFER} HTTP/1.1\r\nContent-Length: {len(body)}\r\nExpect: 100-continue\r\n\r\n".encode())
+        leave = client.recv(4096)
+        client.sendall(body)
+        reply = client.recv(4096)
+
+    assert leave == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert reply.startswith(b"HTTP/1.1 200 ")
+    assert b'"data": [1.0, 0.0, 3.0, 4.0]' in reply
 
 
 def test_what_is_not_http_is_answered_in_json(running):
@@ -419,7 +446,12 @@ def test_any_bytes_are_a_request_or_a_clear_refusal(body):
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.sampled_from([2**63, 10**400, -(10**4000)])
+    | st.floats(allow_nan=False)
+    | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=12,
 )
