@@ -9,6 +9,7 @@ import queue
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -233,9 +234,10 @@ def _no_log(text: str, *, serious: bool = False, about: object = None) -> None:
 
 
 def available_runtimes(settings: AgentSettings) -> tuple[RuntimeAvailable, ...]:
-    """Return what the runners' interpreter can start; asked once per interpreter, then remembered.
+    """Return what the runners' interpreter can start; asked once per interpreter, then remembered if that is possible.
 
-    Nothing heavy is imported here: a short-lived process of that interpreter looks.
+    Nothing heavy is imported here: a short-lived process of that interpreter looks. Root remembers nothing in a
+    folder of somebody else's, who could not read it.
     """
     folder = _state_dir(settings)
     python = settings.runner.python or sys.executable
@@ -244,9 +246,10 @@ def available_runtimes(settings: AgentSettings) -> tuple[RuntimeAvailable, ...]:
     if remembered:
         return remembered
     found: tuple[RuntimeAvailable, ...] = adapter(PARTS["probe-runtimes"])(python, folder)
-    if found and folder.is_dir():
+    if found and folder.is_dir() and folder.stat().st_uid == os.geteuid():
         data = encode_document(RuntimesMemo(interpreter=key, runtimes=found), indent=1)
-        adapter(PARTS["storage"])(folder).write(RUNTIMES_MEMO, data)
+        with suppress(StorageError):
+            adapter(PARTS["storage"])(folder).write(RUNTIMES_MEMO, data)
     return found
 
 
@@ -259,10 +262,10 @@ def _fingerprint(python: str) -> str:
 
 
 def _remembered_runtimes(folder: Path, key: str) -> tuple[RuntimeAvailable, ...]:
-    raw = adapter(PARTS["storage"])(folder).read(RUNTIMES_MEMO)
     try:
+        raw = adapter(PARTS["storage"])(folder).read(RUNTIMES_MEMO)
         memo = decode_document(RuntimesMemo, raw) if raw else None
-    except WireError:
+    except (StorageError, WireError):
         return ()
     return memo.runtimes if memo and memo.interpreter == key else ()
 

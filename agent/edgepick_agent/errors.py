@@ -17,9 +17,25 @@ AgentError                     code                 exit
     └── InferenceError         inference            1
 """
 
+import errno
 from typing import ClassVar
 
 from edgepick_wire.messages import Refusal, RefusalCode
+
+NOT_OURS = (
+    "This is another account's: put sudo before the command. To give the service what is its own again: "
+    "sudo edgepick-agent service install"
+)
+READ_ONLY = "What it lies on is mounted read-only: mount it to be written, or look in `dmesg` for why it became so."
+
+MENDS = {
+    errno.EACCES: NOT_OURS,
+    errno.EPERM: NOT_OURS,
+    errno.EROFS: READ_ONLY,
+    errno.ENOSPC: "Free some space in the state directory.",
+    errno.EDQUOT: "Free some space in the state directory.",
+}
+"""What the system says of a file -> what to do about it, where there is more to do than to look at the file system."""
 
 
 class AgentError(Exception):

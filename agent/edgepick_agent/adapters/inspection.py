@@ -4,12 +4,15 @@ Reads only; what it changes (a probe file in the state directory) it removes aga
 """
 
 import os
+import re
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from edgepick_agent.core.findings import Finding, Level
+from edgepick_agent.core.service import LOCAL_PATH
 from edgepick_agent.core.settings import AgentSettings
+from edgepick_agent.errors import MENDS
 
 MIB = 1024**2
 LITTLE_SPACE_BYTES = 256 * MIB
@@ -29,7 +32,7 @@ def inspect(settings: AgentSettings) -> Sequence[Finding]:
     """Return what there is to say about this machine; never raises for what it finds."""
     root = Path(settings.sysfs_root)
     return [
-        *_state_dir(Path(settings.state_dir)),
+        *_state_dir(Path(settings.state_dir), root),
         _clock(time.time()),
         *_accelerator(settings.profile, root),
     ]
@@ -39,12 +42,11 @@ def _finding(check: str, level: Level, detail: str, mend: str = "") -> Finding:
     return Finding(check=check, level=level, detail=detail, mend=mend)
 
 
-def _state_dir(folder: Path) -> Iterator[Finding]:
+def _state_dir(folder: Path, root: Path) -> Iterator[Finding]:
     there = _nearest(folder)
-    trouble = _not_writable(folder) if folder.is_dir() else _not_enterable(there)
-    if trouble:
-        mend = f"sudo install -d -o {_user()} {folder}   (or run as the account of the agent: sudo -u edgepick ...)"
-        yield _finding("state directory", Level.FAIL, f"{folder}: {trouble}", mend)
+    trouble = _not_writable(folder) if folder.is_dir() else _not_enterable(folder, there, root)
+    if trouble is not None:
+        yield trouble
         return
     kind = file_system(there, _read(Path("/proc/mounts")))
     if kind in VOLATILE:
@@ -60,23 +62,36 @@ def _nearest(folder: Path) -> Path:
     return next(path for path in (folder, *folder.parents) if path.exists())
 
 
-def _not_writable(folder: Path) -> str:
+def _not_writable(folder: Path) -> Finding | None:
     probe = folder / f".doctor-{os.getpid()}"
     try:
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:
-        return (error.strerror or "cannot be written").lower()
-    return ""
+        detail = f"{folder}, which belongs to {_owner(folder)}: {(error.strerror or 'cannot be written').lower()}"
+        mend = MENDS.get(error.errno or 0, "Look at the file system's health: dmesg")
+        return _finding("state directory", Level.FAIL, detail, mend)
+    return None
 
 
-def _not_enterable(parent: Path) -> str:
-    allowed = parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)
-    return "" if allowed else f"does not exist, and may not be made in {parent}"
+def _owner(folder: Path) -> str:
+    try:
+        return folder.owner()
+    except KeyError:
+        return f"the user {folder.stat().st_uid}"
 
 
-def _user() -> str:
-    return os.environ.get("SUDO_USER") or os.environ.get("USER") or "edgepick"
+def _not_enterable(folder: Path, parent: Path, root: Path) -> Finding | None:
+    if parent.is_dir() and os.access(parent, os.W_OK | os.X_OK):
+        return None
+    detail = f"{folder}: does not exist, and may not be made in {parent}"
+    return _finding("state directory", Level.FAIL, detail, f"sudo install -d -o {_account(root)} {folder}")
+
+
+def _account(root: Path) -> str:
+    """Return who runs the agent: the account of the installed service, else who asks."""
+    found = re.search("^User=(.+)$", _read(root / LOCAL_PATH.removeprefix("/")), re.MULTILINE)
+    return found[1] if found else os.environ.get("SUDO_USER") or os.environ.get("USER") or "edgepick"
 
 
 def file_system(path: Path, mounts: str) -> str:

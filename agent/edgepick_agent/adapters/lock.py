@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from edgepick_agent.errors import AlreadyRunningError, StorageError
+from edgepick_agent.errors import MENDS, AlreadyRunningError, StorageError
 
 
 @contextmanager
@@ -21,7 +21,8 @@ def held(path: Path) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        hint = "Give this user a state directory that it may write: `state_dir` in the configuration."
+        other = "Give this user a state directory that it may write: `state_dir` in the configuration."
+        hint = MENDS.get(error.errno or 0, other)
         raise StorageError(f"{path}: {error.strerror}", hint=hint) from error
     try:
         _take(descriptor, path)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from edgepick_agent.errors import StorageError, StorageFullError
+from edgepick_agent.errors import MENDS, StorageError, StorageFullError
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 NO_LINKS = frozenset({errno.EPERM, errno.EMLINK, errno.EXDEV, errno.EOPNOTSUPP})
@@ -162,7 +162,7 @@ def _translated(name: str) -> Iterator[None]:
         yield
     except OSError as error:
         kind = StorageFullError if error.errno in FULL else StorageError
-        hint = "Free some space in the state directory." if error.errno in FULL else "Look at the file system's health."
+        hint = MENDS.get(error.errno or 0, "Look at the file system's health.")
         raise kind(f"{name}: {error.strerror or error}", hint=hint) from error
 
 

@@ -63,6 +63,23 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch, 
     assert [path.name for path in tmp_path.iterdir()] == ["f"]
 
 
+@pytest.mark.parametrize(
+    ("number", "word"),
+    [(errno.EACCES, "sudo"), (errno.EROFS, "read-only"), (errno.ENOSPC, "space"), (errno.EIO, "health")],
+)
+def test_what_the_system_says_has_a_hint_of_its_own(tmp_path, monkeypatch, number, word):
+    """Another account's, mounted read-only, full, broken: each is mended in another way; the lock says the same."""
+    monkeypatch.setattr(os, "open", failing(number))
+
+    with pytest.raises(StorageError) as caught:
+        FileStorage(tmp_path).write("f", b"")
+
+    assert word in caught.value.hint
+    with pytest.raises(StorageError) as caught, held(tmp_path / "lock"):
+        pass
+    assert (word if number != errno.EIO else "state_dir") in caught.value.hint
+
+
 def test_reserved_space_is_really_allocated(tmp_path):
     """A reserved file has its blocks, so that no chunk can fail for want of space."""
     FileStorage(tmp_path).reserve("part", 1024 * 1024)

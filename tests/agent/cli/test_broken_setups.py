@@ -245,7 +245,7 @@ SETUPS: dict[str, tuple[Callable[[Site], None], str, str, str]] = {
         "enroll ID",
     ),
     "the disk is full": (full_disk, " free", "du -xh", "the disk is full"),
-    "the state directory cannot be written": (no_right_to_write, "permission denied", "install -d", "install -d"),
+    "the state directory cannot be written": (no_right_to_write, "permission denied", "put sudo", "put sudo"),
     "no runtime": (no_runtime, "no runtime can run", "edgepick[litert]", "edgepick[litert]"),
     "the accelerator's library is missing": (no_accelerator_library, "libedgetpu", "apt install", "apt install"),
     "a sensor may not be read": (unreadable_sensor, "readable by root only", "udev rule", "udev rule"),

@@ -1,6 +1,8 @@
 """The doctor: what ails a device is a line with a cure, and a healthy one gets a clean bill."""
 
+import errno
 import json
+import os
 
 import pytest
 
@@ -10,6 +12,7 @@ from edgepick_agent.cli import site
 from edgepick_agent.cli.doctor import CHECKS, PIP_LINES, examine
 from edgepick_agent.config import load_settings
 from edgepick_agent.core.findings import Finding, Level, worst
+from edgepick_agent.core.service import LOCAL_PATH
 from edgepick_wire.manifest import RuntimeName
 from edgepick_wire.messages import RuntimeAvailable
 
@@ -107,15 +110,38 @@ def test_a_damaged_root_document_is_found(config_file, root_file, damage):
 
 
 def test_a_state_directory_that_cannot_be_made_is_found(config_file):
-    """A place that cannot be written says so, with the command that makes it."""
+    """A place that cannot be made says so, with the command that makes it for who runs the service."""
     file = config_file.with_name("f")
     file.touch()
-    set_key(config_file, f"state_dir = {json.dumps(str(file / 's'))}")
+    set_key(config_file, f"state_dir = {json.dumps(str(file / 's'))}\nsysfs_root = {json.dumps(str(file.parent))}")
+    local = file.parent / LOCAL_PATH.removeprefix("/")
+    local.parent.mkdir(parents=True)
+    local.write_text("[Service]\nUser=pi\n")
 
     found = findings(config_file)["state directory"]
 
     assert found.level is Level.FAIL
-    assert "sudo install -d" in found.mend
+    assert found.mend == f"sudo install -d -o pi {file / 's'}"
+
+
+@pytest.mark.parametrize(
+    ("number", "word"), [(errno.EACCES, "put sudo before"), (errno.EROFS, "read-only"), (errno.EIO, "dmesg")]
+)
+def test_a_state_directory_that_cannot_be_written_has_a_mend_for_its_cause(config_file, monkeypatch, number, word):
+    """Another account's, mounted read-only, broken: the owner is named, and nobody is told to make the folder anew."""
+    state = config_file.parent / "state"
+    state.mkdir()
+
+    def write(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(type(state), "write_bytes", write)
+
+    found = findings(config_file)["state directory"]
+
+    assert (found.level, state.owner() in found.detail) == (Level.FAIL, True)
+    assert word in found.mend
+    assert "install -d" not in found.mend
 
 
 def test_a_state_directory_in_memory_is_a_warning(config_file, monkeypatch):

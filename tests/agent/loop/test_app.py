@@ -1,11 +1,13 @@
 """The agent put together from its real parts, with and without a running one."""
 
+import os
 import threading
 from dataclasses import replace
 
 import pytest
 
 from edgepick_agent import app, instruments
+from edgepick_agent.adapters.storage import FileStorage
 from edgepick_agent.core.control import CONTROL_THREAD, Command, ControlRequest
 from edgepick_agent.core.settings import AgentSettings, BrokerSettings
 from edgepick_agent.core.state import AgentState, encode_state
@@ -154,6 +156,36 @@ def test_runtimes_are_asked_for_once_per_interpreter(settings, few_runtimes, tmp
 
     assert len(set(found)) == 1
     assert few_runtimes == [few_runtimes[0], "/opt/other/bin/python"]
+
+
+@pytest.mark.parametrize("trouble", ["read", "write"])
+def test_runtimes_are_known_although_they_cannot_be_remembered(settings, few_runtimes, tmp_path, monkeypatch, trouble):
+    """A memo of somebody else's or a full disk costs the look that the memo spares; the agent plans as ever."""
+    (tmp_path / "state").mkdir()
+
+    def fails(*_: object) -> None:
+        raise StorageError("runtimes.json: no")
+
+    monkeypatch.setattr(FileStorage, trouble, fails)
+
+    found = [app.available_runtimes(settings) for _ in range(2)]
+
+    assert found[0] == found[1] != ()
+    assert len(few_runtimes) == 2
+
+
+def test_root_remembers_nothing_in_a_folder_of_somebody_elses(settings, few_runtimes, tmp_path):
+    """``sudo edgepick-agent doctor`` leaves no file that the service cannot read."""
+    if os.getuid() != 0:
+        pytest.skip("only root can give a folder away")
+    (tmp_path / "state").mkdir()
+    os.chown(tmp_path / "state", 65534, 65534)
+
+    found = app.available_runtimes(settings)
+
+    assert found
+    assert len(few_runtimes) == 1
+    assert list((tmp_path / "state").iterdir()) == []
 
 
 @pytest.mark.parametrize("content", [None, b"rubbish", envelope.pack(signed_root(root(), 1))])
