@@ -403,6 +403,6 @@ class Board(Protocol):
         """Return temperature, clock, throttling and load as they are now."""
         ...
 
-    def glance(self) -> tuple[int | None, int | None]:
-        """Return the temperature in millidegrees and the clock in kHz, in well under a millisecond."""
+    def glance(self) -> BoardReading:
+        """Return temperature, clock and what holds it down now, and nothing else, in well under a millisecond."""
         ...

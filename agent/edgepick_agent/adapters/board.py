@@ -8,6 +8,7 @@ x86 ``thermal_throttle``, Jetson ``soctherm_oc`` over-current events.
 import os
 import subprocess
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 
 from edgepick_agent.adapters import sysfs
@@ -71,9 +72,13 @@ class Board:
             steal_seconds=steal,
         )
 
-    def glance(self) -> tuple[int | None, int | None]:
-        """Return temperature and frequency: what a look between two timed runs can afford."""
-        return self._temperature(), self._frequency()
+    def glance(self) -> BoardReading:
+        """Return what a look between two timed runs can afford: no firmware is asked."""
+        return BoardReading(
+            temperature_mc=self._temperature(),
+            frequency_khz=self._frequency(),
+            cooling_now=tuple(self._cooling_now()),
+        )
 
     def _cpu_seconds(self) -> tuple[float | None, float | None]:
         """Return the time that the CPUs have worked, and that the hypervisor kept them, since boot.
@@ -96,20 +101,24 @@ class Board:
         found = [f for f in map(sysfs.integer, paths) if f is not None]
         return round(sum(found) / len(found)) if found else None
 
-    def _coolers(self) -> Iterator[tuple[str, Path]]:
-        for folder in sorted(self._sys.glob("class/thermal/cooling_device*")):
-            kind = sysfs.text(folder / "type") or ""
-            if any(word in kind.lower() for word in CLOCK_COOLERS):
-                yield f"{kind} ({folder.name})", folder
+    @cached_property
+    def _coolers(self) -> tuple[tuple[str, Path], ...]:
+        folders = sorted(self._sys.glob("class/thermal/cooling_device*"))
+        named = [(sysfs.text(folder / "type") or "", folder) for folder in folders]
+        return tuple(
+            (f"{kind} ({folder.name})", folder)
+            for kind, folder in named
+            if any(word in kind.lower() for word in CLOCK_COOLERS)
+        )
 
     def _cooling_now(self) -> Iterator[str]:
-        return (name for name, folder in self._coolers() if (sysfs.integer(folder / "cur_state") or 0) > 0)
+        return (name for name, folder in self._coolers if (sysfs.integer(folder / "cur_state") or 0) > 0)
 
     def _cooling_counts(self) -> Iterator[tuple[str, int]]:
         return ((name, count) for name, path in self._counters() if (count := sysfs.integer(path)) is not None)
 
     def _counters(self) -> Iterator[tuple[str, Path]]:
-        yield from ((name, folder / "stats/total_trans") for name, folder in self._coolers())
+        yield from ((name, folder / "stats/total_trans") for name, folder in self._coolers)
         for path in sorted(self._sys.glob("devices/system/cpu/cpu*/thermal_throttle/*_throttle_count")):
             yield f"{path.parent.parent.name} {path.name}", path
         for path in sorted(self._sys.glob("class/hwmon/hwmon*/oc*_event_cnt")):

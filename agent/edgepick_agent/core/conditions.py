@@ -1,10 +1,10 @@
-"""What a board looked like before and after a run, and what that says about the run.
+"""What a board looked like before, during and after a run, and what that says about the run.
 
 Thresholds are ours; they only ever turn a verdict down, and each is named in the reason.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from edgepick_agent.core.board_state import BoardReading
@@ -57,7 +57,7 @@ def conditions(
     during: Sequence["BoardSample"] = (),
 ) -> Conditions:
     """Return the conditions of the run between two readings, given what was seen and used in between."""
-    reasons = throttle_reasons(before, after)
+    reasons = throttle_reasons(before, after, during)
     heat = [before.temperature_mc, after.temperature_mc, *(s.temperature_mc for s in during)]
     clock = [before.frequency_khz, after.frequency_khz, *(s.frequency_khz for s in during)]
     flags_told = None not in (before.firmware_flags, after.firmware_flags)
@@ -94,10 +94,31 @@ def _stolen(before: BoardReading, after: BoardReading, own: OwnUse | None) -> fl
     return max(0.0, after.steal_seconds - before.steal_seconds) / (own.seconds * after.cpus)
 
 
-def throttle_reasons(before: BoardReading, after: BoardReading) -> tuple[str, ...]:
-    """Return why the board was slower than it could be: active at either end, or new since ``before``."""
+def with_passes(timed: Conditions, whole: Conditions, cpus: int) -> Conditions:
+    """Return the conditions of the timed runs, and what throttled, heated or disturbed the passes after them.
+
+    ``whole`` is from before the timed runs to after the last pass. The clock and what else tells of latencies is that
+    of the timed runs: it may well fall in the pauses of a fixed rate. A little foreign load is no reason for anything.
+    """
+    foreign = whole.foreign_cpus or 0.0
+    throttled = [each.throttled for each in (timed, whole) if each.throttled is not None]
+    heat = [each.hottest_mc for each in (timed, whole) if each.hottest_mc is not None]
+    return replace(
+        timed,
+        throttled=any(throttled) if throttled else None,
+        throttle_reasons=tuple(dict.fromkeys((*timed.throttle_reasons, *whole.throttle_reasons))),
+        foreign_cpus=max(foreign, timed.foreign_cpus or 0.0) if _is_much(foreign, cpus) else timed.foreign_cpus,
+        hottest_mc=max(heat, default=None),
+    )
+
+
+def throttle_reasons(
+    before: BoardReading, after: BoardReading, during: Sequence["BoardSample"] = ()
+) -> tuple[str, ...]:
+    """Return why the board was slower than it could be: active at any look, or new since ``before``."""
     reasons = [text for bit, text in FIRMWARE_FLAGS.items() if _flagged(bit, before, after)]
-    reasons += [f"{name} is cooling" for name in dict.fromkeys((*before.cooling_now, *after.cooling_now))]
+    in_between = (name for look in during for name in look.cooling_now)
+    reasons += [f"{name} is cooling" for name in dict.fromkeys((*before.cooling_now, *in_between, *after.cooling_now))]
     reasons += [
         f"{name} counted up" for name, count in after.cooling.items() if count > before.cooling.get(name, count)
     ]
@@ -159,10 +180,14 @@ def _others(found: Conditions) -> bool:
     return found.foreign_cpus is None or found.foreign_cpus > ALONE_CPUS
 
 
+def _is_much(foreign_cpus: float, cpus: int) -> bool:
+    return foreign_cpus > max(FOREIGN_CPUS, FOREIGN_SHARE * cpus)
+
+
 def _disturbed(found: Conditions, seconds: float, cpus: int) -> list[str]:
     reasons = []
     foreign = found.foreign_cpus or 0.0
-    if foreign > max(FOREIGN_CPUS, FOREIGN_SHARE * cpus) and foreign * seconds > FOREIGN_SECONDS:
+    if _is_much(foreign, cpus) and foreign * seconds > FOREIGN_SECONDS:
         reasons.append(f"other processes kept {foreign:.2f} of {cpus} CPUs busy during the run")
     if (found.steal_share or 0.0) > STEAL_SHARE:
         reasons.append(f"the hypervisor gave {found.steal_share:.0%} of the CPU time to other guests")

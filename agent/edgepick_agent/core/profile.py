@@ -16,17 +16,19 @@ PROFILE_SCHEMA = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BoardSample:
-    """A glance at the board between two timed runs.
+    """A glance at the board between two inferences.
 
     Attributes:
         at_ns: Monotonic time.
         temperature_mc: Hottest thermal zone, millidegrees Celsius.
         frequency_khz: Mean current CPU frequency.
+        cooling_now: Names of the CPU or GPU cooling devices that held the clock down.
     """
 
     at_ns: int
     temperature_mc: int | None = None
     frequency_khz: int | None = None
+    cooling_now: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

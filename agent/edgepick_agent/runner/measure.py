@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,11 +91,13 @@ def measure(spec: RunnerSpec, hung: Callable[[], None]) -> RunnerResult:
     with timing.Watchdog(spec.limits.inference_seconds, hung) as dog:
         found = _time(spec, start, meter, line, dog.beat)
         with line.phase("energy"):
-            meter.sample(lambda seconds: timing.runs_for(start.opened.session, start.feeds, seconds, dog.beat))
-        rate = _fixed_rate(spec, start, meter, line, dog.beat)
+            back_to_back = partial(timing.runs_for, start.opened.session, start.feeds)
+            meter.sample(lambda seconds: back_to_back(seconds, dog.beat, between=found.watch.glance))
+        rate = _fixed_rate(spec, start, meter, line, dog.beat, watch=found.watch)
         _trace(spec, start, line, dog.beat)
     with line.phase("operators"):
         table = operators.table(spec, start.opened, start.feeds) if spec.passes.operators else None
+    found.watch.end()
     with line.phase("idle"):
         meter.idle()
     further = PassesFound(
@@ -181,13 +184,9 @@ def _check_golden(
 
 def _time(spec: RunnerSpec, start: Start, meter: Meter, line: Timeline, beat: Callable[[], None]) -> Timing:
     watch, session, feeds = Watch(spec), start.opened.session, start.feeds
+    between = partial(_look, meter, watch)
     with line.phase("warm-up"):
         warmup_runs = timing.warm_up(session, feeds, spec.plan, beat)
-
-    def between() -> None:
-        meter.poll()
-        watch.glance()
-
     watch.start()
     meter.start()
     with line.phase("timed runs"):
@@ -206,8 +205,13 @@ def _time(spec: RunnerSpec, start: Start, meter: Meter, line: Timeline, beat: Ca
     )
 
 
+def _look(meter: Meter, watch: Watch) -> None:
+    meter.poll()
+    watch.glance()
+
+
 def _fixed_rate(
-    spec: RunnerSpec, start: Start, meter: Meter, line: Timeline, beat: Callable[[], None]
+    spec: RunnerSpec, start: Start, meter: Meter, line: Timeline, beat: Callable[[], None], *, watch: Watch
 ) -> FixedRate | None:
     rate = spec.passes.rate_per_s
     if rate is None:
@@ -216,7 +220,9 @@ def _fixed_rate(
         # As long as before each other one, for the first would find everything as the pass before it left it.
         passes.sleep_until(time.monotonic() + 1 / rate, beat)
         meter.start()
-        paced = passes.at_rate(start.opened.session, start.feeds, spec.plan, rate, beat, between=meter.poll)
+        paced = passes.at_rate(
+            start.opened.session, start.feeds, spec.plan, rate, beat, between=partial(_look, meter, watch)
+        )
         gross_uj = meter.spent(len(paced.samples_ns))
     if spec.passes.samples:
         write_beside(spec, FIXED_RATE, pack_samples(paced.samples_ns))

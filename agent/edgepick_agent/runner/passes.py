@@ -15,6 +15,7 @@ from edgepick_agent.core.passes import LEAST_PACED_RUNS
 from edgepick_agent.core.profile import FixedRate, Phase
 from edgepick_agent.core.summarise import summarise
 from edgepick_agent.ports import Session
+from edgepick_agent.runner.timing import BETWEEN_SECONDS
 from edgepick_wire.metrics import MeasurePlan
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 LATE_SHARE = 0.1
 """An inference that begins later than this part of its period is late."""
 LONGEST_NAP_SECONDS = 0.5
-POLL_SECONDS = 1.0
 MOST_TRACED = 200
 TRACED_SECONDS = 2.0
 
@@ -73,7 +73,7 @@ def at_rate(
     def idle() -> None:
         nonlocal polled
         beat()
-        if time.monotonic() - polled > POLL_SECONDS:
+        if time.monotonic() - polled > BETWEEN_SECONDS:
             between()
             polled = time.monotonic()
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     Feeds = Sequence[Mapping[str, Array]]
 
 SECOND_NS = 1_000_000_000
+BETWEEN_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,14 +117,24 @@ def timed_runs(
                 due = after + every_ns
 
 
-def runs_for(session: Session, feeds: "Feeds", seconds: float, beat: Callable[[], None]) -> int:
-    """Run back to back for some seconds; return the number of inferences."""
-    end = time.monotonic() + seconds
-    runs = 0
-    while time.monotonic() < end:
+def runs_for(
+    session: Session,
+    feeds: "Feeds",
+    seconds: float,
+    beat: Callable[[], None],
+    *,
+    between: Callable[[], None] = lambda: None,
+) -> int:
+    """Run back to back for some seconds; return the number of inferences. ``between`` is called about once a second."""
+    began = time.monotonic()
+    runs, due = 0, began + BETWEEN_SECONDS
+    while (now := time.monotonic()) < began + seconds:
         session.run(feeds[runs % len(feeds)])
         runs += 1
         beat()
+        if now > due:
+            between()
+            due = now + BETWEEN_SECONDS
     return runs
 
 

@@ -1,11 +1,12 @@
-"""What the board did, and what this process used, while something was timed."""
+"""What the board did, and what this process used, while something was timed, and in the passes after it."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from edgepick_agent import instruments
 from edgepick_agent.core.board_state import BoardReading
-from edgepick_agent.core.conditions import OwnUse, conditions
+from edgepick_agent.core.conditions import OwnUse, conditions, with_passes
 from edgepick_agent.core.profile import BoardSample
 from edgepick_agent.core.runner_spec import RunnerSpec
 from edgepick_agent.runner import process
@@ -23,8 +24,9 @@ class Watch:
         self._board = instruments.board(Path(spec.sysfs_root))
         self._stand_in = spec.stand_in
         self._before = BoardReading()
-        self._after = BoardReading()
-        self._own = OwnUse(seconds=0.0, cpu_seconds=0.0, preemptions=0)
+        self._after = self._last = BoardReading()
+        self._own = self._own_whole = OwnUse(seconds=0.0, cpu_seconds=0.0, preemptions=0)
+        self._timed_glances = 0
         self._since = (0.0, 0.0, 0)
         self.during: list[BoardSample] = []
 
@@ -43,20 +45,36 @@ class Watch:
         if len(self.during) >= MOST_GLANCES:
             return
         at_ns = time.monotonic_ns()
-        temperature, frequency = self._board.glance()
-        if temperature is not None or frequency is not None:
-            self.during.append(BoardSample(at_ns=at_ns, temperature_mc=temperature, frequency_khz=frequency))
+        seen = self._board.glance()
+        if seen != BoardReading():
+            self.during.append(
+                BoardSample(
+                    at_ns=at_ns,
+                    temperature_mc=seen.temperature_mc,
+                    frequency_khz=seen.frequency_khz,
+                    cooling_now=seen.cooling_now,
+                )
+            )
 
     def stop(self) -> None:
-        """Look after."""
+        """Look after the timed runs."""
+        self._own = self._used()
+        self._after = self._board.read()
+        self._timed_glances = len(self.during)
+
+    def end(self) -> None:
+        """Look once more after the last of the passes that followed the timed runs, if there were any."""
+        self._own_whole = self._used()
+        self._last = self._board.read()
+
+    def _used(self) -> OwnUse:
         cpu_seconds, preemptions = process.own_use()
         began, cpu_before, preempted_before = self._since
-        self._own = OwnUse(
+        return OwnUse(
             seconds=time.monotonic() - began,
             cpu_seconds=cpu_seconds - cpu_before,
             preemptions=preemptions - preempted_before,
         )
-        self._after = self._board.read()
 
     @property
     def cpu_seconds(self) -> float:
@@ -65,11 +83,11 @@ class Watch:
 
     def conditions(self) -> Conditions:
         """Return what there was to see."""
-        return conditions(
-            self._before,
-            self._after,
-            machine=self._board.machine(),
-            stand_in=self._stand_in,
-            own=self._own,
-            during=self.during,
-        )
+        timed = self._until(self._after, self._own, self.during[: self._timed_glances])
+        if not self._own_whole.seconds:
+            return timed
+        return with_passes(timed, self._until(self._last, self._own_whole, self.during), self.cpus)
+
+    def _until(self, after: BoardReading, own: OwnUse, during: Sequence[BoardSample]) -> Conditions:
+        machine = self._board.machine()
+        return conditions(self._before, after, machine=machine, stand_in=self._stand_in, own=own, during=during)

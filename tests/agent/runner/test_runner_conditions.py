@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from edgepick_agent import app, instruments
 from edgepick_agent.core.board_state import BoardReading
-from edgepick_agent.core.conditions import OwnUse, conditions, verdict
+from edgepick_agent.core.conditions import OwnUse, conditions, verdict, with_passes
 from edgepick_agent.core.passes import Passes
 from edgepick_agent.core.profile import BoardSample
 from edgepick_agent.core.profile_request import ProfileRequest
@@ -213,6 +213,97 @@ def test_throttling_during_a_real_run_makes_it_invalid(tmp_path):
     assert found.verdict is Verdict.INVALID
     assert found.conditions.throttled is True
     assert "throttled: throttled" in found.reasons
+
+
+LATE_PI = {
+    **trees.RASPBERRY_PI_5,
+    "usr/bin/vcgencmd": (
+        '#!/bin/sh\n[ "$1" = get_throttled ] || { echo "error"; exit 1; }\n'
+        'asked="$(dirname "$0")/../asked"\necho x >> "$asked"\n'
+        'if [ "$(wc -l < "$asked")" -lt 3 ]; then echo throttled=0x0; else echo throttled=0x40004; fi\n'
+    ),
+}
+"""A stand-in for a Raspberry Pi 5 that begins to throttle after the timed runs."""
+
+
+def test_throttling_in_a_later_pass_makes_a_real_run_invalid(tmp_path):
+    """The firmware is asked before, after the timed runs and after the last pass; the last answer counts."""
+    root = trees.plant(tmp_path, LATE_PI)
+
+    found = profiled(root, passes=Passes(rate_per_s=500))
+
+    assert (root / "usr/asked").read_text().count("x") == 3
+    assert found.verdict is Verdict.INVALID
+    assert "throttled: throttled" in found.reasons
+
+
+@pytest.fixture
+def watched(spec, tmp_path):
+    """Provide a watch of a small board, and a function that changes what is to be seen there."""
+    tree = {
+        "proc/stat": "cpu  1000 0 0 9000 0 0 0 0 0 0\n",
+        "sys/class/thermal/cooling_device0/type": "thermal-cpufreq-0\n",
+        "sys/class/thermal/cooling_device0/cur_state": "0\n",
+        "sys/devices/system/cpu/cpufreq/policy0/scaling_cur_freq": "1500000\n",
+    }
+    trees.plant(tmp_path, tree)
+    watch = Watch(replace(spec, sysfs_root=str(tmp_path)))
+    watch.start()
+    return watch, lambda change: trees.plant(tmp_path, tree | change)
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_a_clock_held_down_in_between_only_is_seen(watched, later):
+    """A cooling device that is in use in the middle, of the timed runs or of a later pass, throttles the run."""
+    watch, change = watched
+    if later:
+        watch.stop()
+
+    change({"sys/class/thermal/cooling_device0/cur_state": "2\n"})
+    watch.glance()
+    change({})
+    if not later:
+        watch.stop()
+    watch.end()
+
+    found = watch.conditions()
+    assert (found.throttled, found.throttle_reasons) == (True, ("thermal-cpufreq-0 (cooling_device0) is cooling",))
+    assert watch.during[0].cooling_now == ("thermal-cpufreq-0 (cooling_device0)",)
+
+
+def test_the_pauses_of_a_later_pass_are_no_fallen_clock(watched):
+    """A clock that falls after the timed runs is seen, and says nothing against their latencies."""
+    watch, change = watched
+    watch.stop()
+
+    change({"sys/devices/system/cpu/cpufreq/policy0/scaling_cur_freq": "600000\n"})
+    watch.glance()
+    watch.end()
+
+    assert watch.during[0].frequency_khz == 600_000
+    assert watch.conditions().slowest_khz == 1_500_000
+
+
+def test_others_at_work_during_a_later_pass_are_noise(watched):
+    """CPU time that others use after the timed runs, while energy is measured, makes the run noisy."""
+    watch, change = watched
+    watch.stop()
+    quiet = watch.conditions()
+
+    change({"proc/stat": "cpu  3000 0 0 9000 0 0 0 0 0 0\n"})
+    watch.end()
+
+    found = watch.conditions()
+    assert quiet.foreign_cpus == 0.0
+    assert verdict(found, STEADY, PLAN, seconds=2.0, cpus=2)[0] is Verdict.NOISY
+
+
+def test_a_little_work_of_others_later_changes_nothing():
+    """What would not make a run noisy by itself does not join what is said of the timed runs."""
+    timed = conditions(QUIET, QUIET, machine="m", stand_in=False, own=OWN)
+
+    assert with_passes(timed, replace(timed, foreign_cpus=0.15), 2) == timed
+    assert with_passes(timed, replace(timed, foreign_cpus=0.5), 2).foreign_cpus == 0.5
 
 
 def test_one_throttled_start_spoils_a_profile(tmp_path):
