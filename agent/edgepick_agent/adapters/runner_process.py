@@ -141,12 +141,13 @@ class Launcher:
 
 
 def _complete(spec: RunnerSpec, mode: RunnerMode, folder: Path) -> RunnerSpec:
-    serving = mode is not RunnerMode.MEASURE
+    own_socket, own_health = str(folder / "infer.sock"), str(folder / "health.sock")
     return dataclasses.replace(
         spec,
         model_path=str(Path(spec.model_path).absolute()),
         result_path=spec.result_path or str(folder / "result.json"),
-        socket_path=(spec.socket_path or str(folder / "infer.sock")) if serving else None,
+        socket_path=(spec.socket_path or own_socket) if mode is RunnerMode.SERVE else None,
+        health_path=own_health if mode is not RunnerMode.MEASURE else None,
         parent_pid=os.getpid(),
     )
 
@@ -238,7 +239,7 @@ class Process:
         self._any_good = False
         self._beyond_help = False
         self._retiring = False
-        self._probe = HealthProbe(Path(spec.socket_path)) if spec.socket_path else None
+        self._probe = HealthProbe(Path(spec.health_path)) if spec.health_path else None
         self._result: RunnerResult | None = None
         self._gaps: str | None = None
         self._written: bytes | None = None

@@ -122,6 +122,8 @@ class RunnerSpec:
         stand_in: The machine is not the board that the profile names.
         result_path: Where ``measure`` writes its :class:`RunnerResult`.
         socket_path: Where ``serve`` listens.
+        health_path: Where a runner answers the agent's health checks, apart from its clients: however many of them are
+            connected, they cannot keep the agent out. ``None`` when a person starts it.
         tcp_port: ``serve`` listens on this loopback port too; ``None`` for the socket only.
         tcp_fd: The inherited socket that listens there, which the runner takes when told so; ``None`` when a person
             starts the runner, which then binds the port itself.
@@ -151,6 +153,7 @@ class RunnerSpec:
     stand_in: bool = False
     result_path: str | None = None
     socket_path: str | None = None
+    health_path: str | None = None
     tcp_port: int | None = None
     tcp_fd: int | None = None
     tap_path: str | None = None

@@ -1,6 +1,6 @@
 """``serve``: answer Open Inference Protocol requests on a Unix socket until told to stop.
 
-The socket answers health checks from the start; readiness comes once the model is loaded and has
+Its sockets answer health checks from the start; readiness comes once the model is loaded and has
 passed its golden inputs. What the agent tells a runner is a signal:
 
 - ``FRONT``: the model is the active one; take requests from the port that the agent holds, too.
@@ -30,7 +30,7 @@ from edgepick_agent.runner.session import open_model
 from edgepick_agent.runner.tap import Tap
 
 MOST_CONNECTIONS = 64
-"""More than that at a time are closed at once; how many requests wait is bounded before."""
+"""Of each listener; more than that at a time are closed at once. How many requests wait is bounded before."""
 BACKLOG = 128
 POLL_SECONDS = 0.1
 OWNER_AND_GROUP, OWNER_ONLY = 0o117, 0o177
@@ -162,7 +162,7 @@ def _tested(spec: RunnerSpec, service: Service) -> tuple[list[Session], Session]
 
 
 class _Listening:
-    """The sockets that a runner answers on: its own, and the port that runners of a model take in turn."""
+    """The sockets that a runner answers on: the agent's, its clients', and the port that runners of a model share."""
 
     def __init__(self, spec: RunnerSpec, service: Service) -> None:
         self._service = service
@@ -172,6 +172,8 @@ class _Listening:
         self._tap: Tap | None = None
         self._shared = None if spec.tcp_fd is None else socket.socket(fileno=spec.tcp_fd)
         try:
+            if spec.health_path is not None:
+                self._listen(self._named(Path(spec.health_path), OWNER_ONLY))
             if spec.socket_path is not None:
                 self._listen(self._named(Path(spec.socket_path), OWNER_AND_GROUP))
             if spec.tap_path is not None:

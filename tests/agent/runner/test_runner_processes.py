@@ -17,10 +17,11 @@ from edgepick_agent.adapters.runner_look import Health, is_stopped, memory_of, p
 from edgepick_agent.adapters.runner_process import Launcher
 from edgepick_agent.core.runner_spec import GoldenFile, RunnerMode
 from edgepick_agent.ports import RunnerState
+from edgepick_agent.runner import serve
 from edgepick_wire import codec
 from edgepick_wire.manifest import ModelFormat, RunLimits, RuntimeChoice, RuntimeName
 from fakes import runtime_models as models
-from fakes.runner_outside import PATIENCE_SECONDS, ask, is_gone, until, wait_for
+from fakes.runner_outside import PATIENCE_SECONDS, UnixHttp, ask, is_gone, until, wait_for
 
 ONNX = (RuntimeChoice(name=RuntimeName.ONNXRUNTIME),)
 
@@ -63,6 +64,23 @@ def test_a_killed_runner_has_exited(start, spec, mode, tmp_path):
     assert (seen.exit_code, seen.rss_bytes) == (-signal.SIGKILL, None)
     assert "SIGKILL" in seen.detail
     assert process.result() is None
+
+
+def test_however_many_clients_are_connected_the_agent_is_answered(start, spec):
+    """With as many connections as a runner takes, and further ones turned away, its health is still known."""
+    process = start.serving(spec)
+    clients = [UnixHttp(Path(process._spec.socket_path)) for _ in range(serve.MOST_CONNECTIONS)]
+    for client in clients:
+        client.request("GET", "/v2/health/live")
+        assert client.getresponse().read()
+
+    with pytest.raises(ConnectionError):
+        ask(Path(process._spec.socket_path), "GET", "/v2/health/live")
+    health = until(process._probe.look, "an answer to the agent")
+    for client in clients:
+        client.close()
+
+    assert health.ready
 
 
 def test_an_inference_over_its_limit_is_a_hang(start, spec, tmp_path):
