@@ -5,7 +5,6 @@ power is sampled by a thread, never faster than the sensor refreshes, and only i
 sampling a Raspberry Pi 5's PMIC at 50 Hz slowed one workload six times.
 """
 
-import itertools
 import threading
 import time
 from collections.abc import Callable
@@ -29,7 +28,7 @@ from edgepick_wire.metrics import EnergySummary
 from edgepick_wire.pairing import BLOCKS
 
 MOST_BLIND = 0.1
-"""Share of a sampled window that may pass in reads that fail; with more it is not believed."""
+"""Share of a sampled window that reads which fail may take, with the period that each stands for."""
 MOST_READS = 3
 """A counter that does not answer is asked again: one of its reads stands for a whole window."""
 
@@ -181,7 +180,7 @@ class Sampler:
 
     def __init__(self, sensor: PowerSensor) -> None:
         self._sensor = sensor
-        self._reads: list[tuple[float, float | None]] = []
+        self._reads: list[tuple[float, float, float | None]] = []
         self._end = 0.0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="power-sampler", daemon=True)
@@ -201,16 +200,17 @@ class Sampler:
             self._take()
 
     def _take(self) -> None:
+        asked = time.monotonic()
         power = self._sensor.read()
-        self._reads.append((time.monotonic(), power))
+        self._reads.append((asked, time.monotonic(), power))
 
     def window(self, inferences: int) -> EnergyWindow | None:
         """Return the integral over the block that has been left, or ``None`` if too much of it was not seen."""
-        begin, end = self._reads[0][0], self._end
-        steps = itertools.pairwise(self._reads)
-        blind = sum(min(at, end) - before for (before, _), (at, power) in steps if power is None)
+        (_, begin, _), end = self._reads[0], self._end
+        failed = [(asked, min(at, end)) for asked, at, power in self._reads[1:] if power is None and asked < end]
+        blind = sum(self._sensor.period_seconds + at - asked for asked, at in failed)
         # What the read that was under way at the end tells is the power of another time.
-        seen = [(at, power) for at, power in self._reads if power is not None and at <= end]
+        seen = [(at, power) for _, at, power in self._reads if power is not None and at <= end]
         if len(seen) < 2 or blind > MOST_BLIND * (end - begin):
             return None
         times, powers = zip(*seen, strict=True)
