@@ -1,6 +1,6 @@
 """Runners that do what a script says, without a process."""
 
-import errno
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -141,14 +141,12 @@ class ScriptedLauncher:
     scripts: dict[str, Script] = field(default_factory=dict)
     started: list[ScriptedProcess] = field(default_factory=list)
     missing_files: list[str] = field(default_factory=list)
-    refuses: bool = False
-    full: bool = False
+    lacks: int | None = None
+    """Error number of the system while it starts nothing."""
 
     def start(self, spec: RunnerSpec, mode: RunnerMode) -> ScriptedProcess:
-        if self.full:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        if self.refuses:
-            raise OSError(2, "No such file or directory")
+        if self.lacks is not None:
+            raise OSError(self.lacks, os.strerror(self.lacks))
         script = self.scripts.get(spec.version, Script())
         process = ScriptedProcess(spec, mode, script, pid=1000 + len(self.started))
         self.started.append(process)

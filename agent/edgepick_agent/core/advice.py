@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from edgepick_agent.core.broker_mends import broker_mend
-from edgepick_agent.core.control import AgentStatus, RunnerStatus
+from edgepick_agent.core.control import WAITING, AgentStatus, RunnerStatus
 from edgepick_agent.core.findings import Finding, Level
 from edgepick_wire.messages import ModelState, Phase
 
@@ -47,6 +47,7 @@ def troubles(status: AgentStatus) -> Iterator[Finding]:
         yield _warn("disk", free, "the disk is full, or nearly; make room: du -xh / | sort -h | tail -20")
     back = {model.model for model in status.models if model.previous is not None}
     yield from (_failing(runner, back=runner.model in back) for runner in status.runners if runner.failures)
+    yield from (_not_started(r) for r in status.runners if r.state == WAITING and not r.failures)
     for model in status.models:
         yield from _about(model, held=model.model in status.held)
 
@@ -62,6 +63,12 @@ def _failing(runner: RunnerStatus, *, back: bool) -> Finding:
         f"{runner.model}: failed {runner.failures} time(s) in a row {f'({runner.detail})' if runner.detail else ''}",
         f"{runner.model}: its runner fails again and again: edgepick-agent logs says why; if it goes on: {instead}",
     )
+
+
+def _not_started(runner: RunnerStatus) -> Finding:
+    said = f"{runner.model}: its runner cannot be started"
+    mend = "edgepick-agent logs says what this device lacks; mend that, and it starts by itself"
+    return _warn("runner", said, f"{said}: {mend}")
 
 
 def _about(model: ModelState, *, held: bool) -> Iterator[Finding]:

@@ -42,6 +42,10 @@ class ControlRequest:
     path: str | None = None
 
 
+WAITING = "waiting"
+"""State of a runner that has no process now; every other one is a value of ``RunnerState``."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunnerStatus:
     """The runner of one model: its state, process, memory and failures in a row."""

@@ -227,7 +227,7 @@ class RunnerSeen:
 
 @dataclass(frozen=True, slots=True)
 class RunnerNotStarted:
-    """A runner could not be started at all; ``full`` because there is no room for what it is told."""
+    """A runner could not be started at all, by no fault of its variant; ``full``: for want of space."""
 
     key: str
     detail: str

@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass, replace
 
 from edgepick_agent.core.effects import DropReports, SaveReport, Say, SendReport
+from edgepick_agent.core.events import RunnerNotStarted
 from edgepick_agent.core.turn import Turn
 from edgepick_wire import codec
 from edgepick_wire.messages import (
@@ -30,7 +31,14 @@ RESEND_FIRST_SECONDS = 30.0
 RESEND_MAX_SECONDS = 900.0
 RESEND_SPREAD = 0.25
 """Share by which a device's intervals are longer than another's at most, so that a fleet is not in step."""
-FLOODING = frozenset({IncidentCode.CHUNK_CORRUPT, IncidentCode.CHUNK_MISSING, IncidentCode.STORAGE_FULL})
+FLOODING = frozenset(
+    {
+        IncidentCode.CHUNK_CORRUPT,
+        IncidentCode.CHUNK_MISSING,
+        IncidentCode.STORAGE_FULL,
+        IncidentCode.RUNNER_NOT_STARTED,
+    }
+)
 
 
 def report_install(turn: Turn, outcome: InstallOutcome) -> None:
@@ -59,6 +67,12 @@ def report_incident(turn: Turn, incident: Incident) -> None:
     said = replace(incident, detail=(incident.detail + lost)[:2000], count=max(incident.count, swallowed + 1))
     turn.change(lost=0)
     _save(turn, ReportKind.INCIDENT, incident=said)
+
+
+def report_not_started(turn: Turn, model: str, event: RunnerNotStarted) -> None:
+    """Have it reported that a runner of ``model`` could not be started: a matter of the device, of no variant."""
+    code = IncidentCode.STORAGE_FULL if event.full else IncidentCode.RUNNER_NOT_STARTED
+    report_incident(turn, Incident(code=code, detail=f"{model}: {event.detail}"[:2000], model=model))
 
 
 def _swallowed(turn: Turn, incident: Incident) -> int | None:

@@ -20,8 +20,8 @@ from edgepick_agent.core.effects import (
 from edgepick_agent.core.endings import answer, close_job, report_outcome, revert_job, serve_key
 from edgepick_agent.core.events import RunnerNotStarted, RunnerSeen, SlotsChecked
 from edgepick_agent.core.garbage import bundles_in_use, downloads_in_use
-from edgepick_agent.core.outbox import report_incident
-from edgepick_agent.core.runner_spec import RunnerMode, RunnerObservation, RunnerState
+from edgepick_agent.core.outbox import report_incident, report_not_started
+from edgepick_agent.core.runner_spec import RunnerMode, RunnerObservation
 from edgepick_agent.core.standing import desired_of
 from edgepick_agent.core.state import ModelRecord, Slot, SlotName, Verdict, with_attempt, without_attempts
 from edgepick_agent.core.supervise import Look, SuperviseAction, SuperviseKind
@@ -189,16 +189,13 @@ def _by_key(turn: Turn, key: str) -> Serving | None:
 
 
 def on_serving_not_started(turn: Turn, event: RunnerNotStarted) -> None:
-    """Treat a runner that cannot even be started as one that ended at once; wait where the disk is full."""
+    """Have it started later: that no process can be started says nothing about the variant."""
     serving = _by_key(turn, event.key)
     if serving is None or not serving.runs:
         return
-    if event.full:
-        report_incident(turn, Incident(code=IncidentCode.STORAGE_FULL, detail=event.detail, model=serving.model))
-        later = supervise.put_off(serving.supervisor, turn.now, turn.settings.runner, jitter=turn.context.jitter)
-        _set(turn, replace(serving, supervisor=later, seen=None, pid=None))
-    else:
-        _decide(turn, serving, RunnerObservation(state=RunnerState.EXITED, detail=event.detail))
+    report_not_started(turn, serving.model, event)
+    later = supervise.put_off(serving.supervisor, turn.now, turn.settings.runner, jitter=turn.context.jitter)
+    _set(turn, replace(serving, supervisor=later, seen=None, pid=None))
 
 
 def _decide(turn: Turn, serving: Serving, seen: RunnerObservation | None) -> None:

@@ -37,6 +37,8 @@ class SupervisorState:
 
     Attributes:
         failures: Failures in a row.
+        put_off: Starts in a row that failed by no fault of the variant.
+        again: It was started after a failure, and nothing was seen of it yet.
         next_start: Monotonic time of the next start; ``None`` before the first and while one runs.
         started_at: When the present process was started; ``None`` while there is none.
         ready_since: Since when it has been ready without a break.
@@ -45,6 +47,8 @@ class SupervisorState:
     """
 
     failures: int = 0
+    put_off: int = 0
+    again: bool = False
     next_start: float | None = None
     started_at: float | None = None
     ready_since: float | None = None
@@ -111,13 +115,14 @@ def observe(
         return _without_process(state, now)
     if look.state in FAILURES:
         return _failed(state, look, now, settings, jitter, can_fall_back=can_fall_back)
-    return _running(state, look, now, settings), NOTHING
+    return _running(state, look, now, settings), _begun_again(state) if state.again else NOTHING
 
 
 def put_off(state: SupervisorState, now: float, settings: RunnerSettings, *, jitter: float = 0.0) -> SupervisorState:
     """Return the state after a start that failed by no fault of the variant: it is tried again, and not blamed."""
-    pause = backoff_seconds(state.failures + 1, settings, jitter)
-    return dataclasses.replace(state, next_start=now + pause, started_at=None, ready_since=None)
+    put_off = state.put_off + 1
+    pause = backoff_seconds(state.failures + put_off, settings, jitter)
+    return dataclasses.replace(state, put_off=put_off, next_start=now + pause, started_at=None, ready_since=None)
 
 
 def backoff_seconds(failures: int, settings: RunnerSettings, jitter: float = 0.0) -> float:
@@ -129,16 +134,21 @@ def backoff_seconds(failures: int, settings: RunnerSettings, jitter: float = 0.0
 def _without_process(state: SupervisorState, now: float) -> tuple[SupervisorState, SuperviseAction]:
     if state.gave_up or (state.next_start is not None and now < state.next_start):
         return state, NOTHING
-    started = dataclasses.replace(state, next_start=None, started_at=now, ready_since=None)
-    if not state.failures:
-        return started, SuperviseAction(kind=SuperviseKind.START)
+    again = state.failures > 0
+    started = dataclasses.replace(state, again=again, next_start=None, started_at=now, ready_since=None)
+    return started, SuperviseAction(kind=SuperviseKind.START)
+
+
+def _begun_again(state: SupervisorState) -> SuperviseAction:
+    """Say so at the first look that finds it: whether a start succeeds is not known before."""
     detail = f"started again after {state.failures} failure(s) in a row"
-    return started, SuperviseAction(
-        kind=SuperviseKind.START, incident=IncidentCode.RUNNER_RESTARTED, detail=detail, count=state.failures
+    return SuperviseAction(
+        kind=SuperviseKind.NONE, incident=IncidentCode.RUNNER_RESTARTED, detail=detail, count=state.failures
     )
 
 
 def _running(state: SupervisorState, look: Look, now: float, settings: RunnerSettings) -> SupervisorState:
+    state = dataclasses.replace(state, put_off=0, again=False)
     if look.state != "ready":
         return dataclasses.replace(state, ready_since=None)
     since = now if state.ready_since is None else state.ready_since

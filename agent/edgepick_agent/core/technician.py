@@ -4,7 +4,15 @@ from dataclasses import replace
 
 from edgepick_agent.core import pinning, serving
 from edgepick_agent.core.admission import refuse, verified_manifest
-from edgepick_agent.core.control import AgentStatus, Command, ControlReply, ControlRequest, RunnerStatus, ShadowStatus
+from edgepick_agent.core.control import (
+    WAITING,
+    AgentStatus,
+    Command,
+    ControlReply,
+    ControlRequest,
+    RunnerStatus,
+    ShadowStatus,
+)
 from edgepick_agent.core.delivery import begin
 from edgepick_agent.core.effects import OpenBundle, Reply
 from edgepick_agent.core.endings import close_job
@@ -66,7 +74,7 @@ def _runner(turn: Turn, entry: Serving) -> RunnerStatus:
     seen = entry.seen
     return RunnerStatus(
         model=entry.model,
-        state="waiting" if not entry.runs else seen.state.value if seen else "starting",
+        state=WAITING if not entry.runs else seen.state.value if seen else "starting",
         pid=entry.pid,
         rss_bytes=seen.rss_bytes if seen else None,
         failures=entry.supervisor.failures,

@@ -12,7 +12,7 @@ from edgepick_agent.core.effects import StartRunner, StopRunner
 from edgepick_agent.core.endings import close_job, end_measurement, refuse_job, revert_job, run_key
 from edgepick_agent.core.events import RunnerNotStarted, RunnerSeen
 from edgepick_agent.core.garbage import bundles_in_use
-from edgepick_agent.core.outbox import report_incident
+from edgepick_agent.core.outbox import report_incident, report_not_started
 from edgepick_agent.core.runner_spec import (
     Beside,
     GoldenFile,
@@ -35,6 +35,7 @@ TRIAL_PLAN = MeasurePlan(warmup_runs=1, warmup_seconds=0.0, min_runs=3, min_seco
 """A trial asks whether the answers are right, not how fast they come."""
 ATTEMPTS_MAX = 3
 """Times that a run may be cut short by the device going down before it is blamed for it."""
+HINT_NOT_STARTED = "Mend that on the device (`edgepick-agent doctor`); it tries again later by itself."
 SLACK_SECONDS = 30.0
 """The runner ends itself in time, and its launcher sees when it does not; this is the last resort."""
 
@@ -139,15 +140,17 @@ def on_run_seen(turn: Turn, event: RunnerSeen) -> None:
 
 
 def on_run_not_started(turn: Turn, event: RunnerNotStarted) -> None:
-    """End the job: its process could not be started; where the disk is full, until there is room."""
+    """End the job for now: that no process can be started says nothing about the variant."""
     job = turn.agent.job
     if job is None or job.stage is not Stage.RUN or event.key != run_key(job.manifest):
         return
-    if event.full and job.content is not None:
-        report_incident(turn, Incident(code=IncidentCode.STORAGE_FULL, detail=event.detail, model=job.model))
-        refuse_job(turn, no_space(label_of(job.content), SPACE_MARGIN_BYTES))
+    assert job.content is not None
+    label = label_of(job.content)
+    report_not_started(turn, job.model, event)
+    if event.full:
+        refuse_job(turn, no_space(label, SPACE_MARGIN_BYTES))
     else:
-        _failed(turn, event.detail)
+        refuse_job(turn, refuse(RefusalCode.NOT_STARTED, f"{label}: {event.detail}", HINT_NOT_STARTED))
 
 
 def _killed(turn: Turn, job: Job, code: IncidentCode, detail: str) -> None:

@@ -33,7 +33,7 @@ class Runners:
             self._alive[key] = self._launcher.start(spec, mode)
         except (AgentError, OSError) as error:
             full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
-            return RunnerNotStarted(key, f"it cannot be started: {error}", full=full)
+            return RunnerNotStarted(key, f"its runner cannot be started: {error}", full=full)
         return None
 
     def front(self, key: str, name: str, target: str) -> None:

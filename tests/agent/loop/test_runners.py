@@ -1,8 +1,12 @@
 """Runners that die, hang and swell after they were activated, and devices that go down with them."""
 
+import errno
+
 import pytest
 
 from edgepick_agent.core import places
+from edgepick_agent.core.advice import advise
+from edgepick_agent.core.control import Command
 from edgepick_wire.messages import IncidentCode, Outcome, Phase, RefusalCode
 from fakes.agent_bench import Bench, with_runner
 from fakes.host_stand_in import bundle
@@ -122,51 +126,74 @@ def test_falling_back_never_goes_below_the_security_epoch():
     assert IncidentCode.FELL_BACK not in codes(bench)
 
 
-def test_a_launcher_that_cannot_start_anything_counts_as_a_failing_runner():
-    """A missing interpreter fails the trial with its reason instead of stopping the agent."""
-    bench = Bench().boot()
-    bench.launcher.refuses = True
-    bench.host.publish(ONE)
-    bench.host.want(ONE, rollout="1")
-
-    bench.run(10)
-
-    refusal = bench.outcomes[-1].refusal
-    assert refusal is not None
-    assert "cannot be started" in refusal.detail
-
-
-def test_a_full_disk_is_not_the_variants_fault():
-    """Its runner is started again and again until there is room; nothing falls back, and the host is told."""
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (errno.ENOSPC, IncidentCode.STORAGE_FULL),
+        (errno.EROFS, IncidentCode.RUNNER_NOT_STARTED),
+        (errno.EMFILE, IncidentCode.RUNNER_NOT_STARTED),
+        (errno.ENOENT, IncidentCode.RUNNER_NOT_STARTED),
+    ],
+    ids=["full disk", "read-only disk", "too many files", "no interpreter"],
+)
+def test_what_the_device_lacks_to_start_a_runner_is_not_the_variants_fault(number, code):
+    """It is started again, ever more rarely, until it can be; nothing falls back, and the host hears the truth."""
     bench = running(ONE, TWO)
-    bench.launcher.full = True
+    bench.launcher.lacks = number
     bench.launcher.started[-1].killed = True
-    bench.run(100)
-    during = codes(bench)
-    bench.launcher.full = False
+    bench.run(1000)
+    during = bench.incidents
+    bench.launcher.lacks = None
 
-    bench.run(60)
+    bench.run(90)
 
-    assert set(during) == {IncidentCode.RUNNER_CRASHED, IncidentCode.RUNNER_RESTARTED, IncidentCode.STORAGE_FULL}
-    assert during.count(IncidentCode.STORAGE_FULL) <= 4
+    starts = sum(incident.count for incident in during if incident.code is code)
+    assert [incident.code for incident in during] == [IncidentCode.RUNNER_CRASHED, *[code] * (len(during) - 1)]
+    assert 10 <= starts <= 30
+    assert codes(bench)[len(during) :] == [IncidentCode.RUNNER_RESTARTED]
     assert bench.launcher.alive() == ["2"]
     assert (bench.model().phase, bench.model().active) == (Phase.CONFIRMED, TWO.digest)
 
 
-def test_a_trial_that_a_full_disk_keeps_from_beginning_waits_for_room():
-    """The update is refused for want of space, and installed by itself once there is room."""
+def test_an_agent_that_can_start_nothing_when_it_starts_drops_no_variant():
+    """A confirmed variant that cannot be started when the agent is stays active, and a person is told what to do."""
+    bench = running(ONE, TWO)
+    bench.cut_power()
+    bench.launcher.lacks = errno.EADDRINUSE
+    bench.boot().run(300)
+    status = bench.ask(Command.STATUS).status
+    bench.launcher.lacks = None
+
+    bench.run(90)
+
+    assert status is not None
+    assert "runner cannot be started" in (status.last_error or "")
+    assert any("runner cannot be started" in line for line in advise(status))
+    assert bench.launcher.alive() == ["2"]
+    assert (bench.model().phase, bench.model().active) == (Phase.CONFIRMED, TWO.digest)
+    assert codes(bench) == [IncidentCode.RUNNER_NOT_STARTED] * len(codes(bench))
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(errno.ENOSPC, RefusalCode.NO_SPACE), (errno.ENOENT, RefusalCode.NOT_STARTED)],
+    ids=["full disk", "no interpreter"],
+)
+def test_a_trial_that_the_device_cannot_begin_waits_until_it_can(number, code):
+    """The update is refused with what the device lacks, and installed by itself once it is there."""
     bench = running(ONE)
-    bench.launcher.full = True
+    bench.launcher.lacks = number
     bench.host.publish(TWO)
     bench.host.want(TWO, rollout="2")
     bench.run(20)
-    refusal = bench.outcomes[-1].refusal
-    bench.launcher.full = False
+    outcome = bench.outcomes[-1]
+    bench.launcher.lacks = None
 
     bench.run(3600, step=5.0)
 
-    assert refusal is not None
-    assert refusal.code is RefusalCode.NO_SPACE
+    assert outcome.outcome is Outcome.REFUSED
+    assert outcome.refusal is not None
+    assert outcome.refusal.code is code
     assert bench.model().active == TWO.digest
 
 

@@ -1,5 +1,7 @@
 """The supervisor's promises over any sequence of looks: pauses, giving up, forgiving."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +13,7 @@ from edgepick_agent.core.supervise import (
     SupervisorState,
     backoff_seconds,
     observe,
+    put_off,
 )
 from edgepick_agent.ports import RunnerState
 from edgepick_wire.messages import IncidentCode
@@ -55,6 +58,11 @@ class World:
         self.actions.append(action)
         return action
 
+    def put_off(self, *, jitter: float = 0.0) -> None:
+        """Have the start that was asked for fail by no fault of the variant."""
+        self.state = put_off(self.state, self.now, self.settings, jitter=jitter)
+        self.alive = False
+
 
 def play(settings: RunnerSettings, steps: list, **options) -> World:
     world = World(settings, **options)
@@ -96,15 +104,17 @@ def test_every_runner_state_is_known_here():
 
 
 def test_a_restart_is_reported_with_its_count():
-    """When the pause is over the runner starts again, and that is an incident of its own."""
+    """When the pause is over the runner starts again; once that is seen, it is an incident of its own."""
     world = World(SETTINGS)
     world.look()
     world.look("exited", after=1)
 
     early, due = world.look(after=0.5), world.look(after=0.6)
+    seen, later = world.look("starting", after=0.1), world.look("ready", after=0.1)
 
-    assert early.kind is SuperviseKind.NONE
-    assert (due.kind, due.incident, due.count) == (SuperviseKind.START, IncidentCode.RUNNER_RESTARTED, 1)
+    assert [early.kind, due.kind, seen.kind] == [SuperviseKind.NONE, SuperviseKind.START, SuperviseKind.NONE]
+    assert [early.incident, due.incident, later.incident] == [None] * 3
+    assert (seen.incident, seen.count) == (IncidentCode.RUNNER_RESTARTED, 1)
 
 
 def test_it_falls_back_at_the_nth_failure_and_stays_down():
@@ -132,6 +142,20 @@ def test_with_nothing_to_fall_back_to_the_restarts_go_on():
 
     assert not world.state.gave_up
     assert world.state.next_start == pytest.approx(world.now + SETTINGS.backoff_max_seconds)
+
+
+def test_what_starts_after_being_put_off_waits_as_briefly_the_next_time():
+    """Once a process was seen, the pauses after further starts that fail begin anew."""
+    world = World(SETTINGS)
+    world.look()
+    for _ in range(9):
+        world.put_off()
+        world.look(after=SETTINGS.backoff_max_seconds)
+    world.look("ready")
+
+    world.put_off()
+
+    assert world.state.next_start == pytest.approx(world.now + SETTINGS.backoff_seconds)
 
 
 def test_healthy_time_forgives():
@@ -206,6 +230,41 @@ def test_starts_and_stops_alternate(settings, steps, can_fall_back):
     kinds = [a.kind for a in world.actions if a.kind is not SuperviseKind.NONE]
 
     assert all((kind is SuperviseKind.START) == (i % 2 == 0) for i, kind in enumerate(kinds))
+
+
+@given(ANY_SETTINGS, st.integers(0, 7), st.floats(0, 1))
+def test_starts_that_fail_by_no_fault_come_ever_more_rarely_and_are_blamed_on_nobody(settings, failures, jitter):
+    """Each waits at least as long as the one before, up to the longest pause; no failure is counted, none is told."""
+    world, pauses = World(settings), []
+    world.state = SupervisorState(failures=failures)
+    world.look()
+    for _ in range(70):
+        world.put_off(jitter=jitter)
+        pauses.append(world.state.next_start - world.now)
+        early = world.look(after=pauses[-1] * 0.9)
+        due = world.look(after=pauses[-1] * 0.2)
+        assert (early.kind, due.kind) == (SuperviseKind.NONE, SuperviseKind.START)
+
+    assert all(pause <= later + 1e-6 for pause, later in pairwise(pauses))
+    assert pauses[-1] == pytest.approx(settings.backoff_max_seconds)
+    assert (world.state.failures, world.state.gave_up) == (failures, False)
+    assert {action.incident for action in world.actions} == {None}
+
+
+@given(ANY_SETTINGS, TIMES, st.lists(st.booleans(), max_size=20))
+def test_a_restart_is_told_once_of_each_that_is_seen(settings, steps, refused):
+    """Whatever fails to start is told as nothing that runs, and what runs is told once."""
+    world, told, refused = World(settings, can_fall_back=False), 0, [*refused]
+    for after, seen, jitter in steps:
+        action = world.look(seen, after=after, jitter=jitter)
+        if action.kind is SuperviseKind.START:
+            told = 0
+            if refused and refused.pop():
+                world.put_off(jitter=jitter)
+        if action.incident is IncidentCode.RUNNER_RESTARTED:
+            told += 1
+            assert world.alive
+        assert told <= 1
 
 
 @given(st.integers(1, 2000), st.floats(0, 1), st.floats(0, 1))
