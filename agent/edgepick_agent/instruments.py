@@ -5,6 +5,7 @@ named in literal tables as ``"module:factory"`` and imported on use, so that a d
 """
 
 import importlib
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,10 @@ SENSOR_REASONS = {name: reference.replace(":discover", ":why_not") for name, ref
 """Sensor name -> a :data:`edgepick_agent.ports.WhyNot` function."""
 
 
+SECOND_LOOK_SECONDS = 0.02
+"""A sensor that has just failed to answer is given so long before it is done without."""
+
+
 def adapter(reference: str) -> Any:
     """Return the object that ``"module:name"`` refers to, imported now."""
     module, _, name = reference.partition(":")
@@ -56,7 +61,7 @@ def board(sysfs_root: Path) -> Board:
 
 
 def find_sensors(names: Sequence[str], sysfs_root: Path) -> tuple[tuple[PowerSensor, ...], str]:
-    """Return the usable power sensors in order of preference, and if there is none, why.
+    """Return the usable power sensors in order of preference, and if two looks find none, why.
 
     No names means every kind of sensor; one that sees the whole then comes before one that adds up rails.
     """
@@ -64,11 +69,18 @@ def find_sensors(names: Sequence[str], sysfs_root: Path) -> tuple[tuple[PowerSen
     unknown = [name for name in wanted if name not in SENSORS]
     if unknown:
         return (), f"no sensor is called {', '.join(unknown)}; there are {', '.join(SENSORS)}"
-    found: list[PowerSensor] = [s for name in wanted for s in adapter(SENSORS[name])(sysfs_root)]
+    found = _answering(wanted, sysfs_root)
+    if not found:
+        time.sleep(SECOND_LOOK_SECONDS)
+        found = _answering(wanted, sysfs_root)
     if not names:
         found.sort(key=lambda sensor: sensor.scope == "rails")
     reasons = [] if found else [str(unusable) for unusable in unusable_sensors(wanted, sysfs_root)]
     return tuple(found), "; ".join(reasons) or "no power sensor"
+
+
+def _answering(names: Sequence[str], sysfs_root: Path) -> list[PowerSensor]:
+    return [sensor for name in names for sensor in adapter(SENSORS[name])(sysfs_root)]
 
 
 def unusable_sensors(names: Sequence[str], sysfs_root: Path) -> tuple[Unusable, ...]:

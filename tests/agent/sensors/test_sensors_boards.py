@@ -11,6 +11,8 @@ from edgepick_agent.ports import SensorKind
 from fakes import sensor_trees as trees
 
 RAPL = "sys/class/powercap"
+SILENT = {f"sys/class/hwmon/hwmon2/{name}": "" for name in ("in1_input", "curr1_input", "power1_input")}
+"""The monitor of the tree with an INA219, while its reads fail."""
 
 
 @pytest.mark.parametrize(
@@ -275,6 +277,16 @@ def test_a_sum_of_rails_is_as_slow_as_the_slowest_chip(tmp_path):
     (sensor,) = hwmon_ina3221.discover(trees.plant(tmp_path, {**trees.JETSON_AGX_ORIN, **told}))
 
     assert sensor.period_seconds == pytest.approx(0.845)
+
+
+def test_one_failed_read_is_no_reason_to_do_without_a_sensor(tmp_path, monkeypatch):
+    """A monitor that does not answer when sensors are looked for, and does a moment later, is found."""
+    root = trees.plant(tmp_path, {**trees.PI_WITH_INA219, **SILENT})
+    monkeypatch.setattr(instruments.time, "sleep", lambda _seconds: trees.plant(root, trees.PI_WITH_INA219))
+
+    found, _ = instruments.find_sensors((), root)
+
+    assert [sensor.source for sensor in found] == ["hwmon-ina2xx:ina219"]
 
 
 def test_a_line_without_power_is_no_sensor(tmp_path):
