@@ -2,10 +2,12 @@
 
 import dataclasses
 import json
+import os
 import tempfile
 import time
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +15,8 @@ from edgepick_agent import errors
 from edgepick_agent.adapters.clock import SystemClock
 from edgepick_agent.adapters.model_file import TFLITE_MAGIC, read_head
 from edgepick_agent.adapters.runner_process import Launcher, Process, write_atomically
-from edgepick_agent.core.combine import Run, combine, sweep_point
-from edgepick_agent.core.passes import Passes
+from edgepick_agent.core.combine import Run, combine, failed_point, sweep_point
+from edgepick_agent.core.passes import Passes, check_cpus
 from edgepick_agent.core.profile import PassesFound, Profile, SweepPoint, SweepSetting
 from edgepick_agent.core.profile_request import ProfileRequest
 from edgepick_agent.core.runner_spec import RunnerFailure, RunnerMode, RunnerResult, RunnerSpec
@@ -49,6 +51,7 @@ FAILURES = {
 def benchmark(asked: ProfileRequest, tell: Callable[[str], None]) -> Profile:
     """Return the profile; see :func:`edgepick_agent.app.benchmark`."""
     kind = format_of(Path(asked.model))
+    _check(asked)
     with tempfile.TemporaryDirectory(prefix="edgepick-") as folder:
         launcher = Launcher(asked.python, Path(folder), SystemClock())
         starts = _starts(launcher, asked, kind, asked.restarts, lambda n: tell(f"start {n} of {asked.restarts}"))
@@ -57,6 +60,23 @@ def benchmark(asked: ProfileRequest, tell: Callable[[str], None]) -> Profile:
     if asked.trace:
         _write_trace(Path(asked.trace), starts, Path(asked.model).name)
     return dataclasses.replace(profile, sweep=tuple(points))
+
+
+def _check(asked: ProfileRequest) -> None:
+    """Refuse now what would lose every figure after all the work."""
+    for cpus in (asked.passes.cpus, *(setting.cpus for setting in asked.sweep)):
+        check_cpus(cpus, os.sched_getaffinity(0))
+    if asked.trace:
+        with _writing(Path(asked.trace)), tempfile.TemporaryFile(dir=Path(asked.trace).parent):
+            pass
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise errors.StorageError(f"{path}: {(error.strerror or 'cannot be written').lower()}") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +105,10 @@ def _point(
     plan = dataclasses.replace(asked.plan, threads=setting.threads)
     passes = dataclasses.replace(asked.passes, cpus=setting.cpus, rate_per_s=None, operators=False, trace=False)
     changed = dataclasses.replace(asked, plan=plan, passes=passes, golden=None, trace=None)
-    starts = _starts(launcher, changed, kind, asked.restarts, lambda n: tell(f"sweep {setting}: start {n}"))
+    try:
+        starts = _starts(launcher, changed, kind, asked.restarts, lambda n: tell(f"sweep {setting}: start {n}"))
+    except errors.RunError as error:
+        return failed_point(setting, str(error))
     return sweep_point(combine([start.run for start in starts], cpus=setting.cpus))
 
 
@@ -133,10 +156,8 @@ def _write_trace(path: Path, starts: Sequence[_Start], title: str) -> None:
         )
         for start in starts
     ]
-    try:
+    with _writing(path):
         write_atomically(path, json.dumps(plain(trace(parts, title=title))).encode())
-    except OSError as error:
-        raise errors.StorageError(f"{path}: {(error.strerror or 'cannot be written').lower()}") from error
 
 
 def format_of(model: Path) -> ModelFormat:

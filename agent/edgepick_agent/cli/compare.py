@@ -9,7 +9,7 @@ import click
 from edgepick_agent.cli.options import json_option
 from edgepick_agent.cli.render import NOT_ESTIMABLE, as_json_text, clip, duration, energy, size, table
 from edgepick_agent.core.intervals import Estimate
-from edgepick_agent.core.profile import Profile
+from edgepick_agent.core.profile import PROFILE_SCHEMA, Profile
 from edgepick_agent.errors import ConfigError
 from edgepick_wire import codec
 from edgepick_wire.errors import WireError
@@ -38,11 +38,17 @@ def compare(*, first: Path, second: Path, as_json: bool) -> None:
 
 
 def _read(path: Path) -> Profile:
+    hint = "Write one with: edgepick-agent benchmark MODEL --json > FILE"
     try:
-        return codec.decode_document(Profile, path.read_bytes())
+        found = codec.decode_document(Profile, path.read_bytes())
     except (OSError, WireError) as error:
-        hint = "Write one with: edgepick-agent benchmark MODEL --json > FILE"
         raise ConfigError(f"{path}: not a measurement: {error}", hint=hint) from error
+    if found.latency.runs < 1:
+        raise ConfigError(f"{path}: not a measurement: latency.runs is {found.latency.runs}", hint=hint)
+    if found.profile_schema > PROFILE_SCHEMA:
+        text = f"{path}: profile_schema is {found.profile_schema}, and {PROFILE_SCHEMA} is the newest known here"
+        raise ConfigError(text, hint="Compare with the edgepick-agent that wrote it, or a newer one.")
+    return found
 
 
 Row = tuple[str, float | None, float | None, Callable[[float | None], str]]
@@ -79,15 +85,39 @@ def _doubts(a: Profile, b: Profile) -> Iterator[str]:
     for name, each in (("first", a), ("second", b)):
         if each.verdict is not Verdict.VALID:
             yield f"the {name} is {each.verdict.value}: {'; '.join(each.reasons)}"
+        if each.golden is not None and not each.golden.passed:
+            yield f"the {name} gives wrong answers: {each.golden.detail}"
+    yield from _unlike(a, b)
+    yield from _energies(a, b)
+    yield from _within_noise(a, b)
+
+
+def _unlike(a: Profile, b: Profile) -> Iterator[str]:
+    """Yield in what the two were not measured alike."""
     if a.conditions.machine != b.conditions.machine:
         yield f"two machines: {a.conditions.machine} and {b.conditions.machine}"
     if a.plan.threads != b.plan.threads:
         yield f"{a.plan.threads} and {b.plan.threads} threads"
+    if a.cpus != b.cpus:
+        yield f"on {_held(a)} against {_held(b)}"
     if (a.runtime.name, a.runtime.accelerator) != (b.runtime.name, b.runtime.accelerator):
         yield f"{a.runtime.name} on {a.runtime.accelerator} against {b.runtime.name} on {b.runtime.accelerator}"
+
+
+def _held(found: Profile) -> str:
+    return f"CPUs {', '.join(map(str, found.cpus))}" if found.cpus else "all CPUs"
+
+
+def _energies(a: Profile, b: Profile) -> Iterator[str]:
+    """Yield why the energies may not be set against each other."""
     if any(each.energy.estimated for each in (a, b)):
         yield "energy was estimated from CPU time, not measured: nothing follows from it"
-    yield from _within_noise(a, b)
+    elif None not in (a.energy.gross_uj, b.energy.gross_uj) and _sensor(a) != _sensor(b):
+        yield f"energy by {_sensor(a)} against {_sensor(b)}"
+
+
+def _sensor(found: Profile) -> str:
+    return f"{found.energy.source} (covers the {found.energy.scope})"
 
 
 def _within_noise(a: Profile, b: Profile) -> Iterator[str]:

@@ -170,11 +170,19 @@ def _sweep(points: tuple[SweepPoint, ...]) -> str:
         (
             str(p.threads),
             "+".join(map(str, p.cpus)) or "all",
-            duration(p.latency.mean_ns) + (_ends(p.mean_ns) if p.mean_ns.low is not None else ""),
-            duration(p.latency.p50_ns, missing=NOT_ESTIMABLE),
-            f"{p.throughput_per_s:.4g}/s",
-            p.verdict.value,
+            *_measured(p),
         )
         for p in points
     ]
     return table(("threads", "CPUs", "mean", "p50", "throughput", "verdict"), rows)
+
+
+def _measured(point: SweepPoint) -> tuple[str, str, str, str]:
+    if point.latency is None:
+        return "-", "-", "-", f"failed: {clip('; '.join(point.reasons), 120)}"
+    return (
+        duration(point.latency.mean_ns) + (_ends(point.mean_ns) if point.mean_ns.low is not None else ""),
+        duration(point.latency.p50_ns, missing=NOT_ESTIMABLE),
+        f"{point.throughput_per_s:.4g}/s",
+        point.verdict.value,
+    )

@@ -16,6 +16,7 @@ from edgepick_agent.core.profile import (
     Profile,
     Restart,
     SweepPoint,
+    SweepSetting,
 )
 from edgepick_agent.core.summarise import summarise
 from edgepick_wire.metrics import (
@@ -94,6 +95,20 @@ def sweep_point(profile: Profile) -> SweepPoint:
     )
 
 
+def failed_point(setting: SweepSetting, why: str) -> SweepPoint:
+    """Return what a sweep keeps of a setting that could not be measured."""
+    return SweepPoint(
+        threads=setting.threads,
+        cpus=setting.cpus,
+        latency=None,
+        throughput_per_s=None,
+        mean_ns=Estimate(reason=why),
+        p50_ns=Estimate(reason=why),
+        verdict=Verdict.INVALID,
+        reasons=(why,),
+    )
+
+
 def pooled(restarts: Sequence[Sequence[int]]) -> LatencySummary:
     """Return the summary of all runs, in which each restart counts alike."""
     plain = summarise([sample for samples in restarts for sample in samples])
@@ -164,8 +179,10 @@ def worst(measured: Sequence[Measurement]) -> tuple[Verdict, tuple[str, ...]]:
     if len(measured) == 1:
         return how, measured[0].reasons
     kinds: dict[str, list[str]] = {}
-    for reason in (reason for m in measured for reason in m.reasons):
-        kinds.setdefault(NUMBER.sub("#", reason), []).append(reason)
+    for m in measured:
+        # Four CPUs that throttle in a start are of one kind: the first of them speaks for that start.
+        for kind, reason in {NUMBER.sub("#", reason): reason for reason in reversed(m.reasons)}.items():
+            kinds.setdefault(kind, []).append(reason)
     return how, tuple(f"in {len(same)} of {len(measured)} starts: {same[0]}" for same in kinds.values())
 
 

@@ -1,7 +1,9 @@
 """What a runner may be asked to find out beside its measurement; apart from the findings, as the agent needs it."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
+from edgepick_agent.errors import RunError
 from edgepick_wire.metrics import MeasurePlan
 
 LEAST_PACED_RUNS = 5
@@ -41,3 +43,14 @@ def too_rare(rate_per_s: float, plan: MeasurePlan) -> str | None:
         f"{LEAST_PACED_RUNS} inferences, one every {1 / rate_per_s:g} s, and the pause before them"
         f" take {needed:g} s, the plan allows {plan.max_seconds:g} s"
     )
+
+
+def check_cpus(wanted: Collection[int], there: Collection[int]) -> None:
+    """Refuse CPUs that are not all there, of which the kernel would take the others without a word.
+
+    Raises:
+        RunError: One is missing.
+    """
+    if not set(wanted) <= set(there):
+        missed, known = (", ".join(map(str, sorted(cpus))) for cpus in (wanted, there))
+        raise RunError(f"cannot be held to CPUs {missed}", hint=f"there are {known}")

@@ -159,14 +159,15 @@ class SweepPoint:
     Attributes:
         threads: Intra-operator threads.
         cpus: CPUs that the runner was held to; empty for all.
+        latency: ``None`` where the setting could not be measured; then ``reasons`` say why.
         mean_ns: Mean latency over its restarts.
         p50_ns: Median, likewise.
     """
 
     threads: int
     cpus: tuple[int, ...]
-    latency: LatencySummary
-    throughput_per_s: float
+    latency: LatencySummary | None
+    throughput_per_s: float | None
     mean_ns: Estimate
     p50_ns: Estimate
     verdict: Verdict

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgepick_agent.core.conditions import verdict
-from edgepick_agent.core.passes import too_rare
+from edgepick_agent.core.passes import check_cpus, too_rare
 from edgepick_agent.core.profile import FixedRate, PassesFound
 from edgepick_agent.core.runner_spec import RunnerResult, RunnerSpec
 from edgepick_agent.core.samples import CLOSED_LOOP, FIXED_RATE, FOUND, TRACED, pack_samples
@@ -134,13 +134,9 @@ def _with_pair(
 
 
 def _hold_to(cpus: tuple[int, ...]) -> None:
-    if not cpus:
-        return
-    try:
+    check_cpus(cpus, os.sched_getaffinity(0))
+    if cpus:
         os.sched_setaffinity(0, cpus)
-    except OSError as error:
-        there = ", ".join(map(str, sorted(os.sched_getaffinity(0))))
-        raise RunError(f"cannot be held to CPUs {', '.join(map(str, cpus))}", hint=f"there are {there}") from error
 
 
 def _start(spec: RunnerSpec, line: Timeline, hung: Callable[[], None]) -> Start:

@@ -4,6 +4,8 @@ q = round(real / scale) + zero_point, clipped to the type; real = (q - zero_poin
 (TensorFlow Lite 8-bit quantization specification). Tensors without a scale are cast.
 """
 
+import math
+import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from edgepick_agent.ports import Array
 
 SEED = 0
+SPARE_BITS = 8
+"""Of 32 drawn, so that the rest is a float32 without rounding, and less than 1."""
 
 
 def to_tensor(real: "Array", spec: TensorSpec) -> "Array":
@@ -73,14 +77,16 @@ def check_shapes(session: Session, outputs: Sequence["Array"]) -> None:
 def random_feed(inputs: tuple[TensorSpec, ...]) -> dict[str, "Array"]:
     """Return one seeded random feed: uniform 0..1 where real numbers go in, zeros for plain integers.
 
-    Plain integers are indexes more often than not, and a random index is out of range.
+    Plain integers are indexes more often than not, and a random index is out of range. The dice are Python's: to
+    import numpy's takes more memory than many a model, and would be counted as the model's.
     """
-    random = np.random.default_rng(SEED)
-    return {spec.name: _random(random, spec) for spec in inputs}
+    dice = random.Random(SEED)
+    return {spec.name: _random(dice, spec) for spec in inputs}
 
 
-def _random(random: "np.random.Generator", spec: TensorSpec) -> "Array":
+def _random(dice: random.Random, spec: TensorSpec) -> "Array":
     shape = tuple(size if size > 0 else 1 for size in spec.shape)
     if spec.scale or not np.issubdtype(np.dtype(spec.dtype), np.integer):
-        return to_tensor(random.random(shape, dtype=np.float32), spec)
+        drawn = np.frombuffer(dice.randbytes(4 * math.prod(shape)), "<u4") >> SPARE_BITS
+        return to_tensor((drawn / 2 ** (32 - SPARE_BITS)).astype(np.float32).reshape(shape), spec)
     return np.zeros(shape, np.dtype(spec.dtype))

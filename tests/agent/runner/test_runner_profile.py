@@ -4,19 +4,31 @@ import copy
 import itertools
 import json
 import os
+import subprocess
+import sys
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from profile_schema import FILE, problems, schema
 
 from edgepick_agent import app
+from edgepick_agent.adapters import benchmark as adapter
+from edgepick_agent.adapters import runner_process as launchers
+from edgepick_agent.adapters.benchmark import benchmark
+from edgepick_agent.cli.profile_report import report
 from edgepick_agent.core.passes import Passes
-from edgepick_agent.core.profile import SweepSetting
+from edgepick_agent.core.profile import Profile, SweepSetting
 from edgepick_agent.core.profile_request import ProfileRequest
 from edgepick_agent.core.summarise import summarise
-from edgepick_agent.errors import RunError
+from edgepick_agent.errors import RunError, StorageError
+from edgepick_agent.ports import TensorSpec
+from edgepick_agent.runner.measure import measure
+from edgepick_agent.runner.tensors import random_feed
 from edgepick_wire import codec
-from edgepick_wire.metrics import Measurement, MeasurePlan
+from edgepick_wire.metrics import Measurement, MeasurePlan, Verdict
 from fakes import runtime_models as models
+from fakes.runner_launcher import measurement
 
 PLAN = MeasurePlan(warmup_runs=2, warmup_seconds=0, min_runs=60, min_seconds=0.02, max_seconds=20)
 RESTARTS = 5
@@ -103,14 +115,68 @@ def test_the_runner_keeps_to_its_cpus(litert):
     assert litert.cpus == (min(os.sched_getaffinity(0)),)
 
 
-def test_cpus_that_are_not_there_are_refused():
-    """Holding the runner to a CPU that the machine lacks is an error that names it and the ones there are."""
-    request = ProfileRequest(model=str(models.DIGITS), plan=PLAN, passes=Passes(cpus=(1000,)))
+@pytest.mark.parametrize(
+    "options", [{"passes": Passes(cpus=(0, 1000))}, {"sweep": (SweepSetting(threads=1, cpus=(0, 1000)),)}]
+)
+def test_cpus_that_are_not_all_there_are_refused_before_anything_runs(options):
+    """A CPU that the machine lacks is an error, also beside others and in a sweep, that names the ones there are."""
+    told: list[str] = []
+    request = ProfileRequest(model=str(models.DIGITS), plan=PLAN, **options)
 
-    with pytest.raises(RunError, match="held to CPUs 1000") as caught:
-        app.benchmark(request)
+    with pytest.raises(RunError, match="held to CPUs 0, 1000") as caught:
+        benchmark(request, told.append)
 
-    assert "there are 0" in caught.value.hint
+    assert caught.value.hint.startswith("there are ")
+    assert told == []
+
+
+def test_a_runner_is_held_to_all_of_its_cpus_or_none(spec):
+    """The kernel would leave out a CPU that is not there; the runner refuses, and stays where it was."""
+    there = os.sched_getaffinity(0)
+
+    with pytest.raises(RunError, match="1000"):
+        measure(replace(spec, passes=Passes(cpus=(min(there), 1000))), lambda: None)
+
+    assert os.sched_getaffinity(0) == there
+
+
+def test_a_trace_that_cannot_be_written_is_told_before_anything_runs(tmp_path):
+    """A folder that is not there loses no figures: nothing has been measured when it is told."""
+    told: list[str] = []
+    request = ProfileRequest(model=str(models.DIGITS), plan=PLAN, trace=str(tmp_path / "no/t.json"))
+
+    with pytest.raises(StorageError, match=r"t\.json: no such file"):
+        benchmark(request, told.append)
+
+    assert told == []
+
+
+def test_a_setting_that_fails_leaves_the_rest_of_a_sweep(monkeypatch):
+    """Figures that were measured are kept: the setting says why it has none, in the JSON and on the screen."""
+
+    class Failing(launchers.Launcher):
+        def start(self, spec, mode):
+            if spec.plan.threads == 3:
+                raise OSError("no memory for three threads")
+            return super().start(spec, mode)
+
+    monkeypatch.setattr(adapter, "Launcher", Failing)
+    request = ProfileRequest(
+        model=str(models.DIGITS),
+        plan=PLAN,
+        sweep=tuple(SweepSetting(threads=n) for n in (2, 3, 2)),
+        sysfs_root="/nowhere",
+    )
+
+    found = benchmark(request, lambda _text: None)
+
+    assert [p.latency is not None for p in found.sweep] == [True, False, True]
+    assert (found.sweep[1].threads, found.sweep[1].verdict) == (3, Verdict.INVALID)
+    assert "no memory for three threads" in found.sweep[1].reasons[0]
+    assert "failed: cannot start the runner: no memory for three threads" in report("m", found)
+    rules = json.loads(FILE.read_text())
+    assert list(problems(codec.plain(found), rules, rules)) == []
+    assert codec.decode_document(Profile, codec.encode_document(found)) == found
 
 
 def test_a_sweep_measures_each_setting(litert):
@@ -225,3 +291,44 @@ def test_summaries_of_equal_starts_are_the_summary_of_one():
 
     assert (three.p50_ns, three.p90_ns, three.p95_ns, three.p99_ns) == (one.p50_ns, one.p90_ns, one.p95_ns, one.p99_ns)
     assert (three.runs, three.mean_ns, three.min_ns) == (1800, one.mean_ns, 1000)
+
+
+def test_reasons_are_counted_by_start():
+    """Four CPUs that throttle in one of two starts are one start, however many reasons there are in it."""
+    from edgepick_agent.core.combine import worst
+
+    reasons = tuple(f"throttled: cpu{n} core_throttle_count counted up" for n in range(4))
+    measured = measurement(PLAN)
+    bad = replace(measured, verdict=Verdict.INVALID, reasons=reasons)
+
+    assert worst([bad, measured]) == (Verdict.INVALID, (f"in 1 of 2 starts: {reasons[0]}",))
+    assert worst([bad, bad])[1] == (f"in 2 of 2 starts: {reasons[0]}",)
+
+
+FEEDING = """
+import sys, numpy
+before = "numpy.random" in sys.modules
+from edgepick_agent.ports import TensorSpec
+from edgepick_agent.runner.tensors import random_feed
+random_feed((TensorSpec(name="x", shape=(1, 32, 32, 3), dtype="float32"),))
+sys.exit(before != ("numpy.random" in sys.modules))
+"""
+
+
+def test_a_made_up_input_costs_no_more_than_itself():
+    """Feeding random numbers loads nothing that would be counted as the model's memory: with golden inputs none is."""
+    assert subprocess.run([sys.executable, "-c", FEEDING], check=False).returncode == 0
+
+
+def test_made_up_inputs_are_the_same_each_time():
+    """Real inputs are float32 from 0 to below 1, all over it, in their shape; quantized ones are these in steps."""
+    real = TensorSpec(name="x", shape=(1, 64, -1), dtype="float32")
+    steps = TensorSpec(name="q", shape=(8,), dtype="int8", scale=0.01, zero_point=-100)
+
+    one, other = random_feed((real, steps)), random_feed((real, steps))
+
+    assert (one["x"].shape, one["x"].dtype, one["q"].dtype) == ((1, 64, 1), np.float32, np.int8)
+    assert 0 <= one["x"].min() < 0.1
+    assert 0.9 < one["x"].max() < 1
+    assert -100 <= one["q"].min() < one["q"].max() <= 0
+    assert all((one[name] == other[name]).all() for name in one)
