@@ -9,10 +9,10 @@ import queue
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from edgepick_agent.core import places
 from edgepick_agent.core.control import CONTROL_SOCKET, AgentStatus, Command, ControlReply, ControlRequest
@@ -127,7 +127,7 @@ def run_agent(
     with adapter(PARTS["lock"])(folder / places.LOCK), Defects(stop):
         inbox: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         composed = _compose(settings, folder, inbox, log, online=True)
-        server = adapter(PARTS["control-server"])(folder / CONTROL_SOCKET, composed.loop.ask)
+        server = adapter(PARTS["control-server"])(folder / CONTROL_SOCKET, composed.loop.ask, composed.lend)
         server.start()
         threading.Thread(target=_wake_at, args=(stop, inbox), daemon=True).start()
         composed.transport.start()
@@ -188,8 +188,10 @@ def lock_holder(settings: AgentSettings) -> int | None:
     return found
 
 
-def request(settings: AgentSettings, asked: ControlRequest) -> ControlReply:
+def request(settings: AgentSettings, asked: ControlRequest, file: BinaryIO | None = None) -> ControlReply:
     """Return the answer of the running agent; without one, do the same here, without a broker.
+
+    ``file`` is what ``asked`` names by its path, opened by who may read it.
 
     Raises:
         AlreadyRunningError: An agent holds the state directory but does not listen.
@@ -199,15 +201,17 @@ def request(settings: AgentSettings, asked: ControlRequest) -> ControlReply:
     """
     folder = _state_dir(settings)
     try:
-        reply: ControlReply = adapter(PARTS["ask-agent"])(folder / CONTROL_SOCKET, asked)
+        reply: ControlReply = adapter(PARTS["ask-agent"])(folder / CONTROL_SOCKET, asked, file)
     except NotAnsweringError:
         raise
     except UnreachableError:
-        return _request_offline(settings, folder, asked)
+        return _request_offline(settings, folder, asked, file)
     return reply
 
 
-def _request_offline(settings: AgentSettings, folder: Path, asked: ControlRequest) -> ControlReply:
+def _request_offline(
+    settings: AgentSettings, folder: Path, asked: ControlRequest, file: BinaryIO | None
+) -> ControlReply:
     replies: list[ControlReply] = []
     stop = threading.Event()
 
@@ -221,9 +225,10 @@ def _request_offline(settings: AgentSettings, folder: Path, asked: ControlReques
         inbox.put(composed.started)
         while not ready_to_answer(composed.loop.agent):
             composed.loop.turn(0.05)
-        composed.loop.ask(asked, keep)
         try:
-            composed.loop.run(stop)
+            with composed.lend(asked.path, file):
+                composed.loop.ask(asked, keep)
+                composed.loop.run(stop)
         finally:
             composed.worker.stop()
     return replies[0]
@@ -279,13 +284,15 @@ class _Composed:
     transport: Transport
     worker: Worker
     started: Started
+    lend: Callable[[str | None, BinaryIO | None], AbstractContextManager[None]]
 
 
 def _compose(
     settings: AgentSettings, folder: Path, inbox: "queue.SimpleQueue[Event | None]", log: Log, *, online: bool
 ) -> _Composed:
     storage: Storage = adapter(PARTS["storage"])(folder)
-    bundles = Bundles(storage, adapter(TOOLS["bundle-file"])(), adapter(PARTS["decode"]))
+    reader = adapter(TOOLS["bundle-file"])()
+    bundles = Bundles(storage, reader, adapter(PARTS["decode"]))
     root = _first_root(settings)
     durable, note = _begin_session(storage, bundles, root, log)
     clock: Clock = adapter(PARTS["clock"])()
@@ -317,7 +324,7 @@ def _compose(
     )
     outbox = tuple(name.removesuffix(".json") for name in storage.names(places.OUTBOX))
     loop = AgentLoop(Agent(durable=durable), context, parts, inbox)
-    return _Composed(loop=loop, transport=transport, worker=worker, started=Started(outbox, note))
+    return _Composed(loop=loop, transport=transport, worker=worker, started=Started(outbox, note), lend=reader.lent)
 
 
 def _state_dir(settings: AgentSettings) -> Path:

@@ -6,9 +6,9 @@ written under a name from the archive.
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from edgepick_agent.core.admission import refuse
 from edgepick_agent.errors import MENDS, RefusedError
@@ -28,13 +28,29 @@ HINT = "Write the bundle again with `edgepick bundle`, and copy it once more."
 class BundleFile:
     """Keeps :class:`edgepick_agent.ports.BundleReader`."""
 
+    def __init__(self) -> None:
+        self._lent: dict[str, BinaryIO] = {}
+
+    @contextmanager
+    def lent(self, path: str | None, file: BinaryIO | None) -> Iterator[None]:
+        """While the block runs, read ``file`` for ``path``: who names it has opened it, and we may not be able to."""
+        if path is None or file is None:
+            yield
+            return
+        self._lent[path] = file
+        try:
+            yield
+        finally:
+            if self._lent.get(path) is file:  # somebody else may have lent another one meanwhile
+                del self._lent[path]
+
     def manifest(self, path: str) -> bytes:
         """Return the signed manifest, not yet verified.
 
         Raises:
             RefusedError: Not a bundle, or its manifest is too large.
         """
-        with _opened(path) as archive:
+        with self._opened(path) as archive:
             for member in _members(archive, path):
                 if member.name == MANIFEST_MEMBER and member.size <= limits.MAX_PAYLOAD_BYTES:
                     return b"".join(_content(archive, member, path))
@@ -47,7 +63,7 @@ class BundleFile:
             RefusedError: Not a bundle, or one is too large.
         """
         found: list[bytes] = []
-        with _opened(path) as archive:
+        with self._opened(path) as archive:
             for member in _members(archive, path):
                 if ROOT_VERSION.fullmatch(member.name):
                     if member.size > limits.MAX_PAYLOAD_BYTES or len(found) == ROOT_VERSIONS_MAX:
@@ -63,18 +79,20 @@ class BundleFile:
         Raises:
             RefusedError: Not a bundle, or damaged.
         """
-        with _opened(path) as archive:
+        with self._opened(path) as archive:
             for member in _members(archive, path):
                 if member.name.startswith(FILES_PREFIX):
                     yield member.name[len(FILES_PREFIX) :], member.size, _content(archive, member, path)
 
+    @contextmanager
+    def _opened(self, path: str) -> "Iterator[tarfile.TarFile]":
+        import tarfile
 
-@contextmanager
-def _opened(path: str) -> "Iterator[tarfile.TarFile]":
-    import tarfile
-
-    with _translated(path), tarfile.open(Path(path), "r:") as archive:
-        yield archive
+        lent = self._lent.get(path)
+        with _translated(path), nullcontext(lent) if lent is not None else Path(path).open("rb") as file:
+            file.seek(0)
+            with tarfile.open(fileobj=file, mode="r:") as archive:
+                yield archive
 
 
 @contextmanager

@@ -1,12 +1,18 @@
-"""The technician's door: one JSON line each way over a Unix socket that only this user may open."""
+"""The technician's door: one JSON line each way over a Unix socket that only this user may open.
+
+With the line may come the open file that it names, so that root can have a file installed which the agent itself may
+not reach. It is read as any other: nothing in it is trusted, and the name is only a name.
+"""
 
 import contextlib
 import os
 import queue
 import socket
+import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from edgepick_agent.core.control import CONTROL_THREAD, Command, ControlReply, ControlRequest
 from edgepick_agent.core.places import SOCKET_PATH_BYTES
@@ -24,14 +30,19 @@ PROMPT_SECONDS = 10.0
 WAITING_MAX = 16
 
 Ask = Callable[[ControlRequest, Callable[[ControlReply], None]], None]
+Lend = Callable[[str | None, BinaryIO | None], contextlib.AbstractContextManager[None]]
 
 
 class ControlServer:
-    """Listens while the agent runs; every request goes to ``ask``, its answer back to who asked."""
+    """Listens while the agent runs; every request goes to ``ask``, its answer back to who asked.
 
-    def __init__(self, path: Path, ask: Ask) -> None:
+    ``lend`` has a request's path read from the file that came with it, until the request is answered.
+    """
+
+    def __init__(self, path: Path, ask: Ask, lend: Lend) -> None:
         self._path = path
         self._ask = ask
+        self._lend = lend
         self._slots = threading.BoundedSemaphore(WAITING_MAX)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
 
@@ -76,26 +87,29 @@ class ControlServer:
         try:
             with connection, contextlib.suppress(OSError):
                 connection.settimeout(REQUEST_SECONDS)
-                reply = self._answer(_read_line(connection, LINE_BYTES))
+                first, descriptors, *_ = socket.recv_fds(connection, LINE_BYTES, 1, socket.MSG_CMSG_CLOEXEC)
+                with _regular(descriptors) as file:
+                    reply = self._answer(_read_line(connection, LINE_BYTES, first), file)
                 connection.sendall(codec.encode_document(reply) + b"\n")
         finally:
             self._slots.release()
 
-    def _answer(self, line: bytes) -> ControlReply:
+    def _answer(self, line: bytes, file: BinaryIO | None) -> ControlReply:
         try:
             request = codec.decode(ControlRequest, line)
         except WireError as error:
             return ControlReply(ok=False, error=str(error), hint=error.hint)
         replies: queue.SimpleQueue[ControlReply] = queue.SimpleQueue()
-        self._ask(request, replies.put)
         try:
-            return replies.get(timeout=ANSWER_SECONDS)
+            with self._lend(request.path, file):
+                self._ask(request, replies.put)
+                return replies.get(timeout=ANSWER_SECONDS)
         except queue.Empty:
             return ControlReply(ok=False, error="the agent did not answer", hint="Look at its log.")
 
 
-def ask_agent(path: Path, request: ControlRequest) -> ControlReply:
-    """Return the running agent's answer.
+def ask_agent(path: Path, request: ControlRequest, file: BinaryIO | None = None) -> ControlReply:
+    """Return the running agent's answer; ``file`` is what the request's path names, opened.
 
     Raises:
         NotAnsweringError: It listens, but does not answer in time: it hangs, or was stopped.
@@ -107,7 +121,10 @@ def ask_agent(path: Path, request: ControlRequest) -> ControlReply:
         connection.settimeout(seconds)
         try:
             connection.connect(str(path))
-            connection.sendall(codec.encode_document(request) + b"\n")
+            asked = codec.encode_document(request) + b"\n"
+            if file is not None:
+                socket.send_fds(connection, [asked[:1]], [file.fileno()])  # one byte, as more could be sent in part
+            connection.sendall(asked if file is None else asked[1:])
             line = _read_line(connection, REPLY_BYTES)
         except TimeoutError as error:
             silent = f"{path}: the agent runs, but did not answer within {seconds:g} s"
@@ -119,8 +136,18 @@ def ask_agent(path: Path, request: ControlRequest) -> ControlReply:
     return codec.decode_document(ControlReply, line)
 
 
-def _read_line(connection: socket.socket, limit: int) -> bytes:
-    data = bytearray()
+@contextlib.contextmanager
+def _regular(descriptors: Sequence[int]) -> Iterator[BinaryIO | None]:
+    """Yield the file that was passed and close it then; ``None`` for anything that reading might wait on for ever."""
+    with contextlib.ExitStack() as held:
+        for descriptor in descriptors:
+            held.callback(os.close, descriptor)
+        files = [os.fdopen(d, "rb", closefd=False) for d in descriptors if stat.S_ISREG(os.fstat(d).st_mode)]
+        yield held.enter_context(files[0]) if files else None
+
+
+def _read_line(connection: socket.socket, limit: int, first: bytes = b"") -> bytes:
+    data = bytearray(first)
     while not data.endswith(b"\n") and len(data) < limit:
         piece = connection.recv(min(65536, limit - len(data)))
         if not piece:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import click
 
@@ -53,7 +54,9 @@ def install(*, file: Path, config_file: Path, yes: bool, dry_run: bool, as_json:
         return
     confirm("Install it?", yes=yes)
     request = ControlRequest(command=Command.INSTALL, path=str(file.absolute()))
-    _show(_wait(settings, asked(settings, request), digest), manifest.model, as_json=as_json)
+    with file.open("rb") as opened:  # the agent may not reach what lies in a home directory, or on a stick of ours
+        status = asked(settings, request, opened)
+    _show(_wait(settings, status, digest), manifest.model, as_json=as_json)
 
 
 @click.command()
@@ -130,14 +133,14 @@ def already(status: AgentStatus, digest: str) -> bool:
     return any(state.active == digest and state.phase is not Phase.CONFIRMING for state in status.models)
 
 
-def asked(settings: AgentSettings, request: ControlRequest) -> AgentStatus:
+def asked(settings: AgentSettings, request: ControlRequest, file: BinaryIO | None = None) -> AgentStatus:
     """Return the status after a request that was carried out.
 
     Raises:
         RefusedError: The device said no.
         AgentError: It failed.
     """
-    reply = _answer(settings, request)
+    reply = _answer(settings, request, file)
     if reply.refusal is not None:
         raise RefusedError(reply.refusal)
     if not reply.ok:
@@ -145,10 +148,10 @@ def asked(settings: AgentSettings, request: ControlRequest) -> AgentStatus:
     return reply.status or site.status(settings)
 
 
-def _answer(settings: AgentSettings, request: ControlRequest) -> ControlReply:
+def _answer(settings: AgentSettings, request: ControlRequest, file: BinaryIO | None) -> ControlReply:
     """Return the agent's answer, waiting for one that is still starting."""
     deadline = time.monotonic() + START_SECONDS
-    while (reply := site.request(settings, request)).starting and time.monotonic() < deadline:
+    while (reply := site.request(settings, request, file)).starting and time.monotonic() < deadline:
         time.sleep(LOOK_SECONDS)
     return reply
 

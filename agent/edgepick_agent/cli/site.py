@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from edgepick_agent import app
 from edgepick_agent.app import PARTS, TOOLS
@@ -138,9 +138,9 @@ def status(settings: AgentSettings) -> AgentStatus:
     return app.read_status(settings)
 
 
-def request(settings: AgentSettings, asked: ControlRequest) -> ControlReply:
-    """Return the answer of the agent; without a running one, it is done here and now."""
-    return app.request(settings, asked)
+def request(settings: AgentSettings, asked: ControlRequest, file: BinaryIO | None = None) -> ControlReply:
+    """Return the answer of the agent, who reads ``file`` for the path; without a running one, do it here and now."""
+    return app.request(settings, asked, file)
 
 
 def runtimes(settings: AgentSettings) -> Sequence[RuntimeAvailable]:

@@ -7,6 +7,7 @@ import socket
 import stat
 import subprocess
 import tarfile
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from edgepick_agent.errors import (
     StorageFullError,
     UnreachableError,
 )
+from edgepick_wire import codec
 from fakes.archives import with_a_length_of
 from fakes.host_stand_in import bundle
 
@@ -225,7 +227,7 @@ def test_a_request_gets_its_answer_and_the_socket_is_private(tmp_path):
         seen.append(request)
         answer(ControlReply(ok=False, error="no", hint="why"))
 
-    server = ControlServer(tmp_path / "c.sock", ask)
+    server = ControlServer(tmp_path / "c.sock", ask, BundleFile().lent)
     server.start()
     mode = stat.S_IMODE((tmp_path / "c.sock").stat().st_mode)
     reply = ask_agent(tmp_path / "c.sock", ControlRequest(command=Command.ROLLBACK, model="digits"))
@@ -239,7 +241,7 @@ def test_a_request_gets_its_answer_and_the_socket_is_private(tmp_path):
 
 def test_rubbish_on_the_socket_gets_an_error_and_the_next_request_an_answer(tmp_path):
     """A client that speaks nonsense disturbs nobody."""
-    server = ControlServer(tmp_path / "c.sock", lambda _, answer: answer(ControlReply(ok=True)))
+    server = ControlServer(tmp_path / "c.sock", lambda _, answer: answer(ControlReply(ok=True)), BundleFile().lent)
     server.start()
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(tmp_path / "c.sock"))
@@ -250,6 +252,84 @@ def test_rubbish_on_the_socket_gets_an_error_and_the_next_request_an_answer(tmp_
 
     assert b'"ok":false' in line
     assert reply.ok
+
+
+@pytest.fixture
+def reading(tmp_path) -> Iterator[Path]:
+    """Provide the socket of a server that answers each request with what it reads of a bundle."""
+    reader = BundleFile()
+
+    def ask(request, answer) -> None:
+        try:
+            reader.roots(request.path)
+            names = [name for name, _, pieces in reader.files(request.path) if b"".join(pieces)]
+            answer(ControlReply(ok=reader.manifest(request.path) == ONE.raw, hint=" ".join(names)))
+        except RefusedError as error:
+            answer(ControlReply(ok=False, error=str(error)))
+
+    server = ControlServer(tmp_path / "c.sock", ask, reader.lent)
+    server.start()
+    yield tmp_path / "c.sock"
+    server.stop()
+
+
+def copies(descriptor: int) -> int:
+    """Return how many descriptors of this process lead to the same file."""
+    found = [link.resolve() for link in Path("/proc/self/fd").iterdir()]
+    return found.count(Path(f"/proc/self/fd/{descriptor}").resolve())
+
+
+def test_a_file_that_only_the_caller_can_reach_is_read_while_the_request_lasts(tmp_path, reading):
+    """The agent reads what the caller has opened, not the name; afterwards it holds no file, so a stick may go."""
+    request = ControlRequest(command=Command.INSTALL, path=tar_of(tmp_path / "one.edgepick", members()))
+    with Path(request.path).open("rb") as file:
+        Path(request.path).unlink()
+
+        found = [ask_agent(reading, request, file) for _ in range(2)]
+
+        assert [(reply.ok, reply.hint) for reply in found] == [(True, " ".join(ONE.files))] * 2
+        assert copies(file.fileno()) == 1
+    later = ask_agent(reading, request)
+    assert (later.ok, "No such file" in later.error) == (False, True)
+
+
+def a_file_to_write(folder: Path) -> list[int]:
+    return [os.open(folder / "new", os.O_WRONLY | os.O_CREAT)]
+
+
+def rubbish(folder: Path) -> list[int]:
+    (folder / "rubbish").write_bytes(b"rubbish" * 200)
+    return [os.open(folder / "rubbish", os.O_RDONLY)]
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda _: list(os.pipe()),
+        lambda folder: [os.open(folder, os.O_RDONLY)],
+        a_file_to_write,
+        rubbish,
+        lambda folder: [*rubbish(folder), *rubbish(folder)],
+    ],
+    ids=["a pipe", "a folder", "a file to write", "rubbish", "more than one"],
+)
+def test_a_file_that_was_passed_is_not_trusted(tmp_path, reading, made):
+    """Whatever comes along is answered at once, as it would be by its name, and none of it stays open."""
+    request = ControlRequest(command=Command.INSTALL, path=str(tmp_path / "none.edgepick"))
+    passed = made(tmp_path)
+    before = [copies(descriptor) for descriptor in passed]
+
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(60)
+        client.connect(str(reading))
+        socket.send_fds(client, [codec.encode_document(request) + b"\n"], passed)
+        reply = b"".join(iter(lambda: client.recv(65536), b""))
+
+    assert b'"ok":false' in reply
+    assert b"none.edgepick" in reply
+    assert [copies(descriptor) for descriptor in passed] == before
+    for descriptor in passed:
+        os.close(descriptor)
 
 
 def test_without_an_agent_the_caller_is_told_so(tmp_path):
@@ -266,7 +346,7 @@ def test_a_path_that_is_too_long_for_a_socket_is_a_matter_of_configuration(tmp_p
     """The hint says how long it may be."""
     folder = tmp_path / ("x" * 120)
     folder.mkdir()
-    server = ControlServer(folder / "c.sock", lambda *_: None)
+    server = ControlServer(folder / "c.sock", lambda *_: None, BundleFile().lent)
 
     with pytest.raises(ConfigError) as caught:
         server.start()
@@ -277,7 +357,7 @@ def test_a_path_that_is_too_long_for_a_socket_is_a_matter_of_configuration(tmp_p
 
 def test_an_agent_that_stops_is_not_held_up_by_its_socket(tmp_path, monkeypatch):
     """Where the name cannot be removed any more, the agent ends as it should: it has more to put away."""
-    server = ControlServer(tmp_path / "c.sock", lambda *_: None)
+    server = ControlServer(tmp_path / "c.sock", lambda *_: None, BundleFile().lent)
     server.start()
     monkeypatch.setattr(os, "unlink", failing(errno.EROFS))
 
@@ -302,3 +382,20 @@ def test_a_name_leads_to_one_socket_at_a_time(tmp_path):
 
     assert target == Path("two.sock")
     assert list((tmp_path / "run").iterdir()) == []
+
+
+@pytest.mark.parametrize(("number", "kind"), [(errno.EROFS, StorageError), (errno.ENOSPC, StorageFullError)])
+def test_a_name_that_cannot_be_written_leads_where_it_led(tmp_path, monkeypatch, number, kind):
+    """It is an error of the storage, with what to do; and none at all where the name is right already."""
+    point = SocketNames(tmp_path)
+    point("run/digits.sock", "run/one.sock")
+    for call in ("symlink", "unlink", "replace", "rename"):
+        monkeypatch.setattr(os, call, failing(number))
+
+    point("run/digits.sock", "run/one.sock")
+    for target in ("run/two.sock", None):
+        with pytest.raises(kind, match=r"run/digits\.sock") as caught:
+            point("run/digits.sock", target)
+        assert caught.value.hint
+
+    assert (tmp_path / "run/digits.sock").readlink() == Path("one.sock")

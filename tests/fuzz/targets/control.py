@@ -2,6 +2,7 @@
 
 import socket
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 
 from edgepick_agent.adapters.control_socket import ControlServer
@@ -20,7 +21,7 @@ class Server(ControlServer):
 
     def __init__(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            super().__init__(Path(folder) / "s", lambda _request, answer: answer(DONE))
+            super().__init__(Path(folder) / "s", lambda _request, answer: answer(DONE), lambda *_: nullcontext())
         self._socket.close()
 
     def answer(self, line: bytes) -> ControlReply:
