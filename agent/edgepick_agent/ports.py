@@ -231,6 +231,10 @@ class RunnerProcess(Protocol):
         """Have a serving runner take requests from its model's port; without one, nothing happens."""
         ...
 
+    def leave_port(self) -> None:
+        """Have a serving runner leave further clients of its model's port to another, and serve on those it has."""
+        ...
+
     def retire(self) -> None:
         """Have a serving runner answer whoever is connected, and end by itself; returns at once."""
         ...

@@ -60,6 +60,7 @@ def test_a_retired_runner_ends_by_itself(launcher, tmp_path):
     wait(process, RunnerState.READY)
 
     process.front()
+    process.leave_port()
     process.retire()
     seen = wait(process, RunnerState.EXITED)
     process.stop()

@@ -127,6 +127,9 @@ class ScriptedProcess:
     def front(self) -> None:
         self.fronted = True
 
+    def leave_port(self) -> None:
+        self.fronted = False
+
     def retire(self) -> None:
         self.running = False
 

@@ -41,7 +41,7 @@ class Tally:
 
 
 class Swapping:
-    """Runners of one model, the newest of which has the socket's name and the port.
+    """Runners of one model, one of which has the socket's name and the port.
 
     ``python`` is their interpreter; a retiring one is killed after ``retire_seconds``.
     """
@@ -72,6 +72,12 @@ class Swapping:
 
     def swap(self) -> None:
         """Start another runner, wait until it is ready, lead clients to it, and let the old one retire."""
+        old = self._key
+        self.lead(self.start())
+        self._runners.retire(old, time.monotonic() + self._retire_seconds)
+
+    def start(self) -> str:
+        """Start another runner, whose version is its number; return its key once it is ready."""
         self.swaps += 1
         key, target = f"serve/{self.swaps}", f"run/{self.swaps}.sock"
         spec = replace(self._spec, socket_path=str(self._folder / target), version=str(self.swaps))
@@ -80,9 +86,12 @@ class Swapping:
         while not self._is_ready(key):
             assert time.monotonic() < deadline, "a runner never became ready"
             time.sleep(0.02)
-        self._runners.front(key, NAME, target)
         self.pids.append(self.look()[key].pid)
-        self._runners.retire(self._key, time.monotonic() + self._retire_seconds)
+        return key
+
+    def lead(self, key: str) -> None:
+        """Lead clients to a runner."""
+        self._runners.front(key, NAME, f"run/{Path(key).name}.sock")
         self._key = key
 
     def _is_ready(self, key: str) -> bool:

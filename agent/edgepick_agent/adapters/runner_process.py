@@ -22,6 +22,7 @@ import edgepick_wire
 from edgepick_agent.adapters.runner_look import HealthProbe, connect, is_stopped, memory_of
 from edgepick_agent.core.runner_spec import (
     FRONT,
+    LEAVE,
     RETIRE,
     SANDBOX_GAPS,
     SHADOW_FILE,
@@ -362,6 +363,10 @@ class Process:
     def front(self) -> None:
         """Have it take requests from its model's port."""
         self._tell(FRONT)
+
+    def leave_port(self) -> None:
+        """Have it take no further requests from its model's port."""
+        self._tell(LEAVE)
 
     def retire(self) -> None:
         """Have it answer whoever is connected, and end by itself."""

@@ -12,8 +12,12 @@ from edgepick_wire.metrics import Measurement, MeasurePlan
 from edgepick_wire.pairing import PairOrder
 from edgepick_wire.shadow import ShadowRequest, ShadowSummary
 
-FRONT, RETIRE = signal.SIGUSR1, signal.SIGUSR2
-"""What the agent tells a serving runner: take your model's port; answer whoever is connected, and end."""
+RETIRE, LEAVE, FRONT = signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2
+"""What the agent tells a serving runner: answer whoever is connected, and end; leave your model's port; take it.
+
+Linux hands over the lowest number first: a runner that could not listen for a while retires whatever else it was told,
+and has the port after a fall-back.
+"""
 
 SANDBOX_GAPS = "sandbox-gaps.txt"
 """File beside the result: in which way a runner is not shut in."""

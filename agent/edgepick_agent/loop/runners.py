@@ -21,6 +21,7 @@ class Runners:
         self._launcher = launcher
         self._point = point
         self._alive: dict[str, RunnerProcess] = {}
+        self._fronts: dict[str, RunnerProcess] = {}
         self._retiring: list[tuple[RunnerProcess, float]] = []
 
     def __bool__(self) -> bool:
@@ -39,12 +40,18 @@ class Runners:
     def front(self, key: str, name: str, target: str) -> None:
         """Lead a model's clients to a runner: by the socket's name, and by the port if there is one."""
         self._point(name, target)
-        if key in self._alive:
-            self._alive[key].front()
+        process = self._alive.get(key)
+        if process is None:
+            return
+        former, self._fronts[name] = self._fronts.get(name, process), process
+        process.front()
+        if former is not process:
+            former.leave_port()
 
     def close_front(self, model: str, name: str) -> None:
         """Lead a model's clients nowhere."""
         self._point(name, None)
+        self._fronts.pop(name, None)
         self._launcher.close_port(model)
 
     def retire(self, key: str, until: float) -> None:

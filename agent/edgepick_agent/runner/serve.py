@@ -3,7 +3,8 @@
 Its sockets answer health checks from the start; readiness comes once the model is loaded and has
 passed its golden inputs. What the agent tells a runner is a signal:
 
-- ``FRONT``: the model is the active one; take requests from the port that the agent holds, too.
+- ``FRONT``: the variant is the active one; take requests from the port that the agent holds, too.
+- ``LEAVE``: another variant is the active one; take no further ones from there.
 - ``RETIRE``: a successor has taken over. Whoever is connected is still answered, each answer being
   the last one on its connection; when nobody is left, the runner ends. So no request is lost.
 - SIGTERM, SIGINT: requests under way are answered, then the runner ends.
@@ -21,7 +22,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from edgepick_agent.core.runner_spec import FRONT, RETIRE, RunnerSpec
+from edgepick_agent.core.runner_spec import FRONT, LEAVE, RETIRE, RunnerSpec
 from edgepick_agent.errors import InferenceError, RunError
 from edgepick_agent.ports import Session
 from edgepick_agent.runner import golden as golden_inputs
@@ -42,7 +43,7 @@ LATECOMERS_SECONDS = 0.5
 """A client may have looked up the socket's name just before it led elsewhere."""
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-SIGNALS = (FRONT, RETIRE, *STOP_SIGNALS)
+SIGNALS = (FRONT, LEAVE, RETIRE, *STOP_SIGNALS)
 
 
 class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
@@ -131,8 +132,11 @@ def serve(spec: RunnerSpec, *, alongside: Callable[[Session], None] | None = Non
         service.open()
         if alongside is not None:
             threading.Thread(target=_until_done, args=(alongside, watched), daemon=True).start()
-        while (told := signal.sigwait(SIGNALS)) == FRONT:
-            listening.take_the_port()
+        while (told := signal.sigwait(SIGNALS)) in {FRONT, LEAVE}:
+            if told == FRONT:
+                listening.take_the_port()
+            else:
+                listening.leave_the_port()
         if told == RETIRE:
             listening.retire(spec.limits.inference_seconds + spec.serve_limits.queue_seconds)
         else:
@@ -201,15 +205,20 @@ class _Listening:
             self._shared.settimeout(0)
             self._port = self._listen(self._shared)
 
+    def leave_the_port(self) -> None:
+        """Leave who waits at the shared port, and who comes, to another runner."""
+        if self._port is not None:
+            self._port.shutdown()
+            self._port = None
+
     def retire(self, seconds: float) -> None:
         """Answer whoever is connected, for the last time on each connection."""
         self._service.last_answers = True
-        if self._port is not None:
-            self._port.shutdown()  # the successor takes what waits there
+        self.leave_the_port()
         time.sleep(LATECOMERS_SECONDS)
         self._leave_names()
         for server in self._servers:
-            if server is not self._port:
+            if server.socket is not self._shared:
                 server.take_all()
         self._wait(lambda server, left: server.wait_gone(left), IDLE_SECONDS)
         for server in self._servers:

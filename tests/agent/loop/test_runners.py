@@ -287,9 +287,28 @@ def test_the_loopback_port_goes_from_runner_to_runner_without_a_restart():
     bench.run(10)
 
     serving = [(p.spec.version, p.spec.tcp_port, p.fronted) for p in bench.launcher.started if p.mode == "serve"]
-    assert serving == [("1", 8080, True), ("2", 8080, True)]
+    assert serving == [("1", 8080, False), ("2", 8080, True)]
     assert bench.launcher.alive() == ["2"]
     assert bench.model().phase is Phase.CONFIRMED
+
+
+def test_the_loopback_port_is_the_active_variants_alone():
+    """An unconfirmed variant has the port and the one that stays has not; after a fall-back it has it again."""
+    bench = running(ONE, settings=with_runner(tcp_port=8080, confirm_seconds=30.0))
+    bench.run(30)
+    bench.host.publish(TWO)
+    bench.host.want(TWO, rollout="2")
+    bench.run(10)
+    old, new = (p for p in bench.launcher.started if p.mode == "serve")
+    unconfirmed = (old.fronted, new.fronted)
+
+    bench.launcher.scripts["2"] = Script(serve="crashes")
+    new.killed = True
+    bench.run(60)
+
+    assert unconfirmed == (False, True)
+    assert bench.launcher.alive() == ["1"]
+    assert old.fronted
 
 
 def test_a_runner_on_trial_does_not_get_the_port():

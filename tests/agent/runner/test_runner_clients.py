@@ -436,6 +436,31 @@ def test_the_port_is_never_refused_while_runners_change(tmp_path, spec):
     assert set(statuses) == {200}
 
 
+def test_the_port_is_the_active_variants_alone(tmp_path, spec):
+    """While the former runner stays for a fall-back, and after one, whoever connects meets the one that leads."""
+    port = free_port()
+    swapping = Swapping(tmp_path, replace(spec, tcp_port=port))
+
+    def versions() -> set[str]:
+        found = set()
+        for _ in range(30):
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_SECONDS)
+            connection.request("GET", "/v2/models/digits")
+            found.update(json.loads(connection.getresponse().read())["versions"])
+            connection.close()
+        return found
+
+    runners = [swapping.start(), swapping.start()]
+    seen = []
+    for leading, version in ((0, "1"), (1, "2"), (0, "1")):
+        swapping.lead(runners[leading])
+        until(lambda version=version: versions() == {version}, f"answers of {version} alone")
+        seen.append(versions())
+    swapping.close()
+
+    assert seen == [{"1"}, {"2"}, {"1"}]
+
+
 def test_a_retiring_runner_answers_for_the_last_time_and_goes(start, spec):
     """A kept connection is answered once more, told to close, and then the process ends by itself."""
     process = start.serving(spec)
