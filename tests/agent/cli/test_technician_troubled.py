@@ -150,6 +150,24 @@ def test_as_another_user_each_says_whose_it_is(command, config_file, words):
     assert [name for name, text in texts.items() if "Traceback" in text or "unexpected" in text] == []
 
 
+def test_a_file_that_the_service_may_not_reach_is_installed_by_root(command, config_file, agent, bundle_file):
+    """From a folder that is the technician's alone: the command hands the running agent the file that it has opened."""
+    if os.getuid() != 0 or shutil.which("setpriv") is None:
+        pytest.skip("only root can be somebody else")
+    bundle = bundle_file("1")
+    home = bundle.parent / "home"
+    home.mkdir()
+    bundle = bundle.rename(home / bundle.name)
+    shutil.chown(home, 65534)
+    home.chmod(0o700)
+    agent(*LESS_RIGHTS)
+
+    found = command("install", bundle, "-c", config_file, "--yes")
+
+    assert found.exit_code == 0, found.output
+    assert "digits: confirm" in found.stdout
+
+
 def _as_another(arguments):
     """Return what a command did that may read only what is everybody's."""
     command = [*LESS_RIGHTS, sys.executable, "-m", "edgepick_agent", *arguments]
