@@ -113,8 +113,8 @@ def _energy(found: Measurement) -> str:
         return f"not measured: {spent.reason}"
     if spent.estimated:
         return f"about {energy(spent.gross_uj)} per inference, ESTIMATED, not measured: {spent.reason}"
-    net = f", {energy(spent.net_uj)} above idle" if spent.net_uj is not None else ""
-    return f"{energy(spent.gross_uj)} per inference{net} ({spent.source}, covers the {spent.scope})"
+    net = (spent.reason or "no net figure") if spent.net_uj is None else f"{energy(spent.net_uj)} above idle"
+    return f"{energy(spent.gross_uj)} per inference, {net} ({spent.source}, covers the {spent.scope})"
 
 
 def _golden(golden: GoldenResult | None) -> str:

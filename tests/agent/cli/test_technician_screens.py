@@ -211,6 +211,14 @@ def test_energy_and_answers_are_told_where_they_were_had():
     assert "do not use these figures" in text
 
 
+def test_a_net_figure_that_is_withheld_says_why():
+    """Gross energy alone is followed by the reason why there is none above idle."""
+    why = "no net figure: 2.5 W is no more than the idle 2.5 W"
+    spent = EnergySummary(gross_uj=2_500.0, reason=why, source="rpi5-pmic", scope="rails")
+
+    assert f"2.5 mJ per inference, {why} (rpi5-pmic, covers the rails)" in report("m", measurement(energy=spent))
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
