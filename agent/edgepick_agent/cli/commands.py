@@ -4,6 +4,8 @@ A command body is parse, one call, render. Errors are rendered here, for every c
 """
 
 import importlib
+import sys
+from typing import Any
 
 import click
 
@@ -62,6 +64,13 @@ class AgentGroup(click.Group):
         """Write the commands from the table, without importing any."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Do what click does; that the help cannot be written becomes a message too."""
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:
+            sys.exit(render(error))
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command; whatever it raises becomes one message and an exit code."""

@@ -8,7 +8,7 @@ import click
 
 from edgepick_agent.cli import site
 from edgepick_agent.cli.completing import model_names
-from edgepick_agent.cli.options import config_option, json_option, settings_for_commands
+from edgepick_agent.cli.options import checked_name, config_option, json_option, settings_for_commands
 from edgepick_agent.cli.render import as_json_text, duration, table
 from edgepick_agent.core.settings import AgentSettings
 from edgepick_agent.errors import InputError, UnreachableError
@@ -26,7 +26,12 @@ LIKELY = 5
 
 @click.command()
 @click.argument("source", metavar="INPUT", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option("--model", shell_complete=model_names, help="Which model; may be left out when one is active.")
+@click.option(
+    "--model",
+    callback=checked_name,
+    shell_complete=model_names,
+    help="Which model; may be left out when one is active.",
+)
 @click.option("--sample", type=click.IntRange(0), default=0, show_default=True, help="Which sample of an archive.")
 @config_option
 @json_option
@@ -87,12 +92,10 @@ def _arrays(source: Path) -> "dict[str, Array]":
     import numpy as np
 
     try:
-        loaded = np.load(source, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return {"x": loaded}
-        with loaded:
-            return {name: loaded[name] for name in loaded.files}
-    except (OSError, ValueError, EOFError) as error:
+        with source.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            return {"x": loaded} if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
+    except Exception as error:  # whatever the readers of a damaged archive raise: zipfile's, zlib's, numpy's own
         hint = "Give an image, or an array that numpy.save or numpy.savez wrote."
         raise InputError(f"{source}: not an array: {error}", hint=hint) from error
 
@@ -101,7 +104,7 @@ def _fitted(source: Path, array: "Array", shape: list[int], sample: int) -> "Arr
     """Return one sample with the batch of 1 that the model has."""
     import numpy as np
 
-    if list(array.shape[1:]) == shape[1:]:
+    if array.shape and list(array.shape[1:]) == shape[1:]:
         if sample >= len(array):
             raise InputError(f"{source}: has {len(array)} samples, 0 to {len(array) - 1}; there is no sample {sample}")
         array = array[sample : sample + 1]
@@ -116,7 +119,7 @@ def _image(source: Path, shape: list[int]) -> "Array":
     import numpy as np
 
     try:
-        from PIL import Image, UnidentifiedImageError
+        from PIL import Image
     except ModuleNotFoundError as error:
         raise InputError("reading images needs Pillow", hint="pip install pillow, or give a .npy array.") from error
     if len(shape) != 4 or shape[3] not in {1, 3}:
@@ -124,7 +127,7 @@ def _image(source: Path, shape: list[int]) -> "Array":
     try:
         with Image.open(source) as image:
             pixels = image.convert("L" if shape[3] == 1 else "RGB").resize((shape[2], shape[1]))
-    except (OSError, UnidentifiedImageError) as error:
+    except Exception as error:  # whatever a decoder of a damaged image raises
         raise InputError(f"{source}: not an image: {error}") from error
     return np.asarray(pixels, dtype=np.float32).reshape(shape)
 

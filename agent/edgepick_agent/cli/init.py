@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from edgepick_agent.cli.options import json_option, sysfs_option
+from edgepick_agent.cli.options import checked_name, json_option, sysfs_option
 from edgepick_agent.cli.render import as_json_text
 from edgepick_agent.cli.site import detect, read_root
 from edgepick_agent.config import describe, read_config
@@ -17,8 +17,6 @@ from edgepick_agent.core.boards import Board, device_name
 from edgepick_agent.core.config_text import NewConfig, config_text
 from edgepick_agent.core.settings import DEFAULT_CONFIG, DEFAULT_STATE
 from edgepick_agent.errors import AgentError, ConfigError, StorageError
-from edgepick_wire.errors import BadNameError
-from edgepick_wire.ids import check_name
 
 ROOT_NAME = "root.signed"
 PORTS = {"mqtt": 1883, "mqtts": 8883}
@@ -41,14 +39,6 @@ def broker_address(_ctx: click.Context, _param: click.Parameter, value: str) -> 
     if not match or not 1 <= port <= 65535:
         raise click.BadParameter(f"{value!r}; give HOST, HOST:PORT, mqtt://HOST[:PORT] or mqtts://HOST[:PORT]")
     return BrokerAddress(host=match["host"].strip("[]"), port=port, tls=match["scheme"] == "mqtts")
-
-
-def checked_name(_ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """Return a name of the protocol; one out of its alphabet is a usage error."""
-    try:
-        return value if value is None else check_name(param.name or "", value)
-    except BadNameError as error:
-        raise click.BadParameter(str(error)) from error
 
 
 @click.command()

@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -10,6 +11,8 @@ import click
 
 from edgepick_agent.config import load_settings
 from edgepick_agent.core.settings import DEFAULT_CONFIG, AgentSettings
+from edgepick_wire.errors import BadNameError
+from edgepick_wire.ids import check_name
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -53,6 +56,25 @@ def sysfs_option(function: F) -> F:
         hidden=True,
         help="Read /sys and /proc/device-tree below this folder.",
     )(function)
+
+
+def checked_name(_ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """Return a name of the protocol; one out of its alphabet is a usage error."""
+    try:
+        return value if value is None else check_name(param.name or "", value)
+    except BadNameError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+class Within(click.FloatRange):
+    """A number within a range, and not nan, which is within none; click asks only whether it is without."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number; anything else is a usage error."""
+        found = super().convert(value, param, ctx)
+        if math.isnan(found):
+            self.fail(f"{value} is not in the range {self._describe_range()}.", param, ctx)
+        return found
 
 
 def settings_for_commands(path: Path) -> AgentSettings:

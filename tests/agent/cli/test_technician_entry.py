@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -142,6 +143,31 @@ def test_an_unexpected_error_asks_for_a_report():
 
     assert (message, code) == ("unexpected ZeroDivisionError: division by zero", 1)
     assert "--verbose" in hint
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["status", "--help"], ["completion", "bash"]])
+def test_a_full_disk_under_the_output_is_no_defect(arguments):
+    """What cannot be printed is one message and one hint: no trace, no complaint of Python's own at the end."""
+    command = [sys.executable, "-m", "edgepick_agent", *arguments]
+    environ = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=environ)
+
+    assert done.returncode == 1
+    assert [line.partition(": ")[0] for line in done.stderr.splitlines()] == ["error", "hint"]
+    assert "No space left on device" in done.stderr
+    assert "defect" not in done.stderr
+
+
+@pytest.mark.parametrize("option", ["--broker", "--state-dir", "--device"])
+def test_a_name_that_is_not_utf_8_is_refused(command, tmp_path, option):
+    """Bytes of another locale are shown for what they are; nothing is written, and nobody speaks of a defect."""
+    found = command("init", option, os.fsdecode(b"g\xe4rten"), "--out", tmp_path / "agent.toml")
+
+    assert found.exit_code == 2
+    assert "defect" not in found.output
+    assert not (tmp_path / "agent.toml").exists()
 
 
 INTERRUPT = """

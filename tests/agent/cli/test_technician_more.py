@@ -1,17 +1,23 @@
 """The technician's smaller commands: infer, compare, watch, support-bundle, completion."""
 
+import contextlib
 import dataclasses
+import io
 import json
 import tarfile
 import threading
+from functools import cache
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from edgepick_agent.cli import site
+from edgepick_agent.cli import infer, site
 from edgepick_agent.cli.render import as_json_text
 from edgepick_agent.core.control import AgentStatus
 from edgepick_agent.core.runner_spec import RunnerSpec
+from edgepick_agent.errors import InputError, NotAnsweringError
 from edgepick_agent.ports import TensorSpec
 from edgepick_agent.runner import serve
 from edgepick_agent.runner.endpoint import Service
@@ -113,6 +119,62 @@ def test_what_is_no_array_is_refused(active, command, tmp_path):
     assert "not an array" in found.output
 
 
+@pytest.mark.parametrize("form", ["npy", "npz", "png", "jpeg", "gif", "bmp", "webp"])
+@given(hits=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=3), kept=st.floats(0, 1))
+def test_a_damaged_file_is_never_called_a_defect(tmp_path_factory, form, hits, kept):
+    """Wherever bytes of it are changed or missing: it is read as something, or refused as what it is not."""
+    data = bytearray(whole(form)[: int(kept * len(whole(form))) or None])
+    for place, value in hits:
+        data[int(place * (len(data) - 1))] = value
+    path = tmp_path_factory.getbasetemp() / f"damaged.{form}"
+    path.write_bytes(data)
+
+    with contextlib.suppress(InputError):
+        infer._feeds(path, [{"name": "image", "shape": [1, 8, 8, 1]}], 0)
+
+
+@cache
+def whole(form):
+    """Return a file in order of one form."""
+    file, pixels = io.BytesIO(), np.arange(64, dtype=np.uint8).reshape(8, 8)
+    if form in {"npy", "npz"}:
+        {"npy": np.save, "npz": lambda f, x: np.savez_compressed(f, x=x)}[form](file, pixels[None, ..., None])
+    else:
+        pytest.importorskip("PIL.Image").fromarray(pixels).save(file, form)
+    return file.getvalue()
+
+
+def test_a_damaged_archive_is_refused(active, command, tmp_path):
+    """Neither zipfile's error nor zlib's reaches a person: the file is named, and what would do."""
+    np.savez(tmp_path / "x.npz", x=np.zeros((1, 2, 3, 1)))
+    data = (tmp_path / "x.npz").read_bytes()
+    (tmp_path / "x.npz").write_bytes(data.replace(b"NUMPY", b"NUMPI", 1))
+
+    found = command("infer", tmp_path / "x.npz", "--config", active)
+
+    assert found.exit_code == 1
+    assert "x.npz: not an array" in found.output
+    assert "defect" not in found.output
+
+
+@pytest.mark.parametrize("name", ["größe", "\udcff", "a/b"])
+def test_a_name_that_no_model_has_is_a_usage_error(active, command, tmp_path, name):
+    """It is refused by the alphabet of names, before anything is asked."""
+    np.save(tmp_path / "x.npy", np.zeros((1, 2, 3, 1)))
+
+    found = command("infer", tmp_path / "x.npy", "--config", active, "--model", name)
+
+    assert found.exit_code == 2
+    assert "a-z 0-9" in found.output
+
+
+def test_a_single_number_fits_a_model_of_one(tmp_path):
+    """An array without dimensions is one sample of an input without any but the batch."""
+    np.save(tmp_path / "x.npy", np.float32(7))
+
+    assert infer._feeds(tmp_path / "x.npy", [{"name": "x", "shape": [1]}], 0)["x"].tolist() == [7]
+
+
 def saved(path, found):
     path.write_text(as_json_text(found))
     return path
@@ -165,6 +227,44 @@ def test_watching_shows_the_screen_again_without_moving_a_cursor(active, command
 
     assert found.output.count("m: confirmed") == 2
     assert chr(27) not in found.output
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_watching_goes_on_after_a_silence(active, command, monkeypatch, options):
+    """A look without an answer shows why, in its place; the next one shows the status, and its exit code counts."""
+    status, silence = site.status(None), NotAnsweringError("the agent does not answer", hint="Wait for it. " * 9)
+    answers = iter([status, silence, status])
+    monkeypatch.setattr(site, "status", lambda _settings: found if (found := next(answers)) is status else fail(found))
+
+    found = command("watch", "--config", active, "--count", 3, "--interval", 0.1, *options)
+
+    assert found.exit_code == 0, found.output
+    assert found.output.count("the agent does not answer") == 1
+    assert found.output.rindex("confirmed") > found.output.index("does not answer") > found.output.index("confirmed")
+    assert options or max(map(len, found.output.splitlines())) <= 80
+
+
+def fail(error):
+    raise error
+
+
+def test_a_last_look_without_an_answer_is_the_exit_code(active, command, monkeypatch):
+    """A script that looks once learns from the exit code that nobody answered."""
+    monkeypatch.setattr(site, "status", lambda _settings: fail(NotAnsweringError("silence")))
+
+    found = command("watch", "--config", active, "--count", 1, "--json")
+
+    assert found.exit_code == 3
+    assert json.loads(found.output)["error"]["message"] == "silence"
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "1e300", "0"])
+def test_an_interval_that_nobody_can_wait_is_a_usage_error(active, command, seconds):
+    """What is no number of seconds, or too many, is refused with the range."""
+    found = command("watch", "--config", active, "--interval", seconds)
+
+    assert found.exit_code == 2
+    assert "0.1<=x<=86400" in found.output
 
 
 def test_a_support_bundle_holds_what_helps_and_nothing_secret(command, config_file, tmp_path):
