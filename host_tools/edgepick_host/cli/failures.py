@@ -1,8 +1,11 @@
 """The one place where an exception becomes what a person or a program reads, and an exit code."""
 
+import errno
 import json
+import os
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import click
 
@@ -12,6 +15,8 @@ from edgepick_wire.errors import BadNameError, WireError
 
 INTERRUPTED = 130
 """128 + SIGINT, as shells have it."""
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
+"""What a full or broken disk, or ``/dev/full``, answers to what a command prints."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +38,9 @@ def explain(error: BaseException) -> Failure:
         return Failure(code=error.code, message=str(error), hint=error.hint, exit_code=exit_code)
     if isinstance(error, click.ClickException):
         return Failure(code="usage", message=error.format_message(), hint="", exit_code=error.exit_code)
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
+        hint = "Make room there, or send the output elsewhere."
+        return Failure(code="no-room", message=f"cannot write: {error.strerror}", hint=hint, exit_code=1)
     return Failure(
         code="unexpected",
         message=f"unexpected: {type(error).__name__}: {error} (this is a bug; run with --verbose for the trace)",
@@ -56,3 +64,13 @@ def write_failure(failure: Failure, *, as_json: bool) -> None:
     else:
         sys.stderr.write(f"error: {failure.message}\n" + (f"hint: {failure.hint}\n" if failure.hint else ""))
     sys.stderr.flush()
+    _drop_unwritten()
+
+
+def _drop_unwritten() -> None:
+    """Send what standard output did not take nowhere, or Python would try again at its end, and complain of itself."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())

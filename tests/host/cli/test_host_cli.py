@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -166,6 +167,26 @@ def test_reader_that_went_away():
         )
 
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["profiles", "list"], ["profiles", "list", "--json"]])
+def test_a_full_disk_under_the_output_is_no_defect(arguments):
+    """What cannot be printed is one message: no bug to be reported, no complaint of Python's own at the end."""
+    environ = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "edgepick_host", *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            env=environ,
+        )
+
+    assert done.returncode == 1
+    assert "cannot write: No space left on device" in done.stderr
+    assert "bug" not in done.stderr
+    assert "ignored" not in done.stderr
 
 
 def test_wrong_configuration_is_one_message(site, edgepick):
