@@ -145,7 +145,7 @@ def _rate(text: str | None) -> float | None:
         rate = float(number) / {"": 1, "s": 1, "min": 60, "h": 3600}[unit]
     except (ValueError, KeyError):
         rate = 0.0
-    if not 0 < rate < float("inf"):
+    if not (rate > 0 and 0 < paced_seconds(rate) < float("inf")):
         raise click.BadParameter(f"{text!r} is no rate; give one like 10/s, 30/min or 360/h")
     return rate
 

@@ -105,6 +105,8 @@ def test_operators_that_fell_back_are_named(asked):
         (("--rate", "fast"), "give one like 10/s"),
         (("--rate", "0/s"), "give one like 10/s"),
         (("--rate", "10/fortnight"), "give one like 10/s"),
+        (("--rate", "1e-320/s"), "give one like 10/s"),
+        (("--rate", "inf"), "give one like 10/s"),
         (("--rate", "6/h"), "give --seconds 1200 too"),
         (("--rate", "7/h", "--seconds", 500), "give --seconds 1029 too"),
         (("--rate", "1e-9/s"), "give --seconds 2000000000 too"),
