@@ -28,6 +28,8 @@ NOT_OURS = (
 )
 READ_ONLY = "What it lies on is mounted read-only: mount it to be written, or look in `dmesg` for why it became so."
 
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
 MENDS = {
     errno.EACCES: NOT_OURS,
     errno.EPERM: NOT_OURS,
@@ -66,6 +68,13 @@ class StorageFullError(StorageError):
     """No space left in the state directory."""
 
     code = "storage-full"
+
+
+def storage_error(name: str, error: OSError) -> StorageError:
+    """Return what the system said of a file in the state directory, as one of this tree."""
+    kind = StorageFullError if error.errno in FULL else StorageError
+    hint = MENDS.get(error.errno or 0, "Look at the file system's health.")
+    return kind(f"{name}: {error.strerror or error}", hint=hint)
 
 
 class AlreadyRunningError(AgentError):

@@ -14,7 +14,7 @@ from edgepick_agent.core.control import Command, ControlReply, ControlRequest
 from edgepick_agent.core.events import Event, Started
 from edgepick_agent.core.settings import AgentSettings, BrokerSettings, FetchSettings, RunnerSettings
 from edgepick_agent.core.turn import Agent, Context
-from edgepick_agent.errors import RefusedError
+from edgepick_agent.errors import RefusedError, StorageError
 from edgepick_agent.loop.agent_loop import AgentLoop, Parts
 from edgepick_agent.loop.arrivals import Arrivals
 from edgepick_agent.loop.bundles import Bundles
@@ -100,6 +100,7 @@ class Bench:
         self.runtimes = (RuntimeAvailable(name="litert", version="2.1"),)
         self.algorithms: frozenset[str] = frozenset()
         self.sockets: dict[str, str] = {}
+        self.names_fail: type[StorageError] | None = None
         self.range_source: Callable[[FetchSettings, Callable[[Event], None], TakeChunk], Any] | None = None
         self.log: list[str] = []
         self.replies: list[ControlReply] = []
@@ -160,6 +161,8 @@ class Bench:
         self.log.append(text)
 
     def _point(self, name: str, target: str | None) -> None:
+        if self.names_fail is not None and self.sockets.get(name) != target:
+            raise self.names_fail(f"{name}: cannot be written", hint="It is a test.")
         if target is None:
             self.sockets.pop(name, None)
         else:

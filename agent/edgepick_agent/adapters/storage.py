@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from edgepick_agent.errors import MENDS, StorageError, StorageFullError
+from edgepick_agent.errors import storage_error
 
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 NO_LINKS = frozenset({errno.EPERM, errno.EMLINK, errno.EXDEV, errno.EOPNOTSUPP})
 COPY_BYTES = 1024 * 1024
 
@@ -161,9 +160,7 @@ def _translated(name: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        kind = StorageFullError if error.errno in FULL else StorageError
-        hint = MENDS.get(error.errno or 0, "Look at the file system's health.")
-        raise kind(f"{name}: {error.strerror or error}", hint=hint) from error
+        raise storage_error(name, error) from error
 
 
 def _write_whole(path: Path, data: bytes) -> None:

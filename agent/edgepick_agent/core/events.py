@@ -235,6 +235,15 @@ class RunnerNotStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class RunnerNotFronted:
+    """A model's clients could not be led to a runner, whose name was not written; ``full``: for want of space."""
+
+    key: str
+    detail: str
+    full: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ControlAsked:
     """A technician asks; the answer goes to ``ask``."""
 
@@ -269,6 +278,7 @@ Event = (
     | StoreEvent
     | RunnerSeen
     | RunnerNotStarted
+    | RunnerNotFronted
     | RuntimesFound
     | ControlAsked
     | Started

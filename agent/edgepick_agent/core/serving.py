@@ -18,7 +18,7 @@ from edgepick_agent.core.effects import (
     StopRunner,
 )
 from edgepick_agent.core.endings import answer, close_job, report_outcome, revert_job, serve_key
-from edgepick_agent.core.events import RunnerNotStarted, RunnerSeen, SlotsChecked
+from edgepick_agent.core.events import RunnerNotFronted, RunnerNotStarted, RunnerSeen, SlotsChecked
 from edgepick_agent.core.garbage import bundles_in_use, downloads_in_use
 from edgepick_agent.core.outbox import report_incident, report_not_started
 from edgepick_agent.core.runner_spec import RunnerMode, RunnerObservation
@@ -196,6 +196,19 @@ def on_serving_not_started(turn: Turn, event: RunnerNotStarted) -> None:
     report_not_started(turn, serving.model, event)
     later = supervise.put_off(serving.supervisor, turn.now, turn.settings.runner, jitter=turn.context.jitter)
     _set(turn, replace(serving, supervisor=later, seen=None, pid=None))
+
+
+def on_not_fronted(turn: Turn, event: RunnerNotFronted) -> None:
+    """Have it found ready anew at the next look, which leads clients to it; until then it confirms no variant."""
+    serving = _by_key(turn, event.key)
+    if serving is None:
+        return
+    text = f"{serving.model}: its clients cannot be led to {serving.manifest[:12]}: {event.detail}"
+    if event.full:
+        report_incident(turn, Incident(code=IncidentCode.STORAGE_FULL, detail=text, model=serving.model))
+    elif turn.agent.last_error != text:
+        turn.fail(text)
+    _set(turn, replace(serving, supervisor=replace(serving.supervisor, ready_since=None)))
 
 
 def _decide(turn: Turn, serving: Serving, seen: RunnerObservation | None) -> None:

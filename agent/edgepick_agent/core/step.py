@@ -35,6 +35,7 @@ from edgepick_agent.core.events import (
     Oversized,
     RangeDelivered,
     RangeEnded,
+    RunnerNotFronted,
     RunnerNotStarted,
     RunnerSeen,
     RuntimesFound,
@@ -100,7 +101,7 @@ def _handle(turn: Turn, event: Event) -> None:
     match event:
         case Connected() | Disconnected() | Delivered() | ChunksDelivered() | Oversized():
             intake.on_transport(turn, event)
-        case RunnerSeen() | RunnerNotStarted():
+        case RunnerSeen() | RunnerNotStarted() | RunnerNotFronted():
             _on_runner(turn, event)
         case ControlAsked():
             technician.on_control(turn, event)
@@ -145,11 +146,13 @@ def _on_store(turn: Turn, event: StepStoreEvent) -> None:
             assert_never(event)
 
 
-def _on_runner(turn: Turn, event: RunnerSeen | RunnerNotStarted) -> None:
+def _on_runner(turn: Turn, event: RunnerSeen | RunnerNotStarted | RunnerNotFronted) -> None:
     if isinstance(event, RunnerNotStarted):
         trial.on_run_not_started(turn, event)
         serving.on_serving_not_started(turn, event)
         shadowing.on_not_started(turn, event)
+    elif isinstance(event, RunnerNotFronted):
+        serving.on_not_fronted(turn, event)
     elif event.key.startswith("run/"):
         trial.on_run_seen(turn, event)
     elif event.key.startswith("shadow/"):

@@ -215,8 +215,11 @@ class AgentLoop:
             self._deferred.append((self._parts.clock.monotonic() + PAUSE_UNWRITTEN_SECONDS, event))
 
     def _failed(self, effect: fx.Effect, error: StorageError) -> None:
+        full = isinstance(error, StorageFullError)
         if isinstance(effect, fx.Link | fx.Reserve):
-            self._inbox.put(e.StoreFailed(effect.manifest, isinstance(error, StorageFullError), str(error)))
+            self._inbox.put(e.StoreFailed(effect.manifest, full, str(error)))
+        elif isinstance(effect, fx.FrontRunner):
+            self._inbox.put(e.RunnerNotFronted(effect.key, str(error), full))
         else:
             self._parts.log(f"{type(effect).__name__}: {error}", serious=True)
 

@@ -7,6 +7,7 @@ import pytest
 from edgepick_agent.core import places
 from edgepick_agent.core.advice import advise
 from edgepick_agent.core.control import Command
+from edgepick_agent.errors import StorageError, StorageFullError
 from edgepick_wire.messages import IncidentCode, Outcome, Phase, RefusalCode
 from fakes.agent_bench import Bench, with_runner
 from fakes.host_stand_in import bundle
@@ -309,6 +310,26 @@ def test_the_loopback_port_is_the_active_variants_alone():
     assert unconfirmed == (False, True)
     assert bench.launcher.alive() == ["1"]
     assert old.fronted
+
+
+@pytest.mark.parametrize("error", [StorageError, StorageFullError])
+def test_clients_that_cannot_be_led_to_a_new_variant_stay_with_the_old_one(error):
+    """While the socket's name cannot be written the old runner serves on and nothing is confirmed; then the new one."""
+    bench = running(ONE)
+    bench.names_fail = error
+    bench.host.publish(TWO)
+    bench.host.want(TWO, rollout="2")
+    bench.run(60)
+    during = (dict(bench.sockets), bench.launcher.alive(), bench.model().phase)
+    said = [line for line in bench.log if "cannot be led" in line]
+    bench.names_fail = None
+
+    bench.run(10)
+
+    assert during == ({"run/digits.sock": places.runner_socket(ONE.digest)}, ["1", "2"], Phase.CONFIRMING)
+    assert 1 <= len(said) <= 3
+    assert bench.sockets == {"run/digits.sock": places.runner_socket(TWO.digest)}
+    assert (bench.model().phase, bench.launcher.alive()) == (Phase.CONFIRMED, ["2"])
 
 
 def test_a_runner_on_trial_does_not_get_the_port():
