@@ -9,7 +9,7 @@ import queue
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
@@ -61,6 +61,7 @@ TOOLS = {
     "inspect": "edgepick_agent.adapters.inspection:inspect",
     "service-facts": "edgepick_agent.adapters.service:service_facts",
     "carry-out": "edgepick_agent.adapters.service:carry_out",
+    "become-owner": "edgepick_agent.adapters.account:become_owner",
 }
 """What the technician's commands use of this machine; ``cli/site.py`` gives each its type."""
 
@@ -191,6 +192,7 @@ def lock_holder(settings: AgentSettings) -> int | None:
 def request(settings: AgentSettings, asked: ControlRequest, file: BinaryIO | None = None) -> ControlReply:
     """Return the answer of the running agent; without one, do the same here, without a broker.
 
+    Root does it as the account that the state directory belongs to, and stays that account in this process.
     ``file`` is what ``asked`` names by its path, opened by who may read it.
 
     Raises:
@@ -219,6 +221,7 @@ def _request_offline(
         replies.append(reply)
         stop.set()
 
+    adapter(TOOLS["become-owner"])(folder, settings.profile)
     with adapter(PARTS["lock"])(folder / places.LOCK):
         inbox: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         composed = _compose(settings, folder, inbox, _no_log, online=False)
@@ -241,8 +244,8 @@ def _no_log(text: str, *, serious: bool = False, about: object = None) -> None:
 def available_runtimes(settings: AgentSettings) -> tuple[RuntimeAvailable, ...]:
     """Return what the runners' interpreter can start; asked once per interpreter, then remembered if that is possible.
 
-    Nothing heavy is imported here: a short-lived process of that interpreter looks. Root remembers nothing in a
-    folder of somebody else's, who could not read it.
+    Nothing heavy is imported here: a short-lived process of that interpreter looks. Root leaves nothing in a folder of
+    somebody else's, who could not read or replace it.
     """
     folder = _state_dir(settings)
     python = settings.runner.python or sys.executable
@@ -250,12 +253,20 @@ def available_runtimes(settings: AgentSettings) -> tuple[RuntimeAvailable, ...]:
     remembered = _remembered_runtimes(folder, key)
     if remembered:
         return remembered
-    found: tuple[RuntimeAvailable, ...] = adapter(PARTS["probe-runtimes"])(python, folder)
-    if found and folder.is_dir() and folder.stat().st_uid == os.geteuid():
+    ours = folder.is_dir() and folder.stat().st_uid == os.geteuid()
+    with nullcontext(folder / places.RUN) if ours else _elsewhere() as work_dir:
+        found: tuple[RuntimeAvailable, ...] = adapter(PARTS["probe-runtimes"])(python, Path(work_dir))
+    if found and ours:
         data = encode_document(RuntimesMemo(interpreter=key, runtimes=found), indent=1)
         with suppress(StorageError):
             adapter(PARTS["storage"])(folder).write(RUNTIMES_MEMO, data)
     return found
+
+
+def _elsewhere() -> AbstractContextManager[str]:
+    import tempfile  # which an agent in its own folder has no need of
+
+    return tempfile.TemporaryDirectory(prefix="edgepick-")
 
 
 def _fingerprint(python: str) -> str:

@@ -41,6 +41,14 @@ DEVICES = {
 """Board as detected -> what its accelerator and sensors need beyond the shipped unit."""
 
 
+GROUPS = "SupplementaryGroups="
+
+
+def device_groups(board: str) -> tuple[str, ...]:
+    """Return the groups that the service is in for a board's devices."""
+    return tuple(line.removeprefix(GROUPS) for line in DEVICES.get(board, ()) if line.startswith(GROUPS))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteFile:
     """Replace a file."""

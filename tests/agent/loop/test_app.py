@@ -188,6 +188,14 @@ def test_root_remembers_nothing_in_a_folder_of_somebody_elses(settings, few_runt
     assert list((tmp_path / "state").iterdir()) == []
 
 
+def test_looking_for_runtimes_makes_no_state_directory(settings, tmp_path):
+    """``sudo edgepick-agent doctor`` before the first start makes no folder that would be root's."""
+    found = app.available_runtimes(settings)
+
+    assert found
+    assert not (tmp_path / "state").exists()
+
+
 @pytest.mark.parametrize("content", [None, b"rubbish", envelope.pack(signed_root(root(), 1))])
 def test_a_root_document_that_cannot_be_trusted_stops_the_start(settings, tmp_path, content):
     """Missing, damaged, or not signed by itself: the agent does not start, and says which file."""
