@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from edgepick_agent.cli import site
-from edgepick_agent.cli.options import json_option, sysfs_option
+from edgepick_agent.cli.options import FiniteRange, json_option, sysfs_option
 from edgepick_agent.cli.profile_report import report
 from edgepick_agent.cli.render import as_json_text, clip, printable
 from edgepick_agent.cli.terminal import moves_cursor
@@ -42,16 +42,14 @@ ANY_ERROR = 1e30
 @click.option("--accelerator", "accelerators", multiple=True, help="In order of preference; repeat it. [default: cpu]")
 @click.option("--threads", type=click.IntRange(1, 256), default=PLAN.threads, show_default=True)
 @click.option("--runs", type=click.IntRange(1), default=PLAN.min_runs, show_default=True, help="At least so many.")
-@click.option(
-    "--seconds", type=click.FloatRange(0.0), default=PLAN.min_seconds, show_default=True, help="At least so long."
-)
+@click.option("--seconds", type=FiniteRange(0.0), default=PLAN.min_seconds, show_default=True, help="At least so long.")
 @click.option(
     "--golden",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="An .npz with x and expected (and y): check the answers too.",
 )
-@click.option("--min-agreement", type=click.FloatRange(0.0, 1.0), default=0.95, show_default=True, help="For --golden.")
-@click.option("--max-error", type=click.FloatRange(0.0), default=ANY_ERROR, help="For --golden.  [default: any]")
+@click.option("--min-agreement", type=FiniteRange(0.0, 1.0), default=0.95, show_default=True, help="For --golden.")
+@click.option("--max-error", type=FiniteRange(0.0), default=ANY_ERROR, help="For --golden.  [default: any]")
 @click.option("--stand-in", is_flag=True, help="Mark the figures: this machine only stands in for another.")
 @click.option(
     "--config",
@@ -81,7 +79,7 @@ ANY_ERROR = 1e30
     help="Measure each of these settings too; repeat it to combine both.",
 )
 @click.option("--trace", type=click.Path(path_type=Path, dir_okay=False), help="Write a trace for ui.perfetto.dev.")
-@click.option("--watts", type=click.FloatRange(0, min_open=True), help="Without a sensor, estimate energy from these.")
+@click.option("--watts", type=FiniteRange(0, min_open=True), help="Without a sensor, estimate energy from these.")
 @json_option
 @sysfs_option
 def benchmark(

@@ -66,14 +66,14 @@ def checked_name(_ctx: click.Context, param: click.Parameter, value: str | None)
         raise click.BadParameter(str(error)) from error
 
 
-class Within(click.FloatRange):
-    """A number within a range, and not nan, which is within none; click asks only whether it is without."""
+class FiniteRange(click.FloatRange):
+    """A finite number within a range; click alone takes nan for within any, as it is not outside."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the number; anything else is a usage error."""
         found = super().convert(value, param, ctx)
-        if math.isnan(found):
-            self.fail(f"{value} is not in the range {self._describe_range()}.", param, ctx)
+        if not math.isfinite(found):
+            self.fail(f"{value} is not a finite number.", param, ctx)
         return found
 
 

@@ -13,7 +13,7 @@ import click
 
 from edgepick_agent.cli import site
 from edgepick_agent.cli.failures import text_of
-from edgepick_agent.cli.options import Within, config_option, settings_for_commands
+from edgepick_agent.cli.options import FiniteRange, config_option, settings_for_commands
 from edgepick_agent.cli.painter import Painter
 from edgepick_agent.cli.render import as_json_text
 from edgepick_agent.cli.status import WIDTH, screen
@@ -33,7 +33,9 @@ Seen = AgentStatus | AgentError
 
 @click.command()
 @config_option
-@click.option("--interval", type=Within(0.1, DAY_SECONDS), default=2.0, show_default=True, help="Seconds between two.")
+@click.option(
+    "--interval", type=FiniteRange(0.1, DAY_SECONDS), default=2.0, show_default=True, help="Seconds between two."
+)
 @click.option("--count", type=click.IntRange(1), help="Stop after so many.  [default: until Ctrl-C]")
 @click.option("--json", "as_documents", is_flag=True, help="Print one JSON document a line.")
 def watch(*, config_file: Path, interval: float, count: int | None, as_documents: bool) -> None:

@@ -113,6 +113,16 @@ def test_the_configuration_marks_a_stand_in(command, config_file):
     assert "(stand-in)" in result.stdout
 
 
+@pytest.mark.parametrize("option", ["--seconds", "--min-agreement", "--max-error", "--watts"])
+@pytest.mark.parametrize("number", ["nan", "inf"])
+def test_a_number_that_is_none_is_a_usage_error(command, option, number):
+    """It is refused where it was given, not by the runner in words about its protocol."""
+    result = command("benchmark", MODEL, *SHORT, option, number)
+
+    assert result.exit_code == 2
+    assert option in result.stderr
+
+
 def test_a_long_plan_may_take_its_time():
     """The upper bound on time never cuts off the seconds that were asked for."""
     assert module.plan(threads=1, runs=10, seconds=100.0).max_seconds == 300.0
