@@ -113,6 +113,10 @@ class PowerPlayer:
         """Return the integral of what was played between two monotonic times."""
         return self._at(end) - self._at(begin)
 
+    def watts(self, begin: float, end: float) -> float:
+        """Return the mean power between two monotonic times."""
+        return self.joules(begin, end) / (end - begin)
+
     def _at(self, moment: float) -> float:
         i = self._step(moment)
         share = (moment - self._times[i - 1]) / (self._times[i] - self._times[i - 1])
