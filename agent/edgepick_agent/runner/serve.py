@@ -70,14 +70,12 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
             self._busy[request] = False
         super().process_request(request, client_address)
 
-    def process_request_thread(self, request: object, client_address: object) -> None:
-        """Serve one connection, and forget it."""
-        try:
-            super().process_request_thread(request, client_address)  # type: ignore[arg-type]
-        finally:
-            with self._changed:
-                self._busy.pop(request, None)  # type: ignore[call-overload]
-                self._changed.notify_all()
+    def shutdown_request(self, request: object) -> None:
+        """Close a connection, whether it was served or there was no thread for it, and forget it."""
+        super().shutdown_request(request)  # type: ignore[arg-type]
+        with self._changed:
+            self._busy.pop(request, None)  # type: ignore[call-overload]
+            self._changed.notify_all()
 
     def note(self, connection: socket.socket, *, busy: bool) -> None:
         """Take note that a connection has a request under way, or waits for the next one."""

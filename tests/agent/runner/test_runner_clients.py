@@ -26,7 +26,7 @@ from edgepick_agent.runner import oip, serve
 from edgepick_agent.runner.endpoint import Service
 from edgepick_agent.runner.pool import FullError, Pool, WaitedError
 from edgepick_wire.manifest import ModelFormat, RuntimeChoice, RuntimeName
-from fakes.runner_outside import PATIENCE_SECONDS, UnixHttp, is_gone, until, wait_for
+from fakes.runner_outside import PATIENCE_SECONDS, UnixHttp, ask, is_gone, until, wait_for
 from fakes.runtime import FakeSession
 from fakes.runtime_models import EVALUATION
 from fakes.swapping import Swapping, ask_while_swapping
@@ -305,6 +305,22 @@ def test_a_request_that_waits_too_long_is_told_so(tmp_path):
         gate.open.set()
         first.result(PATIENCE_SECONDS)
     serving.close()
+
+
+def test_clients_for_whom_there_was_no_thread_take_no_place(serving, monkeypatch):
+    """However many connections the system had no thread for, once it has them again clients are answered."""
+    serving.opens(FakeSession())
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as lacking:
+        lacking.setattr(threading.Thread, "start", refuse)
+        for _ in range(serve.MOST_CONNECTIONS):
+            with pytest.raises(ConnectionError):
+                ask(serving.path, "GET", "/v2")
+
+    assert ask(serving.path, "GET", "/v2")[0] == 200
 
 
 def test_several_copies_answer_at_the_same_time(tmp_path):
