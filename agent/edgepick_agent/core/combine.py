@@ -214,12 +214,12 @@ def around(found: Sequence[Conditions]) -> Conditions:
     """Return the conditions from the first start to the last."""
     first, last = found[0], found[-1]
     reasons = tuple(dict.fromkeys(reason for c in found for reason in c.throttle_reasons))
-    known = [c.throttled for c in found if c.throttled is not None]
+    throttled = {c.throttled for c in found}
     return dataclasses.replace(
         first,
         temperature_mc=_ends(first.temperature_mc, last.temperature_mc),
         frequency_khz=_ends(first.frequency_khz, last.frequency_khz),
-        throttled=any(known) if known else None,
+        throttled=next(told for told in (True, None, False) if told in throttled),
         throttle_reasons=reasons,
         cpu_pressure_us=_total(c.cpu_pressure_us for c in found),
         memory_pressure_us=_total(c.memory_pressure_us for c in found),

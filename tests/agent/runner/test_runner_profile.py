@@ -305,6 +305,19 @@ def test_reasons_are_counted_by_start():
     assert worst([bad, bad])[1] == (f"in 2 of 2 starts: {reasons[0]}",)
 
 
+@pytest.mark.parametrize(
+    ("starts", "told"),
+    [((False, False), False), ((False, None), None), ((True, None), True), ((None, None), None)],
+)
+def test_a_start_that_cannot_tell_is_not_taken_for_a_cool_one(starts, told):
+    """All starts together are free of throttling only if each of them says so; one that throttled is enough."""
+    from edgepick_agent.core.combine import around
+
+    conditions = measurement(PLAN).conditions
+
+    assert around([replace(conditions, throttled=one) for one in starts]).throttled is told
+
+
 FEEDING = """
 import sys, numpy
 before = "numpy.random" in sys.modules
