@@ -2,7 +2,9 @@
 
 import os
 import signal
+import socket
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -17,12 +19,17 @@ def updated(serving, variants, request):
     """Provide the plant after an update, the manifest that ran before it and the one that runs now."""
     host, device = serving
     before = device.active()
-    chosen = ("--variant", "float32-tflite", "--activate", "float32-tflite", "--yes")
     version = request.node.name.replace("[", "-").rstrip("]")
+    return host, device, before, update(host, device, variants, version)
+
+
+def update(host: Host, device: Device, variants: Path, version: str) -> str:
+    """Have another version run on the device, and return its manifest."""
+    chosen = ("--variant", "float32-tflite", "--activate", "float32-tflite", "--yes")
     made = host.publish(variants, "--version", version, "--epoch", "2", "--no-measure", *chosen)
-    manifest = made["variants"][0]["manifest"]
+    manifest = str(made["variants"][0]["manifest"])
     until(lambda: device.confirmed(manifest), "the update is confirmed")
-    return host, device, before, manifest
+    return manifest
 
 
 def said(host: Host, device: Device, manifest: str) -> list[Incident]:
@@ -89,6 +96,27 @@ def test_a_runner_over_its_memory_is_ended(plant):
     assert told[0].code is IncidentCode.RUNNER_OVER_MEMORY
     assert "the cap is 16777216" in told[0].detail
     assert share >= 0.75
+
+
+def test_a_port_that_another_program_has_harms_no_variant(plant, variants):
+    """An agent that starts without its port keeps the confirmed variant, serves on its socket, and says what is so."""
+    host, device = plant
+    manifest = update(host, device, variants, "port")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        restart(device, runner=f"tcp_port = {port}")
+        runner = until(device.runner, "it serves without the port")
+        share, confirmed, shown = device.answers(), device.confirmed(manifest), device("status")
+    restart(device, runner=f"tcp_port = {port}")
+    until(device.runner, "it serves on the port")
+    healthy = device("doctor")
+    restart(device)
+
+    assert f"not on port {port}" in runner.detail
+    assert (share >= 0.75, confirmed) == (True, True)
+    assert f"not on port {port}" in shown.out
+    assert f"sport = :{port}" in shown.out
+    assert f"{port} is answered by a runner" in healthy.out
 
 
 def test_runners_end_with_an_agent_that_is_killed(host, device, variants):

@@ -1,15 +1,18 @@
-"""Looks at the machine for ``doctor``: disk, clock, accelerators.
+"""Looks at the machine for ``doctor``: disk, clock, accelerators, the port that models are served on.
 
 Reads only; what it changes (a probe file in the state directory) it removes again.
 """
 
+import json
 import os
 import re
+import socket
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from edgepick_agent.core.findings import Finding, Level
+from edgepick_agent.core.open_inference import SERVER_NAME
 from edgepick_agent.core.service import LOCAL_PATH
 from edgepick_agent.core.settings import AgentSettings
 from edgepick_agent.errors import MENDS
@@ -26,6 +29,8 @@ RELEASED = 1_780_272_000
 
 EDGE_TPU_LIBRARIES = ("usr/lib/*/libedgetpu.so.1", "usr/lib/libedgetpu.so.1", "usr/local/lib/libedgetpu.so.1")
 CORAL_USB = {"1a6e", "18d1"}
+ANSWER_SECONDS = 1.0
+"""A runner says who it is in milliseconds."""
 
 
 def inspect(settings: AgentSettings) -> Sequence[Finding]:
@@ -35,6 +40,7 @@ def inspect(settings: AgentSettings) -> Sequence[Finding]:
         *_state_dir(Path(settings.state_dir), root),
         _clock(time.time()),
         *_accelerator(settings.profile, root),
+        *(_port(port) for port in (settings.runner.tcp_port,) if port is not None),
     ]
 
 
@@ -166,3 +172,33 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         return ""
+
+
+def _port(port: int) -> Finding:
+    try:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))  # and never listens, so that an agent that starts now is not disturbed
+    except OSError as error:
+        if _is_our_runner(port):
+            return _finding("tcp port", Level.OK, f"{port} is answered by a runner")
+        mend = f"sudo ss -ltnp 'sport = :{port}' names who has it: end that, or take another [runner] tcp_port; "
+        mend += "then: sudo systemctl restart edgepick-agent"
+        said = f"{port} cannot be served on: {os.strerror(error.errno or 0).lower()}; the socket in run/ is"
+        return _finding("tcp port", Level.WARN, said, mend)
+    return _finding("tcp port", Level.OK, f"{port} is free")
+
+
+def _is_our_runner(port: int) -> bool:
+    # Loads much, for a port that is taken only.
+    import http.client
+
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_SECONDS)
+    try:
+        connection.request("GET", "/v2")
+        said = json.loads(connection.getresponse().read(4096))
+    except (OSError, http.client.HTTPException, ValueError):
+        return False
+    finally:
+        connection.close()
+    return isinstance(said, dict) and said.get("name") == SERVER_NAME

@@ -77,7 +77,7 @@ class Launcher:
         self._started += 1
         folder = self._work_dir / "runners" / f"{self._started}-{mode}-{spec.model}"
         folder.mkdir(parents=True)
-        spec = dataclasses.replace(_complete(spec, mode, folder), tcp_fd=self._port(spec, mode))
+        spec, portless = self._with_port(_complete(spec, mode, folder), mode)
         tap = _connected(spec)
         meter = self._meter(spec) if mode is RunnerMode.MEASURE else None
         spec = dataclasses.replace(
@@ -96,7 +96,7 @@ class Launcher:
                 tap.close()
         if meter:
             meter.hand_over()
-        return Process(popen, spec, mode, folder, self._clock, meter=meter)
+        return Process(popen, spec, mode, folder, self._clock, meter=meter, portless=portless)
 
     def _meter(self, spec: RunnerSpec) -> "Relay | None":
         if not (spec.power.command or spec.power.mqtt_topic):
@@ -106,13 +106,21 @@ class Launcher:
 
         return start_meter(spec.power, spec.broker, runner_environment(self._work_dir))
 
-    def _port(self, spec: RunnerSpec, mode: RunnerMode) -> int | None:
-        """Return the socket that listens on a model's port; its runners take it in turn, and so lose no client."""
+    def _with_port(self, spec: RunnerSpec, mode: RunnerMode) -> tuple[RunnerSpec, str]:
+        """Return the spec with the socket that listens on the model's port, and why it goes without it, if it does.
+
+        The model's runners take that socket in turn, and so lose no client. Without it, clients of the runner's own
+        socket are served all the same.
+        """
         if mode is not RunnerMode.SERVE or spec.tcp_port is None:
-            return None
-        if spec.model not in self._ports:
-            self._ports[spec.model] = socket.create_server((LOOPBACK, spec.tcp_port), backlog=BACKLOG)
-        return self._ports[spec.model].fileno()
+            return spec, ""
+        try:
+            if spec.model not in self._ports:
+                self._ports[spec.model] = socket.create_server((LOOPBACK, spec.tcp_port), backlog=BACKLOG)
+        except OSError as error:
+            why = f"not on port {spec.tcp_port}: {os.strerror(error.errno or 0)}"
+            return dataclasses.replace(spec, tcp_port=None), why
+        return dataclasses.replace(spec, tcp_fd=self._ports[spec.model].fileno()), ""
 
     def close_port(self, model: str) -> None:
         """Refuse further connections to a model's port."""
@@ -227,9 +235,11 @@ class Process:
         clock: Clock,
         *,
         meter: "Relay | None" = None,
+        portless: str = "",
     ) -> None:
         self._popen = popen
         self._meter = meter
+        self._portless = portless
         self._spec = spec
         self._mode = mode
         self._folder = folder
@@ -305,7 +315,7 @@ class Process:
             return self._starting(now)
         self._silent_since = None
         self._ready = True
-        return RunnerState.READY, self._sandbox_gaps()
+        return RunnerState.READY, "; ".join(filter(None, (self._portless, self._sandbox_gaps())))
 
     def _sandbox_gaps(self) -> str:
         if self._gaps is None:
@@ -396,8 +406,9 @@ class Process:
 
     def _bound_log(self) -> None:
         log = self._folder / "stderr.log"
-        if log.stat().st_size > MAX_LOG_BYTES:
-            os.truncate(log, 0)
+        with contextlib.suppress(OSError):  # on storage that became read-only it grows no further either
+            if log.stat().st_size > MAX_LOG_BYTES:
+                os.truncate(log, 0)
 
     def _last_words(self, code: int) -> str:
         said = self._last_line()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from edgepick_agent.core.open_inference import TYPES
+from edgepick_agent.core.open_inference import SERVER_NAME, TYPES
 from edgepick_agent.errors import InputError
 from edgepick_agent.ports import Session, TensorSpec
 from edgepick_agent.runner.tensors import to_real, to_tensor
@@ -71,7 +71,7 @@ class InferRequest:
 
 def server_metadata() -> dict[str, Any]:
     """Return what ``GET /v2`` answers."""
-    return {"name": "edgepick-agent", "version": __version__, "extensions": [BINARY_EXTENSION]}
+    return {"name": SERVER_NAME, "version": __version__, "extensions": [BINARY_EXTENSION]}
 
 
 def model_metadata(session: Session, model: str, version: str, platform: str) -> dict[str, Any]:

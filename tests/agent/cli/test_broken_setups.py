@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -169,6 +170,15 @@ def unreadable_sensor(site: Site) -> None:
     site.before += unprivileged()
 
 
+def taken_port(site: Site) -> None:
+    other = socket.create_server(("127.0.0.1", 0))
+    site.kept.append(other)
+    site.connect()
+    with site.config.open("a") as file:
+        file.write(f"\n[runner]\ntcp_port = {other.getsockname()[1]}\n")
+    site.agent()
+
+
 def broken_configuration(site: Site) -> None:
     site.set(devcie="pi-7")
 
@@ -259,6 +269,7 @@ SETUPS: dict[str, tuple[Callable[[Site], None], str, str, str]] = {
         "edgepick-agent install FILE",
         "edgepick-agent logs",
     ),
+    "another program has the models' port": (taken_port, "cannot be served on", "ss -ltnp", "ss -ltnp"),
     "pinned": (pinned, "until it is unpinned", "edgepick-agent unpin", "edgepick-agent unpin digits"),
 }
 """What is broken -> how, what ``doctor`` names, the mend that it gives, and the mend that ``status`` gives."""

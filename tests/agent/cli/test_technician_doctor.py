@@ -3,6 +3,9 @@
 import errno
 import json
 import os
+import socket
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
 
 import pytest
 
@@ -253,3 +256,51 @@ def test_the_worst_finding_decides():
     some = [Finding(check="a", level=level, detail="") for level in (Level.OK, Level.FAIL, Level.WARN)]
 
     assert (worst(some), worst(some[::2]), worst([])) == (Level.FAIL, Level.WARN, Level.OK)
+
+
+class Stranger(BaseHTTPRequestHandler):
+    """Answers as a web server of somebody else's."""
+
+    def do_GET(self) -> None:
+        """Answer something that is JSON, but of no runner."""
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"name": "somebody else"}')
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def with_port(config_file, port):
+    text = config_file.read_text()
+    config_file.write_text(f"{text}\n[runner]\ntcp_port = {port}\n")
+    return findings(config_file)["tcp port"]
+
+
+def test_a_port_that_another_program_has_is_found(config_file):
+    """It says that the port is taken, that the socket is not touched by it, and how to find out who has it."""
+    with HTTPServer(("127.0.0.1", 0), Stranger) as other:
+        Thread(target=other.serve_forever, daemon=True).start()
+        found = with_port(config_file, other.server_port)
+        other.shutdown()
+
+    assert found.level is Level.WARN
+    assert f"{other.server_port} cannot be served on: address already in use" in found.detail
+    assert f"sport = :{other.server_port}" in found.mend
+
+
+def test_a_free_port_stays_free(config_file):
+    """Nothing listens on it after the check."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+
+    found = with_port(config_file, port)
+
+    assert (found.level, found.detail) == (Level.OK, f"{port} is free")
+    socket.create_server(("127.0.0.1", port)).close()
+
+
+def test_without_a_port_there_is_none_to_check(config_file):
+    """Most devices serve on the socket alone."""
+    assert "tcp port" not in findings(config_file)

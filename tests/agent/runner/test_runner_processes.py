@@ -339,6 +339,18 @@ def test_chatter_on_standard_error_is_bounded(start, spec):
     assert log.stat().st_size == 0
 
 
+def test_a_runner_is_looked_at_although_its_output_cannot_be_cut(start, spec, monkeypatch):
+    """Storage that became read-only does not keep the agent from seeing that the runner serves."""
+    process = start(spec, RunnerMode.SERVE)
+    wait_for(process, RunnerState.READY)
+    monkeypatch.setattr(runner_process, "MAX_LOG_BYTES", -1)
+    monkeypatch.setattr(os, "truncate", lambda *_: os.close(-1))
+
+    seen = process.observe()
+
+    assert seen.state is RunnerState.READY
+
+
 def test_leftovers_of_an_earlier_agent_are_cleared(tmp_path):
     """A launcher begins with an empty folder of runners."""
     old = tmp_path / "runners" / "1-serve-digits"

@@ -106,6 +106,26 @@ def test_a_loopback_port_answers_too_when_asked_for(start, spec):
     assert document["platform"] == "litert_tflite"
 
 
+def test_a_port_that_another_program_has_costs_the_port_alone(start, spec):
+    """The runner's own socket answers, what it looks like says what is lacking, and the next one has the port."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = replace(spec, tcp_port=other.getsockname()[1])
+        without = start.serving(taken)
+        without.front()
+        answer = ask(Path(without._spec.socket_path), "GET", "/v2/models/digits")
+        seen = without.observe()
+    start.serving(taken).front()
+    connection = http.client.HTTPConnection("127.0.0.1", taken.tcp_port, timeout=PATIENCE_SECONDS)
+
+    connection.request("GET", "/v2")
+    found = connection.getresponse().status
+    connection.close()
+
+    assert answer[0] == 200
+    assert f"not on port {taken.tcp_port}: Address already in use" in seen.detail
+    assert found == 200
+
+
 def test_metadata_names_server_and_model(running):
     """Server and model metadata are those of the protocol."""
     running.opens(FakeSession())
