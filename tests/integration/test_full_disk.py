@@ -1,6 +1,7 @@
-"""A disk that is full from the start or fills up in the middle of a download, on a real small filesystem."""
+"""A disk that is full from the start, fills up during a download or becomes read-only: real small filesystems."""
 
 import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from edgepick_wire import topics
 from edgepick_wire.ids import digest_of
 from edgepick_wire.messages import IncidentCode, Outcome, Phase, RefusalCode
 from integration.forger import Forger
-from integration.whole_system import FLEET, Device, until
+from integration.whole_system import FLEET, Device, Host, until
 
 MIB = 1024 * 1024
 CHOSEN = ("--variant", "float32-tflite", "--activate", "float32-tflite", "--no-measure", "--yes", "--plain")
@@ -106,3 +107,51 @@ def test_what_does_not_fit_is_not_begun(host, running, small_disk, variants):
     assert "bytes" in install.refusal.hint
     assert running.active() == before
     assert running.answers() >= 0.75
+
+
+@pytest.fixture
+def failing_disk(tmp_path):
+    """Provide an empty filesystem that can be made to fail as on a disk with errors."""
+    folder, image = tmp_path / "ext4", tmp_path / "image"
+    folder.mkdir()
+    with image.open("wb") as file:
+        file.truncate(48 * MIB)
+    for words in (["mkfs.ext4", "-q", "-F", image], ["mount", "-o", "loop,errors=remount-ro", image, folder]):
+        if os.geteuid() != 0 or subprocess.run(words, check=False, capture_output=True).returncode != 0:
+            pytest.skip("mounting a filesystem from a file needs root and a loop device")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.mark.slow
+def test_a_disk_that_becomes_read_only_ends_no_agent_and_blames_no_variant(host, tmp_path, failing_disk, variants):
+    """The agent lives, says what it cannot do, tells the host of nothing that it did not do, and ends well."""
+    device = Device(tmp_path, host, state=failing_disk / "state").start()
+    try:
+        with host.service():
+            for version, variant in (("1", "static_wi8_ai8-tflite"), ("2", "float32-tflite")):
+                chosen = ("--variant", variant, "--activate", variant, "--no-measure", "--yes")
+                manifest = host.publish(variants, "--version", version, *chosen)["variants"][0]["manifest"]
+                until(lambda wanted=manifest: device.confirmed(wanted), f"version {version} is confirmed")
+            runner = until(device.runner, "it serves")
+            subprocess.run(["mount", "-o", "remount,abort", str(failing_disk)], check=True)
+            os.kill(runner.pid, signal.SIGKILL)
+            said = until(
+                lambda: (e := device.status().last_error) and "be started" in e and e, "it says what is lacking"
+            )
+            until(lambda: IncidentCode.RUNNER_NOT_STARTED in told(host, device), "the host hears of it")
+        active, shown, examined = device.confirmed(manifest), device("status"), device("doctor")
+        device.stop()
+    finally:
+        device.end()
+
+    ended = [r.install.outcome for r in host.reports(device.name) if r.install]
+    assert "Read-only file system" in said
+    assert "runner cannot be started" in shown.out
+    assert "FAIL  state directory" in examined.out
+    assert (active, told(host, device)) == (True, {IncidentCode.RUNNER_CRASHED, IncidentCode.RUNNER_NOT_STARTED})
+    assert ended == [Outcome.CONFIRMED, Outcome.CONFIRMED]
+
+
+def told(host: Host, device: Device) -> set[IncidentCode]:
+    return {incident.code for incident in host.incidents(device.name)}

@@ -1,11 +1,10 @@
 """The runner processes that are alive, by key."""
 
-import errno
 from collections.abc import Callable, Iterator
 
 from edgepick_agent.core.events import RunnerNotStarted, RunnerSeen
 from edgepick_agent.core.runner_spec import RunnerMode, RunnerSpec
-from edgepick_agent.errors import AgentError
+from edgepick_agent.errors import FULL, AgentError
 from edgepick_agent.ports import RunnerLauncher, RunnerProcess, RunnerState
 
 
@@ -33,7 +32,7 @@ class Runners:
         try:
             self._alive[key] = self._launcher.start(spec, mode)
         except (AgentError, OSError) as error:
-            full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
+            full = isinstance(error, OSError) and error.errno in FULL
             return RunnerNotStarted(key, f"its runner cannot be started: {error}", full=full)
         return None
 
@@ -50,9 +49,9 @@ class Runners:
 
     def close_front(self, model: str, name: str) -> None:
         """Lead a model's clients nowhere."""
-        self._point(name, None)
         self._fronts.pop(name, None)
         self._launcher.close_port(model)
+        self._point(name, None)
 
     def retire(self, key: str, until: float) -> None:
         """Let a runner answer whoever is connected, and end; from ``until`` on, or once it hangs, it is killed."""

@@ -1,20 +1,26 @@
 """Random lives of a device: whatever happens in whatever order, it keeps its promises and comes right in the end."""
 
+import errno
+
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from edgepick_agent.core.control import Command
+from edgepick_agent.core.places import model_socket, runner_socket
 from edgepick_agent.core.runner_spec import RunnerMode
 from edgepick_agent.core.state import decode_state
+from edgepick_agent.errors import StorageError, StorageFullError
 from edgepick_agent.loop.bundles import Bundles
 from edgepick_wire.messages import MeasureRequest, Phase
 from edgepick_wire.shadow import ShadowRequest
 from fakes.agent_bench import Bench
 from fakes.host_stand_in import STRANGER, bundle
 from fakes.runner_launcher import Script
+from fakes.storage import FaultyStorage
 
 GOOD = [bundle(str(number), model_size=1500) for number in range(4)]
+NEVER = 1 << 60
 FORGED = bundle("forged", model_size=1500, key=STRANGER)
 ALL = [*GOOD, FORGED]
 MEASURES = st.sampled_from(["passes", "passes", "fails", "cannot", "crashes", "hangs", "swells", "slow"])
@@ -27,10 +33,17 @@ class Device(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.bench = Bench().boot()
+        self.bench = Bench()
+        self.start()
         self.bench.turn()
         self.rollout = 0
         self.was_confirmed = False
+
+    def start(self) -> None:
+        """Start an agent on a disk that can break."""
+        self.disk = FaultyStorage(self.bench.storage, NEVER, StorageError, lasting=True)
+        self.bench.storage = self.disk
+        self.bench.boot()
 
     # --- what can happen ---
 
@@ -65,7 +78,20 @@ class Device(RuleBasedStateMachine):
     @rule()
     def the_power_is_cut(self):
         self.bench.cut_power()
-        self.bench.boot()
+        self.start()
+
+    @rule(error=st.sampled_from([None, StorageError, StorageFullError]))
+    def the_disk_takes_nothing(self, error):
+        self.disk.fail_at = NEVER if error is None else self.disk.count + 1
+        self.disk.error = error or StorageError
+
+    @rule(error=st.sampled_from([None, StorageError, StorageFullError]))
+    def no_name_can_be_written(self, error):
+        self.bench.names_fail = error
+
+    @rule(number=st.sampled_from([None, errno.EMFILE, errno.ENOSPC]))
+    def no_process_can_be_started(self, number):
+        self.bench.launcher.lacks = number
 
     @precondition(lambda self: self.bench.transport.up)
     @rule()
@@ -126,12 +152,16 @@ class Device(RuleBasedStateMachine):
 
     def teardown(self):
         bench = self.bench
+        self.the_disk_takes_nothing(None)
+        self.no_name_can_be_written(None)
+        self.no_process_can_be_started(None)
         for number in range(4):
             self.a_variant_behaves(number, "passes", "serves")
         for made in GOOD:
             bench.host.publish(made)
         if not bench.transport.up:
             bench.transport.connect()
+        bench.run(60)  # until what was put off has been taken up, a technician's stick among it
         bench.host.want(GOOD[3], rollout="the last one")
         bench.run(400, step=1.0)
 
@@ -139,6 +169,7 @@ class Device(RuleBasedStateMachine):
         assert bench.model().phase is Phase.CONFIRMED
         assert bench.launcher.alive() == ["3"]
         assert bench.launcher.alive(RunnerMode.SHADOW) == []
+        assert bench.sockets == {model_socket("digits"): runner_socket(GOOD[3].digest)}
 
 
 TestDevice = Device.TestCase
