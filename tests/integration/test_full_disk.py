@@ -147,7 +147,7 @@ def test_a_disk_that_becomes_read_only_ends_no_agent_and_blames_no_variant(host,
 
     ended = [r.install.outcome for r in host.reports(device.name) if r.install]
     assert "Read-only file system" in said
-    assert "runner cannot be started" in shown.out
+    assert "runner cannot be started" in " ".join(shown.out.split())
     assert "FAIL  state directory" in examined.out
     assert (active, told(host, device)) == (True, {IncidentCode.RUNNER_CRASHED, IncidentCode.RUNNER_NOT_STARTED})
     assert ended == [Outcome.CONFIRMED, Outcome.CONFIRMED]
