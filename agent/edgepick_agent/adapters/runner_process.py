@@ -315,12 +315,13 @@ class Process:
             return self._starting(now)
         self._silent_since = None
         self._ready = True
-        return RunnerState.READY, "; ".join(filter(None, (self._portless, self._sandbox_gaps())))
+        return RunnerState.READY, self._lacking()
 
-    def _sandbox_gaps(self) -> str:
+    def _lacking(self) -> str:
+        """Return what it serves without."""
         if self._gaps is None:
             self._gaps = (self.left(SANDBOX_GAPS) or b"").decode()
-        return self._gaps
+        return "; ".join(filter(None, (self._portless, self._gaps)))
 
     def _unanswered(self, now: float) -> tuple[RunnerState, str]:
         if is_stopped(self.pid):
@@ -338,7 +339,9 @@ class Process:
         # From the first look that finds it so, not from the last good one: it may be the agent that was held up.
         if self._silent_since is None:
             self._silent_since = now
-        return (RunnerState.HUNG, why) if now - self._silent_since > limit else (meanwhile, "")
+        if now - self._silent_since > limit:
+            return RunnerState.HUNG, why
+        return meanwhile, self._lacking() if self._ready else ""
 
     def _starting(self, now: float) -> tuple[RunnerState, str]:
         limit = self._spec.limits.start_seconds

@@ -2,6 +2,8 @@
 
 import http.client
 import json
+import os
+import signal
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -107,13 +109,16 @@ def test_a_loopback_port_answers_too_when_asked_for(start, spec):
 
 
 def test_a_port_that_another_program_has_costs_the_port_alone(start, spec):
-    """The runner's own socket answers, what it looks like says what is lacking, and the next one has the port."""
+    """The runner's own socket answers, every look at it says what is lacking, and the next runner has the port."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = replace(spec, tcp_port=other.getsockname()[1])
         without = start.serving(taken)
         without.front()
         answer = ask(Path(without._spec.socket_path), "GET", "/v2/models/digits")
         seen = without.observe()
+        os.kill(without.pid, signal.SIGSTOP)
+        silent = without.observe()
+        os.kill(without.pid, signal.SIGCONT)
     start.serving(taken).front()
     connection = http.client.HTTPConnection("127.0.0.1", taken.tcp_port, timeout=PATIENCE_SECONDS)
 
@@ -123,6 +128,7 @@ def test_a_port_that_another_program_has_costs_the_port_alone(start, spec):
 
     assert answer[0] == 200
     assert f"not on port {taken.tcp_port}: Address already in use" in seen.detail
+    assert silent.detail == seen.detail
     assert found == 200
 
 
