@@ -1,3 +1,4 @@
+import contextlib
 import socket
 import threading
 
@@ -17,19 +18,23 @@ def silent_broker():
 
         def serve() -> None:
             while True:
-                try:
-                    connection, _ = server.accept()
-                except OSError:
-                    return
+                connection, _ = server.accept()
+                kept.append(connection)
                 connection.recv(4096)
                 connection.sendall(CONNACK)
-                kept.append(connection)
                 if len(kept) == 1:
                     connection.recv(4096)  # the message that will never be acknowledged
                     connection.close()
 
-        threading.Thread(target=serve, daemon=True).start()
+        def until_closed() -> None:
+            with contextlib.suppress(OSError):
+                serve()
+
+        thread = threading.Thread(target=until_closed, daemon=True)
+        thread.start()
         yield server.getsockname()[1]
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join(30)
     for connection in kept:
         connection.close()
 
