@@ -34,8 +34,7 @@ MENDS = {
     errno.EACCES: NOT_OURS,
     errno.EPERM: NOT_OURS,
     errno.EROFS: READ_ONLY,
-    errno.ENOSPC: "Free some space in the state directory.",
-    errno.EDQUOT: "Free some space in the state directory.",
+    **dict.fromkeys(FULL, "Free some space in the state directory."),
 }
 """What the system says of a file -> what to do about it, where there is more to do than to look at the file system."""
 
@@ -73,8 +72,12 @@ class StorageFullError(StorageError):
 def storage_error(name: str, error: OSError) -> StorageError:
     """Return what the system said of a file in the state directory, as one of this tree."""
     kind = StorageFullError if error.errno in FULL else StorageError
-    hint = MENDS.get(error.errno or 0, "Look at the file system's health.")
-    return kind(f"{name}: {error.strerror or error}", hint=hint)
+    return kind(f"{name}: {error.strerror or error}", hint=mend_of(error, "Look at the file system's health."))
+
+
+def mend_of(error: OSError, otherwise: str) -> str:
+    """Return what to do about what the system said of a file."""
+    return MENDS.get(error.errno or 0, otherwise)
 
 
 class AlreadyRunningError(AgentError):

@@ -45,7 +45,7 @@ SENSOR_REASONS = {name: reference.replace(":discover", ":why_not") for name, ref
 
 
 SECOND_LOOK_SECONDS = 0.02
-"""A sensor that has just failed to answer is given so long before it is done without."""
+"""A sensor that is there, and has just failed to answer, is given so long before it is done without."""
 
 
 def adapter(reference: str) -> Any:
@@ -70,13 +70,14 @@ def find_sensors(names: Sequence[str], sysfs_root: Path) -> tuple[tuple[PowerSen
     if unknown:
         return (), f"no sensor is called {', '.join(unknown)}; there are {', '.join(SENSORS)}"
     found = _answering(wanted, sysfs_root)
-    if not found:
+    unusable = () if found else unusable_sensors(wanted, sysfs_root)
+    if unusable:
         time.sleep(SECOND_LOOK_SECONDS)
+    if not found:
         found = _answering(wanted, sysfs_root)
     if not names:
         found.sort(key=lambda sensor: sensor.scope == "rails")
-    reasons = [] if found else [str(unusable) for unusable in unusable_sensors(wanted, sysfs_root)]
-    return tuple(found), "; ".join(reasons) or "no power sensor"
+    return tuple(found), "; ".join(map(str, unusable)) or "no power sensor"
 
 
 def _answering(names: Sequence[str], sysfs_root: Path) -> list[PowerSensor]:

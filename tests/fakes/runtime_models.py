@@ -122,6 +122,12 @@ def _loop(inputs: list, initializers: tuple = (), shape: tuple[int, ...] = (1,))
     return _onnx([loop], inputs, [_value("b", shape)], (*initializers, yes))
 
 
+def digits_image() -> tuple[np.ndarray, int]:
+    """Return one image of the evaluation set, float32 of ``[1, 32, 32, 1]``, and what it shows."""
+    with np.load(EVALUATION) as data:
+        return data["x"][:1].astype(np.float32), int(data["y"][0])
+
+
 def digits_golden(path: Path, *, samples: int = 24, wrong: bool = False) -> Path:
     """Write the demo model's self-test: evaluation images, LiteRT's own float answers, labels."""
     from ai_edge_litert.interpreter import Interpreter

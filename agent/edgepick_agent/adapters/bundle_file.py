@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from edgepick_agent.core.admission import refuse
-from edgepick_agent.errors import MENDS, RefusedError
+from edgepick_agent.errors import RefusedError, mend_of
 from edgepick_wire import limits
 from edgepick_wire.bundle import FILES_PREFIX, MANIFEST_MEMBER, ROOT_VERSION_MEMBER, ROOT_VERSIONS_MAX
 from edgepick_wire.messages import RefusalCode
@@ -104,7 +104,7 @@ def _translated(path: str) -> Iterator[None]:
     except (tarfile.TarError, EOFError, OverflowError, ValueError) as error:  # the last two: lengths of many digits
         raise _malformed(path, f"it is not a whole bundle ({error})") from error
     except OSError as error:
-        raise _malformed(path, error.strerror or str(error), MENDS.get(error.errno or 0, HINT)) from error
+        raise _malformed(path, error.strerror or str(error), mend_of(error, HINT)) from error
 
 
 def _members(archive: "tarfile.TarFile", path: str) -> "Iterator[tarfile.TarInfo]":

@@ -15,7 +15,7 @@ from edgepick_agent.core.findings import Finding, Level
 from edgepick_agent.core.open_inference import SERVER_NAME
 from edgepick_agent.core.service import LOCAL_PATH
 from edgepick_agent.core.settings import AgentSettings
-from edgepick_agent.errors import MENDS
+from edgepick_agent.errors import mend_of
 
 MIB = 1024**2
 LITTLE_SPACE_BYTES = 256 * MIB
@@ -75,7 +75,7 @@ def _not_writable(folder: Path) -> Finding | None:
         probe.unlink()
     except OSError as error:
         detail = f"{folder}, which belongs to {_owner(folder)}: {(error.strerror or 'cannot be written').lower()}"
-        mend = MENDS.get(error.errno or 0, "Look at the file system's health: dmesg")
+        mend = mend_of(error, "Look at the file system's health: dmesg")
         return _finding("state directory", Level.FAIL, detail, mend)
     return None
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from edgepick_agent.errors import MENDS, AlreadyRunningError, StorageError
+from edgepick_agent.errors import AlreadyRunningError, StorageError, mend_of
 
 
 @contextmanager
@@ -22,8 +22,7 @@ def held(path: Path) -> Iterator[None]:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         other = "Give this user a state directory that it may write: `state_dir` in the configuration."
-        hint = MENDS.get(error.errno or 0, other)
-        raise StorageError(f"{path}: {error.strerror}", hint=hint) from error
+        raise StorageError(f"{path}: {error.strerror}", hint=mend_of(error, other)) from error
     try:
         _take(descriptor, path)
         yield

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TextIO
 
 from edgepick_agent.cli.render import printable
-from edgepick_agent.errors import AgentError
+from edgepick_agent.errors import FULL, AgentError
 from edgepick_wire.errors import SignatureError, WireError
 
 DEFECT = "This is a defect of edgepick: please report it, with what `edgepick-agent --verbose ...` prints."
@@ -17,7 +17,7 @@ INTERRUPTED = 130
 """128 + SIGINT, as shells have it."""
 READER_GONE = 141
 """128 + SIGPIPE, likewise: whoever read the output has enough."""
-NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
+NO_ROOM = FULL | {errno.EIO}
 """What a full or broken disk, or ``/dev/full``, answers to what a command prints."""
 
 

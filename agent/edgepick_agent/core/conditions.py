@@ -101,11 +101,10 @@ def with_passes(timed: Conditions, whole: Conditions, cpus: int) -> Conditions:
     of the timed runs: it may well fall in the pauses of a fixed rate. A little foreign load is no reason for anything.
     """
     foreign = whole.foreign_cpus or 0.0
-    throttled = [each.throttled for each in (timed, whole) if each.throttled is not None]
     heat = [each.hottest_mc for each in (timed, whole) if each.hottest_mc is not None]
     return replace(
         timed,
-        throttled=any(throttled) if throttled else None,
+        throttled=timed.throttled or whole.throttled,
         throttle_reasons=tuple(dict.fromkeys((*timed.throttle_reasons, *whole.throttle_reasons))),
         foreign_cpus=max(foreign, timed.foreign_cpus or 0.0) if _is_much(foreign, cpus) else timed.foreign_cpus,
         hottest_mc=max(heat, default=None),

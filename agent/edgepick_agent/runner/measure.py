@@ -28,7 +28,7 @@ from edgepick_agent.runner.passes import Timeline
 from edgepick_agent.runner.result import write_beside
 from edgepick_agent.runner.session import Opened, open_model
 from edgepick_agent.runner.tensors import SEED, random_feed
-from edgepick_agent.runner.watch import GLANCE_NS, Watch
+from edgepick_agent.runner.watch import Watch
 from edgepick_wire import codec
 from edgepick_wire.metrics import GoldenResult, Measurement, MemorySummary
 
@@ -186,7 +186,7 @@ def _time(spec: RunnerSpec, start: Start, meter: Meter, line: Timeline, beat: Ca
     watch.start()
     meter.start()
     with line.phase("timed runs"):
-        timed = timing.timed_runs(session, feeds, spec.plan, beat=beat, between=between, every_ns=GLANCE_NS)
+        timed = timing.timed_runs(session, feeds, spec.plan, beat=beat, between=between, every_ns=timing.BETWEEN_NS)
     meter.stop(len(timed.samples_ns))
     watch.stop()
     meter.used(watch.cpu_seconds, timed.seconds, len(timed.samples_ns))

@@ -12,8 +12,6 @@ from edgepick_agent.core.runner_spec import RunnerSpec
 from edgepick_agent.runner import process
 from edgepick_wire.metrics import Conditions
 
-GLANCE_NS = 1_000_000_000
-"""A glance costs about 0.1 ms between two timed runs; once a second is one in ten thousand."""
 MOST_GLANCES = 600
 
 

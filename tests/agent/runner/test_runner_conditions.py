@@ -306,6 +306,19 @@ def test_a_little_work_of_others_later_changes_nothing():
     assert with_passes(timed, replace(timed, foreign_cpus=0.5), 2).foreign_cpus == 0.5
 
 
+@pytest.mark.parametrize(
+    ("timed", "whole", "told"),
+    [(False, False, False), (True, None, True), (False, True, True), (None, False, False), (False, None, None)],
+)
+def test_passes_that_cannot_tell_are_not_taken_for_cool_ones(timed, whole, told):
+    """The whole span holds the timed runs: what it cannot tell nobody can, unless these throttled by themselves."""
+    found = conditions(QUIET, QUIET, machine="m", stand_in=False, own=OWN)
+
+    both = with_passes(replace(found, throttled=timed), replace(found, throttled=whole), 2)
+
+    assert both.throttled is told
+
+
 def test_one_throttled_start_spoils_a_profile(tmp_path):
     """Of two starts the first sees the throttling begin; the whole is invalid, and says in how many starts."""
     found = profiled(trees.plant(tmp_path, THROTTLING_PI), restarts=2, passes=Passes(rate_per_s=500))

@@ -4,11 +4,8 @@ import copy
 import itertools
 import json
 import os
-import subprocess
-import sys
 from dataclasses import replace
 
-import numpy as np
 import pytest
 from profile_schema import FILE, problems, schema
 
@@ -22,9 +19,7 @@ from edgepick_agent.core.profile import Profile, SweepSetting
 from edgepick_agent.core.profile_request import ProfileRequest
 from edgepick_agent.core.summarise import summarise
 from edgepick_agent.errors import RunError, StorageError
-from edgepick_agent.ports import TensorSpec
 from edgepick_agent.runner.measure import measure
-from edgepick_agent.runner.tensors import random_feed
 from edgepick_wire import codec
 from edgepick_wire.metrics import Measurement, MeasurePlan, Verdict
 from fakes import runtime_models as models
@@ -316,32 +311,3 @@ def test_a_start_that_cannot_tell_is_not_taken_for_a_cool_one(starts, told):
     conditions = measurement(PLAN).conditions
 
     assert around([replace(conditions, throttled=one) for one in starts]).throttled is told
-
-
-FEEDING = """
-import sys, numpy
-before = "numpy.random" in sys.modules
-from edgepick_agent.ports import TensorSpec
-from edgepick_agent.runner.tensors import random_feed
-random_feed((TensorSpec(name="x", shape=(1, 32, 32, 3), dtype="float32"),))
-sys.exit(before != ("numpy.random" in sys.modules))
-"""
-
-
-def test_a_made_up_input_costs_no_more_than_itself():
-    """Feeding random numbers loads nothing that would be counted as the model's memory: with golden inputs none is."""
-    assert subprocess.run([sys.executable, "-c", FEEDING], check=False).returncode == 0
-
-
-def test_made_up_inputs_are_the_same_each_time():
-    """Real inputs are float32 from 0 to below 1, all over it, in their shape; quantized ones are these in steps."""
-    real = TensorSpec(name="x", shape=(1, 64, -1), dtype="float32")
-    steps = TensorSpec(name="q", shape=(8,), dtype="int8", scale=0.01, zero_point=-100)
-
-    one, other = random_feed((real, steps)), random_feed((real, steps))
-
-    assert (one["x"].shape, one["x"].dtype, one["q"].dtype) == ((1, 64, 1), np.float32, np.int8)
-    assert 0 <= one["x"].min() < 0.1
-    assert 0.9 < one["x"].max() < 1
-    assert -100 <= one["q"].min() < one["q"].max() <= 0
-    assert all((one[name] == other[name]).all() for name in one)

@@ -21,7 +21,6 @@ from edgepick_agent.errors import InferenceError, InputError
 from edgepick_agent.ports import TensorSpec
 from edgepick_agent.runner import oip, serve
 from edgepick_agent.runner.endpoint import Service
-from edgepick_agent.runner.tensors import random_feed, to_real, to_tensor
 from edgepick_wire.manifest import ModelFormat, RunLimits, RuntimeChoice, RuntimeName
 from fakes.runner_outside import PATIENCE_SECONDS, ask, until
 from fakes.runtime import FakeSession
@@ -499,57 +498,6 @@ def test_any_request_runs_or_is_clearly_refused(document):
     with suppress(InputError):
         request = oip.parse_request(json.dumps(document).encode(), session)
         assert session.run(request.feeds)[0].dtype == np.int8
-
-
-@given(
-    st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=20),
-    st.floats(1e-4, 10),
-    st.integers(-128, 127),
-)
-def test_quantizing_is_rounding_within_the_range(values, scale, zero_point):
-    """A real value comes back within half a step, or at the end of the range that it exceeds."""
-    spec = TensorSpec(name="a", shape=(len(values),), dtype="int8", scale=scale, zero_point=zero_point)
-    real = np.array(values, np.float64)
-
-    back = to_real(to_tensor(real, spec), spec)
-
-    low, high = (-128 - zero_point) * scale, (127 - zero_point) * scale
-    np.testing.assert_allclose(back, np.clip(real, low, high), atol=scale * 0.500001, rtol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("dtype", "real", "said"),
-    [
-        ("uint8", np.array([256.0]), "do not fit uint8"),
-        ("int32", np.array([-3e9]), "do not fit int32"),
-        ("float32", np.array([np.nan]), "NaN"),
-        ("str", np.array([1.0]), "only numbers"),
-        ("float32", np.array(["a"]), "only numbers"),
-    ],
-)
-def test_values_that_a_tensor_cannot_hold_are_refused(dtype, real, said):
-    """Out of range, not finite, or not a number: an InputError with the values."""
-    with pytest.raises(InputError, match=said):
-        to_tensor(real, TensorSpec(name="a", shape=(1,), dtype=dtype))
-
-
-def test_random_inputs_are_the_same_every_time():
-    """Without golden inputs the seeded random ones are reproducible, of the right type, and zeros for indexes."""
-    specs = (
-        INT8,
-        TensorSpec(name="f", shape=(-1, 3), dtype="float16"),
-        TensorSpec(name="i", shape=(2,), dtype="int64"),
-    )
-
-    one, other = random_feed(specs), random_feed(specs)
-
-    assert {name: (a.dtype.name, a.shape) for name, a in one.items()} == {
-        "a": ("int8", (1, 4)),
-        "f": ("float16", (1, 3)),
-        "i": ("int64", (2,)),
-    }
-    assert all(np.array_equal(one[name], other[name]) for name in one)
-    assert not one["i"].any()
 
 
 def test_errors_of_inference_keep_their_cause(running):

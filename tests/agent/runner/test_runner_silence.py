@@ -120,11 +120,11 @@ def test_an_agent_that_was_held_up_does_not_blame_its_runner(clocked, spec, monk
     start, clock = clocked
     process = start(spec, RunnerMode.SERVE)
     wait_for(process, RunnerState.READY)
-    answer = process._probe.look
+    answer = until(process._probe.look, "an answer")
     seen = []
 
-    for looking in (lambda: None, answer, lambda: None):
-        monkeypatch.setattr(process._probe, "look", looking)
+    for said in (None, answer, None):
+        monkeypatch.setattr(process._probe, "look", lambda said=said: said)
         clock.time += 3600
         seen.append(process.observe().state)
 

@@ -279,6 +279,13 @@ def test_a_sum_of_rails_is_as_slow_as_the_slowest_chip(tmp_path):
     assert sensor.period_seconds == pytest.approx(0.845)
 
 
+def test_a_board_without_sensors_is_waited_for_by_nobody(tmp_path, monkeypatch):
+    """Where nothing is there that could answer later, as on most boards, the agent's start takes no pause for it."""
+    monkeypatch.setattr(instruments.time, "sleep", lambda _seconds: pytest.fail("there is nothing to wait for"))
+
+    assert instruments.find_sensors((), tmp_path) == ((), "no power sensor")
+
+
 def test_one_failed_read_is_no_reason_to_do_without_a_sensor(tmp_path, monkeypatch):
     """A monitor that does not answer when sensors are looked for, and does a moment later, is found."""
     root = trees.plant(tmp_path, {**trees.PI_WITH_INA219, **SILENT})
