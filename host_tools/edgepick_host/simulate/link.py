@@ -1,7 +1,7 @@
 """One MQTT connection without a thread of its own: whoever holds it says when to read and when to write."""
 
 import selectors
-import socket
+import ssl
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -13,6 +13,7 @@ from edgepick_host.core.settings import BrokerSettings
 from edgepick_host.errors import BrokerRefusedError, UnreachableError
 
 CONNECT_SECONDS = 20.0
+LOOK_SECONDS = 0.05
 RETRY_SECONDS = 1.0
 IN_FLIGHT = 1000
 """Messages on their way that the broker has not acknowledged; more wait here."""
@@ -87,6 +88,8 @@ class Link:
     def read(self) -> list[tuple[str, bytes]]:
         """Return what has arrived."""
         self._client.loop_read()
+        while self._decrypted():
+            self._client.loop_read()
         heard, self._heard = self._heard, []
         return heard
 
@@ -136,12 +139,20 @@ class Link:
             self._client.disconnect()
             self.flush()
 
-    def _wait(self) -> None:
+    def _decrypted(self) -> int:
+        """Return how many bytes were received with earlier ones and decrypted: no selector tells of those."""
         found = self._client.socket()
-        if isinstance(found, socket.socket):
-            found.settimeout(0.05)
-            self._client.loop_read()
-            found.settimeout(0.0)
+        return found.pending() if isinstance(found, ssl.SSLSocket) else 0
+
+    def _wait(self) -> None:
+        """Wait for an answer; a timeout of the socket's own would count as a lost connection."""
+        found = self._client.socket()
+        if found is None:
+            return
+        with selectors.DefaultSelector() as selector:
+            selector.register(found, selectors.EVENT_READ)
+            if selector.select(LOOK_SECONDS):
+                self._client.loop_read()
 
     def _new_client(self, client_id: str, will: tuple[str, bytes] | None) -> paho.Client:
         client = paho.Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=paho.MQTTv311)

@@ -51,6 +51,7 @@ class SimSite:
         hub_plan = HubPlan(broker=self.settings.broker, root=root, session=1, **plan)
         made = replace(scenario, pace=QUICK)
         running = SimDevices(Hub(hub_plan, identities(made, count), app.verify_signature()))
+        running.hub.open()
         running.start()
         try:
             yield running
@@ -85,7 +86,6 @@ class SimDevices(threading.Thread):
         self._ended = threading.Event()
 
     def run(self) -> None:
-        self.hub.open()
         while not self._ended.is_set():
             self.hub.turn()
 
