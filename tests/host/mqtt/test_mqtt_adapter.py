@@ -155,6 +155,63 @@ def test_subscription_that_is_not_allowed():
         refuser.join(WAIT_SECONDS)
 
 
+class LateBroker:
+    """Takes in one client, grants what it subscribes to, and says what it has to say when it is asked once more.
+
+    So it is for whoever stood still, or whose broker did, between the subscription and what is retained on it.
+    """
+
+    def __init__(self, topic: str) -> None:
+        self._door = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._door.getsockname()[1])
+        self._late = bytes([0x31, 2 + len(topic) + 1, 0, len(topic)]) + topic.encode() + b"1"
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        link, _ = self._door.accept()
+        with link, link.makefile("rb") as stream:
+            while packet := self._packet(stream):
+                link.sendall(self._answer(*packet))
+
+    def _packet(self, stream) -> tuple[int, bytes] | None:
+        head = stream.read(2)  # every packet of these tests is shorter than 128 bytes
+        return (head[0] >> 4, stream.read(head[1])) if head else None
+
+    def _answer(self, kind: int, body: bytes) -> bytes:
+        said, self._late = (self._late, b"") if kind == 10 else (b"", self._late)
+        answers = {1: b"\x20\x02\x00\x00", 3: b"\x40\x02" + body[-2:], 8: b"\x90\x03" + body[:2] + b"\x01"}
+        return said + (b"\xb0\x02" + body[:2] if kind == 10 else answers.get(kind, b""))
+
+    def close(self) -> None:
+        self._thread.join(WAIT_SECONDS)
+        self._door.close()
+
+
+@pytest.fixture
+def late():
+    """Provide a host at a broker that is late with a message on ``t/x``."""
+    broker = LateBroker("t/x")
+    host = connected(broker.port)
+    yield host
+    host.close()
+    broker.close()
+
+
+def test_what_is_retained_is_heard_however_late_it_comes(late):
+    """A silence is no end while the broker has more to say: half a second of a busy machine hides no message."""
+    found = late.retained(["t/+"], quiet_seconds=0.0)
+
+    assert found == {"t/x": b"1"}
+
+
+def test_a_share_is_heard_however_late_it_comes(late, monkeypatch):
+    """A broker that deals out is not taken for one that does not because it was busy for a second."""
+    monkeypatch.setattr("edgepick_host.adapters.mqtt.broker.SHARE_SECONDS", 0.0)
+
+    assert late.shares("t/x")
+
+
 @pytest.fixture
 def certificates(tmp_path):
     """Provide an authority and a broker's certificate for 127.0.0.1."""

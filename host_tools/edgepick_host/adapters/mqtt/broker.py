@@ -38,6 +38,9 @@ PAGE_SECONDS = 0.1
 SHARE_SECONDS = 1.0
 """How long the message may take that tells whether shared subscriptions work."""
 
+NO_SUBSCRIPTION = "edgepick-nothing"
+"""A filter that nobody here subscribes to."""
+
 SUBSCRIPTION_REFUSED = 0x80
 """MQTT 3.1.1, section 3.9.3: the failure code of a SUBACK."""
 
@@ -68,6 +71,7 @@ class MqttBroker:
         self._changed = threading.Condition()
         self._acknowledged: set[int] = set()
         self._granted: dict[int, bool] = {}
+        self._behind: set[int] = set()
         self._connected = False
         self._refusal = ""
         self._lost = False
@@ -146,7 +150,8 @@ class MqttBroker:
         rest without a word; so the filters are asked one after the other, each when the last has
         fallen silent. One filter that matches more than about 1,000 retained messages may still miss
         some: right for the births of a fleet of some hundreds, wrong for chunks. A message that
-        has been cleared is left out.
+        has been cleared is left out. Silence counts if the broker has an answer, but nothing else, to say then:
+        a machine that stood still for a moment heard nothing either.
 
         Raises:
             BrokerRefusedError: The broker does not allow it.
@@ -157,8 +162,8 @@ class MqttBroker:
             for topic in dict.fromkeys(topics):
                 listening.enter_context(self._listening(topic, collected.keep))
                 if is_wildcard(topic):
-                    collected.wait(PAGE_SECONDS, lambda: False)
-            collected.wait(quiet_seconds, lambda: all(topic in collected.found for topic in topics))
+                    collected.pause(PAGE_SECONDS)
+            collected.wait(quiet_seconds, lambda: all(topic in collected.found for topic in topics), self._catch_up)
         return {topic: payload for topic, payload in collected.found.items() if payload}
 
     def shares(self, topic: str) -> bool:
@@ -174,7 +179,9 @@ class MqttBroker:
         try:
             with self._listening(f"$share/edgepick-try/{topic}", lambda _topic, _payload: came.set()):
                 self.publish(topic, b"", retain=False)
-                return came.wait(SHARE_SECONDS)
+                if not came.wait(SHARE_SECONDS):
+                    self._catch_up()
+                return came.is_set()
         except BrokerRefusedError:
             return False
 
@@ -203,6 +210,7 @@ class MqttBroker:
         client.on_disconnect = self._on_disconnect
         client.on_publish = self._on_publish
         client.on_subscribe = self._on_subscribe
+        client.on_unsubscribe = self._on_unsubscribe
         client.on_message = self._on_message
         client.on_log = self._on_log
         return client
@@ -270,6 +278,23 @@ class MqttBroker:
                 hint="Give this host's user read access to the fleet's topics in the broker's access list.",
             )
 
+    def _catch_up(self) -> None:
+        """Return once everything that the broker sent until now has been handed over.
+
+        It answers packets in the order in which they come, so that it is asked for something that changes nothing:
+        to end a subscription that there is not (MQTT 3.1.1, section 3.10.4).
+
+        Raises:
+            UnreachableError: It did not answer.
+        """
+        with self._changed:
+            rc, mid = self._client.unsubscribe(NO_SUBSCRIPTION)
+            if rc == MQTTErrorCode.MQTT_ERR_NO_CONN or mid is None:
+                return  # the reconnection subscribes
+            self._behind.add(mid)
+        if not self._wait(lambda: mid not in self._behind, ACK_SECONDS):
+            raise UnreachableError(f"broker {self._settings.place} did not answer within {ACK_SECONDS:.0f} s")
+
     @contextlib.contextmanager
     def _listening(self, topic: str, on_message: OnMessage) -> Iterator[None]:
         subscription = Subscription((topic,), on_message)
@@ -292,6 +317,11 @@ class MqttBroker:
     def _dispatch(self) -> None:
         while (work := self._inbox.get()) is not None:
             _guarded(work)
+
+    def _caught_up(self, mid: int) -> None:
+        with self._changed:
+            self._behind.discard(mid)
+            self._changed.notify_all()
 
     def _announce(self) -> None:
         if self._birth:
@@ -344,6 +374,9 @@ class MqttBroker:
         with self._changed:
             self._granted[mid] = all(reason.value < SUBSCRIPTION_REFUSED for reason in reasons)
             self._changed.notify_all()
+
+    def _on_unsubscribe(self, _client: Any, _userdata: Any, mid: int, _reasons: Any, _properties: Any) -> None:
+        self._inbox.put(lambda: self._caught_up(mid))
 
     def _on_message(self, _client: Any, _userdata: Any, message: paho.MQTTMessage) -> None:
         topic, payload = message.topic, bytes(message.payload)

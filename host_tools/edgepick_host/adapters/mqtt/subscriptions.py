@@ -31,19 +31,41 @@ class Collected:
     def __init__(self, changed: threading.Condition) -> None:
         self.found: dict[str, bytes] = {}
         self._changed = changed
+        self._count = 0
         self._heard = time.monotonic()
 
     def keep(self, topic: str, payload: bytes) -> None:
         """Take in a message; the newest on a topic counts."""
         with self._changed:
             self.found[topic] = payload
+            self._count += 1
             self._heard = time.monotonic()
             self._changed.notify_all()
 
-    def wait(self, quiet_seconds: float, done: Callable[[], bool]) -> None:
-        """Return when ``done``, or when nothing has come for ``quiet_seconds``, or after ``RETAINED_SECONDS``."""
+    def pause(self, quiet_seconds: float) -> None:
+        """Return when nothing has come for ``quiet_seconds``, or after ``RETAINED_SECONDS``."""
+        self._listen(quiet_seconds, lambda: False, time.monotonic() + RETAINED_SECONDS)
+
+    def wait(self, quiet_seconds: float, done: Callable[[], bool], catch_up: Callable[[], None]) -> None:
+        """Return when ``done``, or when nothing has come for ``quiet_seconds`` nor while the broker was asked for more.
+
+        After ``RETAINED_SECONDS`` it returns whatever still comes.
+
+        Args:
+            quiet_seconds: A silence after which the broker is asked.
+            done: Whether nothing more is wanted.
+            catch_up: Returns once all that was sent before the call has been kept.
+        """
+        deadline, before = time.monotonic() + RETAINED_SECONDS, -1
+        while self._count != before:
+            self._listen(quiet_seconds, done, deadline)
+            if done() or time.monotonic() >= deadline:
+                return
+            before = self._count
+            catch_up()
+
+    def _listen(self, quiet_seconds: float, done: Callable[[], bool], deadline: float) -> None:
         self._heard = time.monotonic()
-        deadline = self._heard + RETAINED_SECONDS
         with self._changed:
             while not done() and (left := min(self._heard + quiet_seconds, deadline) - time.monotonic()) > 0:
                 self._changed.wait(left)
