@@ -28,7 +28,6 @@ MOST_BYTES = 16 * 1024 * 1024
 """Of all copies that wait together; one alone may be larger."""
 BEAT_SECONDS = 1.0
 """The counts are sent this often at least, so that the other side knows that it is still heard."""
-HELLO_SECONDS = 10.0
 HELLO_BYTES = 4096
 HEAD = struct.Struct("<IQ")
 """Before each frame: the length of its JSON, and of the tensors behind that."""
@@ -181,10 +180,9 @@ class Tap:
 
 
 def _hello(connection: socket.socket) -> tuple[int, str]:
-    connection.settimeout(HELLO_SECONDS)
+    # However long that takes: who connects is a candidate that has yet to load its model, and its end is heard.
     with connection.makefile("rb") as stream:
         wish = json.loads(stream.readline(HELLO_BYTES))
-    connection.settimeout(None)
     return int(wish["permille"]), str(wish["seed"])
 
 

@@ -1,5 +1,6 @@
 """Shadow mode between real runner processes: copies of live requests, answers compared, and clients left alone."""
 
+import io
 import os
 import signal
 import socket
@@ -160,6 +161,25 @@ def test_a_listener_that_does_not_read_costs_copies_never_time(tapped):
     assert counts.dropped > 100
 
 
+class Loading:
+    """The connection of a candidate that loads its model for longer than any limit."""
+
+    limit = None
+
+    def settimeout(self, seconds: float | None) -> None:
+        self.limit = seconds
+
+    def makefile(self, _mode: str) -> io.BytesIO:
+        if self.limit is not None:
+            raise TimeoutError
+        return io.BytesIO(b'{"permille": 5, "seed": "s"}\n')
+
+
+def test_a_candidate_has_as_long_to_load_its_model_as_it_needs():
+    """The agent connects it to the tap as it starts; the tap waits without a limit until it says what it wants."""
+    assert taps._hello(Loading()) == (5, "s")
+
+
 def test_a_listener_that_goes_away_makes_room_for_the_next(tapped):
     """After a broken connection the tap is closed, and opens anew with counts of its own."""
     tap, listen = tapped
@@ -168,8 +188,9 @@ def test_a_listener_that_goes_away_makes_room_for_the_next(tapped):
     until(lambda: tap.offer(served()) or not tap.is_open, "the tap notices")
     second = listen()
     tap.offer(served())
+    frames = iter(lambda: receive(second), None)
 
-    assert receive(second).counts.seen == 1
+    assert next(frame for frame in frames if frame.copied).counts.seen == 1
 
 
 # --- what is compared -----------------------------------------------------------------------------
@@ -256,7 +277,7 @@ class Pair:
             model_path=self._model("active", onnx_relu()),
             format=ModelFormat.ONNX,
             runtimes=(RuntimeChoice(name=RuntimeName.ONNXRUNTIME),),
-            limits=RunLimits(start_seconds=PATIENCE_SECONDS, inference_seconds=1),
+            limits=RunLimits(start_seconds=PATIENCE_SECONDS, inference_seconds=PATIENCE_SECONDS),
             socket_path=str(folder / "s.sock"),
             tap_path=str(folder / "s.tap"),
         )
@@ -324,14 +345,14 @@ def test_a_candidate_answers_copies_and_its_answers_reach_nobody(pair):
 def test_only_the_share_is_copied(pair):
     """Of two hundred requests a quarter is drawn; all the others are only counted."""
     candidate = pair.begin(onnx_relu(), permille=250, seconds=PATIENCE_SECONDS)
-    until(lambda: progress(candidate), "it compares")
 
+    pair.ask_until(lambda: (p := progress(candidate)) and p.summary.seen, "it compares")
     for _ in range(200):
         pair.ask()
-    found = until(lambda: (p := progress(candidate)) and p.summary.seen == 200 and p, "all are counted")
+    found = until(lambda: (p := progress(candidate)) and p.summary.seen >= 200 and p.summary, "all are counted")
 
-    assert found.summary.drawn == 50
-    assert found.summary.dropped + found.summary.compared <= 50
+    assert found.drawn in (found.seen // 4, found.seen // 4 + 1)
+    assert found.dropped + found.compared <= found.drawn
 
 
 def test_the_time_ends_it_too(pair):
@@ -387,7 +408,7 @@ def test_a_candidate_that_dies_or_stops_is_noticed_by_the_agent_only(pair, fault
 
 def test_a_candidate_that_hangs_inside_its_runtime_is_seen_to_hang(pair):
     """An inference without an end makes it hung; what serves goes on, and drops what it cannot hand over."""
-    candidate = pair.begin(onnx_endless((1, 4)), seconds=PATIENCE_SECONDS)
+    candidate = pair.begin(onnx_endless((1, 4)), seconds=PATIENCE_SECONDS, limits=RunLimits(inference_seconds=1))
     seen = []
 
     def is_hung() -> bool:
@@ -456,7 +477,7 @@ def test_an_ended_runner_leaves_no_tap_behind(pair):
 def test_many_clients_are_answered_while_a_shadow_watches(pair):
     """Four clients at once, all requests copied or dropped: every answer is the active variant's, none is lost."""
     candidate = pair.begin(onnx_logarithm(), requests=200)
-    until(lambda: progress(candidate), "it compares")
+    pair.ask_until(lambda: (p := progress(candidate)) and p.summary.seen, "it compares")
     wrong: list[list[float]] = []
 
     def ask_many() -> None:
