@@ -109,6 +109,11 @@ class PowerPlayer:
                     total += int(Path(f"/proc/{child}/schedstat").read_text().split()[0])
         return total
 
+    @property
+    def played_seconds(self) -> float:
+        """How long it has played, from its first step to its last."""
+        return self._times[-1] - self._times[0] if self._times else 0.0
+
     def joules(self, begin: float, end: float) -> float:
         """Return the integral of what was played between two monotonic times."""
         return self._at(end) - self._at(begin)

@@ -12,7 +12,8 @@ from edgepick_agent.ports import SensorKind
 
 STALE_PERIODS = 3.0
 LEAST_FRESH_SECONDS = 0.5
-FIRST_PERIODS, LEAST_FIRST_SECONDS = 3.0, 5.0
+FIRST_PERIODS, LEAST_FIRST_SECONDS = 3.0, 20.0
+"""A command may be a program that loads for long on a slow board; one that fails is told at once."""
 
 
 class ExternalMeter:
