@@ -1,6 +1,5 @@
 """What every runner promises: the real process, and the script that the agent's tests use."""
 
-import os
 import signal
 import time
 from dataclasses import replace
@@ -14,6 +13,7 @@ from edgepick_agent.ports import RunnerState
 from edgepick_wire.manifest import ModelFormat, RunLimits, RuntimeChoice, RuntimeName
 from edgepick_wire.metrics import MeasurePlan
 from fakes.clock import FakeClock
+from fakes.odd_python import odd_python
 from fakes.runner_launcher import Script, ScriptedLauncher
 from fakes.runtime_models import DIGITS, digits_golden
 
@@ -50,10 +50,10 @@ class Real:
             spec = replace(spec, model_path=str(self.folder / "broken.tflite"))
         if "swells" in {script.measure, script.serve}:
             spec = replace(spec, limits=replace(spec.limits, peak_rss_bytes=1 << 20))
-        process = self.launcher.start(spec, mode)
         if "crashes" in {script.measure, script.serve}:
-            os.kill(process.pid, signal.SIGSEGV)
-        return process
+            python = odd_python(self.folder / "odd", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
+            return app.launcher(python, self.folder / "crashing", FakeClock()).start(spec, mode)
+        return self.launcher.start(spec, mode)
 
 
 class Scripted:
@@ -81,24 +81,26 @@ def start(request, tmp_path):
         process.stop(grace_seconds=0)
 
 
-def wait_for(process, *states: RunnerState):
+def wait_for(process, *wanted: RunnerState, states: list[RunnerState] | None = None):
+    """Return the first look in a wanted state; ``states`` takes those of all looks."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
         seen = process.observe()
-        if seen.state in states:
+        if states is not None:
+            states.append(seen.state)
+        if seen.state in wanted:
             return seen
         time.sleep(0.005)
-    raise AssertionError(f"never {states}")
+    raise AssertionError(f"never {wanted}")
 
 
 def test_a_server_starts_and_becomes_ready(start):
     """Starting first, then ready, with its memory; there is never a result."""
-    process = start(Script(), RunnerMode.SERVE)
+    process, states = start(Script(), RunnerMode.SERVE), []
 
-    first = process.observe()
-    ready = wait_for(process, RunnerState.READY)
+    ready = wait_for(process, RunnerState.READY, states=states)
 
-    assert first.state is RunnerState.STARTING
+    assert set(states[:-1]) <= {RunnerState.STARTING}
     assert process.pid > 0
     assert ready.rss_bytes > 0
     assert process.result() is None

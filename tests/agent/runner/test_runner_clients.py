@@ -382,6 +382,7 @@ def test_a_client_that_waited_in_vain_asks_anew(tmp_path):
             client.infer({"a": ROW})
         gate.open.set()
         until(lambda: serving.service.answers.any_good, "the end of the late inference")
+        client._timeout = PATIENCE_SECONDS
         found = client.infer({"a": 2 * ROW})
     serving.close()
 

@@ -54,7 +54,7 @@ def test_a_stopped_server_is_hung_after_a_while(clocked, spec):
 def test_a_stopped_measurement_is_hung_after_a_while(clocked, spec):
     """SIGSTOP during a measurement is seen without waiting for its deadline."""
     start, clock = clocked
-    process = start(spec, RunnerMode.MEASURE)
+    process = start(replace(spec, plan=MeasurePlan(min_seconds=60, max_seconds=60)), RunnerMode.MEASURE)
     os.kill(process.pid, signal.SIGSTOP)
     until(lambda: is_stopped(process.pid), "stopped")
 

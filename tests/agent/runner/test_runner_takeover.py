@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+from edgepick_agent.adapters.runner_look import is_stopped
 from edgepick_agent.client import Client
 from edgepick_agent.core.runner_spec import RunnerMode, RunnerState
 from fakes.runner_outside import PATIENCE_SECONDS, UnixHttp, free_port, is_gone, until, wait_for
@@ -67,7 +68,7 @@ def test_the_port_is_the_active_variants_alone(tmp_path, spec):
 
     def versions() -> set[str]:
         found = set()
-        for _ in range(30):
+        for _ in range(100):
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_SECONDS)
             connection.request("GET", "/v2/models/digits")
             found.update(json.loads(connection.getresponse().read())["versions"])
@@ -78,8 +79,7 @@ def test_the_port_is_the_active_variants_alone(tmp_path, spec):
     seen = []
     for leading, version in ((0, "1"), (1, "2"), (0, "1")):
         swapping.lead(runners[leading])
-        until(lambda version=version: versions() == {version}, f"answers of {version} alone")
-        seen.append(versions())
+        seen.append(until(lambda version=version: (found := versions()) == {version} and found, f"{version} alone"))
     swapping.close()
 
     assert seen == [{"1"}, {"2"}, {"1"}]
@@ -115,6 +115,7 @@ def test_a_retiring_runner_that_is_stopped_lets_its_clients_go(tmp_path, spec):
     expected = client.infer({"image": feed})
 
     os.kill(swapping.pids[0], signal.SIGSTOP)
+    until(lambda: is_stopped(swapping.pids[0]), "stopped")
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(client.infer, {"image": feed})
         swapping.swap()
