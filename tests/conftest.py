@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
+from fakes.free_ports import free_port
+
 if TYPE_CHECKING:
     from fakes.postgresql import PostgreSql
 
@@ -26,6 +28,10 @@ settings.load_profile("edgepick")  # a busy machine is no failure
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # So started by a shell in the background; the processes that tests interrupt would inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+START_SECONDS, STOP_SECONDS = 60, 30
+"""Of a broker on a busy machine; one that is killed instead of stopped would not write down what it keeps."""
 
 
 @dataclass
@@ -57,7 +63,7 @@ class Broker:
         return [sys.executable, "-m", "edgepick_host.demo.embedded_broker", "--port", str(self.port)]
 
     def _wait(self) -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             if self.process is not None and self.process.poll() is not None:
                 raise RuntimeError(f"the broker ended: {(self.folder / 'broker.log').read_text()[-2000:]}")
@@ -71,7 +77,7 @@ class Broker:
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
             try:
-                self.process.wait(5)
+                self.process.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
@@ -81,13 +87,6 @@ class Broker:
 def mosquitto() -> str | None:
     """Return the mosquitto program, also where Debian puts it outside a user's PATH."""
     return shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
-
-
-def free_port() -> int:
-    """Return a port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def running_broker(folder: Path) -> Iterator[Broker]:

@@ -19,7 +19,7 @@ from edgepick_host.demo import embedded_broker
 from edgepick_host.demo.broker import BrokerKind, RunningBroker, running_broker, start_broker
 from edgepick_host.errors import MissingExtraError, StateError, UnreachableError
 
-DEADLINE = 15.0
+DEADLINE = 60.0
 
 
 @pytest.fixture(params=list(BrokerKind))
@@ -147,7 +147,7 @@ def test_the_embedded_broker_names_a_port_that_is_taken() -> None:
         port = taken.getsockname()[1]
         command = [sys.executable, "-m", "edgepick_host.demo.embedded_broker", "--port", str(port)]
 
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=False)
 
     assert ended.returncode == StateError.exit_code
     assert f"cannot listen on 127.0.0.1:{port}" in ended.stderr

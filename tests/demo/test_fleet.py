@@ -12,7 +12,7 @@ from edgepick_agent.errors import ConfigError
 from edgepick_host.demo.fleet import MAX_STATE_BYTES, MEMBERS, PROFILES, Member, Site, agent_toml, fits, install
 from edgepick_profiles.load import load_profile
 
-DEADLINE = 15.0
+DEADLINE = 60.0
 
 
 @pytest.fixture

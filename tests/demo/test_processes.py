@@ -10,7 +10,7 @@ from edgepick_host.demo.processes import Child, stop_all
 from edgepick_host.demo.waiting import wait_until
 from edgepick_host.errors import StateError
 
-DEADLINE = 15.0
+DEADLINE = 60.0
 SCRIPT = 'echo "started"; sleep 600 & echo child $!; wait'
 
 

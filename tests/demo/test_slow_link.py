@@ -14,7 +14,7 @@ from edgepick_host.demo.slow_link import SlowLink
 from edgepick_host.demo.waiting import wait_until
 from edgepick_host.demo.witness import ChunkWitness
 
-DEADLINE = 15.0
+DEADLINE = 60.0
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import os
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -11,13 +10,6 @@ from pathlib import Path
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PROGRAMS = f"{Path(sys.executable).parent}:{os.environ['PATH']}:/usr/sbin"
 """Where the commands of a page are found: ours, the user's, and mosquitto where Debian puts it."""
-
-
-def free_port() -> int:
-    """Return a port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def commands(page: str, *, skip: int = 0, replace: Mapping[str, str] | None = None) -> str:

@@ -2,7 +2,8 @@ import shutil
 
 import pytest
 
-from docs.doc_commands import PROGRAMS, commands, free_port, run_script
+from docs.doc_commands import PROGRAMS, commands, run_script
+from fakes.free_ports import free_port
 
 
 @pytest.mark.slow

@@ -13,14 +13,15 @@ from typing import Any
 
 import pytest
 
-from docs.doc_commands import DOCS, PROGRAMS, commands, free_port
+from docs.doc_commands import DOCS, PROGRAMS, commands
 from edgepick_wire.messages import Outcome
+from fakes.free_ports import free_port
 from integration.conftest import compressed
-from integration.whole_system import DATA, Host, until
+from integration.whole_system import DATA, DEADLINE_SECONDS, Host, until
 
 AS_ROOT = "sudo -E env PATH=$PATH "
 QUESTION = b"[y/N]"
-SILENCE_SECONDS = 40
+SILENCE_SECONDS = 120
 
 
 def page_line(beginning: str) -> str:
@@ -60,7 +61,7 @@ class Bench:
                 os.write(ours, b"y\n")
             shown += piece
         os.close(ours)
-        assert process.wait(30) == 0, shown.decode()
+        assert process.wait(DEADLINE_SECONDS) == 0, shown.decode()
         return shown.decode()
 
     def _read(self, terminal: int, process: "subprocess.Popen[bytes]", shown: bytes) -> bytes:
@@ -84,7 +85,7 @@ class Bench:
     def stop(self) -> None:
         if self.service is not None:
             self.service.send_signal(signal.SIGTERM)
-            self.service.wait(20)
+            self.service.wait(DEADLINE_SECONDS)
 
 
 @pytest.fixture(scope="module")

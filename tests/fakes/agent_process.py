@@ -105,7 +105,7 @@ class AgentProcess:
         """End it as systemd does, and return its exit code."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(20)
+        return self.process.wait(DEADLINE_SECONDS)
 
     def end(self) -> None:
         if self.process is not None and self.process.poll() is None:

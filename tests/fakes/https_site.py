@@ -15,6 +15,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+PATIENCE_SECONDS = 120
+
 
 def write_certificate(folder: Path) -> tuple[Path, Path]:
     """Return a certificate for loopback that is its own CA, and its key."""
@@ -83,7 +85,7 @@ class _Handler(BaseHTTPRequestHandler):
         data = self.site.files.get(self.path[1:])
         match self.site.fault:
             case "stall":
-                self.site.released.wait(30)
+                self.site.released.wait(PATIENCE_SECONDS)
                 self.close_connection = True
             case "missing":
                 self._answer(404, b"")
@@ -104,7 +106,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(206, part[: len(part) // 2], length=len(part), **place)
             if self.site.fault == "dies":
                 self.site.half_sent.set()
-                self.site.released.wait(30)
+                self.site.released.wait(PATIENCE_SECONDS)
             self.close_connection = True
         else:
             self._answer(206, part, **place)

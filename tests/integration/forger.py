@@ -11,7 +11,7 @@ from edgepick_wire.envelope import DocumentType, Envelope, Signature, key_id, si
 from edgepick_wire.manifest import Manifest, manifest_digest, parse_manifest
 from edgepick_wire.messages import Assignment, Desired, TargetKind
 from edgepick_wire.topics import DeviceTopic
-from integration.whole_system import FLEET, MODEL, Device, Host
+from integration.whole_system import DEADLINE_SECONDS, FLEET, MODEL, Device, Host
 
 
 class Forger:
@@ -30,7 +30,7 @@ class Forger:
 
     def put(self, topic: str, payload: bytes) -> None:
         """Have the broker retain a message; it has acknowledged it when this returns."""
-        self.client.publish(topic, payload, qos=1, retain=True).wait_for_publish(10)
+        self.client.publish(topic, payload, qos=1, retain=True).wait_for_publish(DEADLINE_SECONDS)
 
     # --- manifests ---
 

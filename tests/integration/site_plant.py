@@ -5,7 +5,8 @@ import socket
 import threading
 from types import SimpleNamespace
 
-from integration.tls_plant import TlsBroker, TlsHost, free_port, tls_lines
+from fakes.free_ports import free_port
+from integration.tls_plant import TlsBroker, TlsHost, tls_lines
 from integration.whole_system import Device
 
 PIECE_BYTES = 65_536

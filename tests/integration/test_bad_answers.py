@@ -13,7 +13,7 @@ from edgepick_wire.messages import IncidentCode, Phase
 from fakes.host_stand_in import entry
 from fakes.runtime_models import onnx_logarithm
 from integration.forger import Forger
-from integration.whole_system import FLEET, MODEL, Device, until
+from integration.whole_system import DEADLINE_SECONDS, FLEET, MODEL, Device, until
 
 
 def published(forger: Forger) -> str:
@@ -39,7 +39,7 @@ def published(forger: Forger) -> str:
 def logarithm_of(device: Device, number: float) -> tuple[int, dict]:
     """Return what a client gets; 503 while nobody listens, as behind any proxy."""
     asked = {"name": "a", "shape": [1, 4], "datatype": "FP32", "data": [number] * 4}
-    connection = http.client.HTTPConnection("localhost", timeout=30)
+    connection = http.client.HTTPConnection("localhost", timeout=DEADLINE_SECONDS)
     connection.sock = socket.socket(socket.AF_UNIX)
     try:
         connection.sock.connect(str(device.state / places.model_socket(MODEL)))

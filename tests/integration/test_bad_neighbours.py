@@ -10,7 +10,7 @@ from edgepick_wire import codec, topics
 from edgepick_wire.messages import Presence
 from edgepick_wire.topics import DeviceTopic
 from fleet.synthetic import birth, fell_back, manifest_of, measured, measurement, release
-from integration.whole_system import FLEET, MODEL, PROFILE, Device, until
+from integration.whole_system import DEADLINE_SECONDS, FLEET, MODEL, PROFILE, Device, until
 
 REPORTS = 5_000
 NOTHING = manifest_of("0", "nothing")
@@ -37,7 +37,7 @@ class Neighbour:
     def go(self) -> None:
         """Leave, and clear what is retained."""
         for kind in (DeviceTopic.BIRTH, DeviceTopic.PRESENCE):
-            self.say(kind, b"").wait_for_publish(20)
+            self.say(kind, b"").wait_for_publish(DEADLINE_SECONDS)
         self.client.disconnect()
         self.client.loop_stop()
 
@@ -64,7 +64,7 @@ def test_a_flood_does_not_keep_a_device_from_being_heard(serving, neighbour):
     report = fell_back(other.name, NOTHING)
     other.say(DeviceTopic.REPORT, codec.encode(report))
     until(lambda: host.reports(other.name), "the honest report is stored")
-    last.wait_for_publish(60)
+    last.wait_for_publish(DEADLINE_SECONDS)
     until(lambda: host.reports(neighbour.name), "of the flood something is stored, too")
 
     refused = [line for line in host.said().splitlines() if f"d/{neighbour.name}/report: " in line]

@@ -128,7 +128,7 @@ def test_runners_end_with_an_agent_that_is_killed(host, device, variants):
     family = device.family()
 
     device.kill()
-    until(lambda: not any(map(alive, family)), "no runner outlives its agent", 5)
+    until(lambda: not any(map(alive, family)), "no runner outlives its agent")
     device.start()
     until(device.runner, "a runner serves")
 

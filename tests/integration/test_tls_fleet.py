@@ -7,7 +7,7 @@ import pytest
 from edgepick_wire import topics
 from edgepick_wire.topics import DeviceTopic
 from integration.tls_plant import MOSQUITTO, Intruder, TlsHost
-from integration.whole_system import FLEET, retire, run, until
+from integration.whole_system import DEADLINE_SECONDS, FLEET, retire, run, until
 
 pytestmark = pytest.mark.skipif(not MOSQUITTO, reason="mosquitto is not installed")
 
@@ -78,7 +78,7 @@ def test_two_enrolled_devices_and_the_host_do_the_whole_job_over_tls(host, tls_b
 def test_nobody_without_a_certificate_gets_in(host, tls_broker):
     """A client that trusts the broker but shows no certificate is cut off before it can say anything."""
     with Intruder(host.port, host.folder / "broker/host/ca.pem") as nobody:
-        assert nobody.down.wait(10)
+        assert nobody.down.wait(DEADLINE_SECONDS)
         assert not nobody.up.is_set()
 
 

@@ -18,8 +18,9 @@ from edgepick_agent.core.settings import BrokerSettings
 from edgepick_host.adapters.mqtt import MqttBroker
 from edgepick_host.core.settings import BrokerSettings as HostBrokerSettings
 from edgepick_host.errors import BrokerRefusedError, UnreachableError
-from integration.tls_plant import MOSQUITTO, TlsBroker, free_port
-from integration.whole_system import until
+from fakes.free_ports import free_port
+from integration.tls_plant import MOSQUITTO, TlsBroker
+from integration.whole_system import DEADLINE_SECONDS, until
 
 pytestmark = pytest.mark.skipif(not MOSQUITTO, reason="mosquitto is not installed")
 
@@ -105,7 +106,7 @@ def said(found):
     inbox = queue.SimpleQueue()
     transport = MqttTransport(found, "pi-1", ("t", b""), inbox.put, lambda _digest, _data: None)
     transport.start()
-    event = inbox.get(timeout=20)
+    event = inbox.get(timeout=DEADLINE_SECONDS)
     transport.stop()
     return event, probe_broker(found, "pi-1-doctor")
 

@@ -12,19 +12,10 @@ from pathlib import Path
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
-from integration.whole_system import Device, Host, until
-
-WAIT_SECONDS = 10.0
-
+from fakes.free_ports import free_port
+from integration.whole_system import DEADLINE_SECONDS, Device, Host, until
 
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
-
-
-def free_port() -> int:
-    """Return a port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class TlsBroker:
@@ -41,7 +32,7 @@ class TlsBroker:
         config.write_text(f"user {getpass.getuser()}\n{(self.folder / 'mosquitto.conf').read_text()}")
         with (self.folder / "broker.log").open("ab") as log:
             self.process = subprocess.Popen([MOSQUITTO or "mosquitto", "-c", str(config)], stdout=log, stderr=log)
-        until(self._listens, "the broker listens", 20)
+        until(self._listens, "the broker listens")
 
     def _listens(self) -> bool:
         assert self.process is not None
@@ -55,7 +46,7 @@ class TlsBroker:
     def stop(self) -> None:
         if self.process is not None:
             self.process.terminate()
-            self.process.wait(10)
+            self.process.wait(DEADLINE_SECONDS)
         self.process = None
 
 
@@ -139,11 +130,11 @@ class Intruder:
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = True) -> None:
         """Publish, acknowledged; mosquitto acknowledges what it drops, too."""
-        self.client.publish(topic, payload, qos=1, retain=retain).wait_for_publish(WAIT_SECONDS)
+        self.client.publish(topic, payload, qos=1, retain=retain).wait_for_publish(DEADLINE_SECONDS)
 
     def retained(self, topics: list[str], last: str) -> set[str]:
         """Return the topics of which something was heard, once ``last``, which may be read, was."""
         for topic in [*topics, last]:
             self.client.subscribe(topic, 1)
-        until(lambda: last in {topic for topic, _ in self.heard}, f"{last} is heard", WAIT_SECONDS)
+        until(lambda: last in {topic for topic, _ in self.heard}, f"{last} is heard")
         return {topic for topic, _ in self.heard}

@@ -70,7 +70,7 @@ def run(module: str, *arguments: object, folder: Path, environment: Mapping[str,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=250,
     )
     said = done.stdout + done.stderr
     assert "Traceback" not in said, said
@@ -136,7 +136,7 @@ class Host:
             yield
         finally:
             process.terminate()
-            code = process.wait(20)
+            code = process.wait(DEADLINE_SECONDS)
         assert code == 0, log.read_text()
         assert "Traceback" not in log.read_text()
 
@@ -267,9 +267,9 @@ class Device:
             return
         family = self.family()
         self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(20)
+        code = self.process.wait(DEADLINE_SECONDS)
         assert (code, "Traceback" in self.log()) == (0, False), self.log()
-        until(lambda: not any(map(alive, family)), "the runners end with their agent", 5)
+        until(lambda: not any(map(alive, family)), "the runners end with their agent")
 
     def end(self) -> None:
         """End the agent whatever happened before."""

@@ -151,7 +151,7 @@ class LightAgent:
     def stop(self) -> None:
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-            code = self.process.wait(20)
+            code = self.process.wait(CONVERGE_SECONDS)
             assert (code, "Traceback" in self.log()) == (0, False), self.log()[-3000:]
 
     def end(self) -> None:

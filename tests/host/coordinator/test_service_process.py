@@ -24,6 +24,7 @@ from fleet.simulator import FLEET, Script, publish
 from fleet.synthetic import release
 
 PROFILE = "raspberry-pi-4"
+WAIT_SECONDS = 120.0
 FIRST = release("float32", version="1", profiles=(PROFILE,))
 GOOD = release("int8", version="2", size=50_000, profiles=(PROFILE,))
 SCRIPTS = {FIRST.manifest: Script(p50_ms=10), GOOD.manifest: Script(p50_ms=5)}
@@ -73,7 +74,7 @@ class Host:
             finally:
                 if process.poll() is None:
                     process.terminate()
-                    process.wait(20)
+                    process.wait(WAIT_SECONDS)
 
     def rollout(self) -> RolloutState | None:
         return next(iter(load_rollouts(self.store)[-1:]), None)
@@ -103,7 +104,7 @@ def devices(broker, host) -> Iterator[MqttFleet]:
     fleet.close()
 
 
-def act_until(fleet: MqttFleet, done: Callable[[], bool], what: str, *, seconds: float = 60) -> None:
+def act_until(fleet: MqttFleet, done: Callable[[], bool], what: str, *, seconds: float = WAIT_SECONDS) -> None:
     deadline = time.monotonic() + seconds
     while not done():
         assert time.monotonic() < deadline, f"waited {seconds:g} s for {what}"
@@ -125,7 +126,7 @@ def test_a_killed_service_goes_on_where_it_was(host, devices):
         with host.process("serve") as service:
             act_until(devices, reached(host, stage), f"{stage}\n{host.log()}")
             os.kill(service.pid, signal.SIGKILL)
-            service.wait(10)
+            service.wait(WAIT_SECONDS)
             kills += 1
         host.free_lease()
     with host.process("serve"):
@@ -169,7 +170,7 @@ def test_the_host_says_whether_it_is_there(host, broker):
             return codec.decode(Presence, next(iter(found.values()))) if found else None
 
         def until(*, online: bool) -> Presence:
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + WAIT_SECONDS
             while (said := presence()) is None or said.online != online:
                 assert time.monotonic() < deadline, host.log()
             return said
@@ -180,7 +181,7 @@ def test_the_host_says_whether_it_is_there(host, broker):
         with host.process("serve") as service:
             second = until(online=True)
             os.kill(service.pid, signal.SIGKILL)
-            service.wait(10)
+            service.wait(WAIT_SECONDS)
             died = until(online=False)
 
     assert ended.session == first.session

@@ -15,7 +15,7 @@ from edgepick_wire.messages import Birth, ModelState, Phase, Presence, Refusal, 
 from edgepick_wire.topics import DeviceTopic
 from fakes.host_site import FLEET, two_variants
 
-WAIT_SECONDS = 15
+WAIT_SECONDS = 60
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from edgepick_host.adapters.mqtt import MqttBroker
 from edgepick_host.core.settings import BrokerSettings, HostSettings
 from edgepick_host.errors import BrokerRefusedError, ConfigError, UnreachableError
 
-WAIT_SECONDS = 15
+WAIT_SECONDS = 60
 
 
 def connected(port: int, **more) -> MqttBroker:

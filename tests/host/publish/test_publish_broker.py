@@ -17,7 +17,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from fakes.host_site import FLEET, blob, edit_json
 
 ROOT = f"edgepick/1/{FLEET}"
-WAIT_SECONDS = 15
+WAIT_SECONDS = 60
 
 
 def fetch(url: str, topic: str) -> bytes:

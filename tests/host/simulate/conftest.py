@@ -93,7 +93,7 @@ class SimDevices(threading.Thread):
         """Return what became of each device; connections are closed."""
         if not self._ended.is_set():
             self._ended.set()
-            self.join(30)
+            self.join(DEADLINE_SECONDS)
             self.hub.close()
         return self.hub.records()
 

@@ -14,7 +14,7 @@ from edgepick_host.simulate.link import Link
 from fakes.certificates import Authority
 
 CONNACK = b"\x20\x02\x00\x00"
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 
 def hello(number: int) -> bytes:

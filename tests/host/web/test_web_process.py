@@ -10,7 +10,7 @@ import urllib.request
 import pytest
 
 from edgepick_host.cli.main import run
-from fakes.agent_process import until
+from fakes.agent_process import DEADLINE_SECONDS, until
 from fakes.host_site import new_site
 
 
@@ -45,11 +45,11 @@ def test_the_service_answers_and_ends(broker, site, capsys):
         until(lambda: said(site, "serving fleet"), "it coordinates")
 
         request = urllib.request.Request(f"{place}api/v1/fleet", headers={"Authorization": f"Bearer {token}"})
-        with urllib.request.urlopen(request, timeout=10) as response:
+        with urllib.request.urlopen(request, timeout=DEADLINE_SECONDS) as response:
             seen = json.load(response)
     finally:
         process.send_signal(signal.SIGTERM)
-        code = process.wait(20)
+        code = process.wait(DEADLINE_SECONDS)
 
     assert seen["coordinator"] is not None
     assert (code, said(site, "ended")) == (0, "ended")
@@ -60,7 +60,7 @@ def test_a_place_that_cannot_be_had_is_said(broker, site):
     """An address that is not this machine's ends the command with exit code 2 and a sentence."""
     process = serve(site, "--broker", broker.url, "--http", "192.0.2.1:8080")
 
-    code = process.wait(20)
+    code = process.wait(DEADLINE_SECONDS)
 
     text = (site.folder / "serve.log").read_text()
     assert code == 2
