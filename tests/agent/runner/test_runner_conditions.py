@@ -1,7 +1,9 @@
 """Noise and throttling: by readings of the board as the kernel lays them out, and in real runs on changing trees."""
 
+import os
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -148,34 +150,32 @@ def test_the_runner_counts_its_own_use():
 
 
 class CpuPlayer:
-    """Plays /proc/stat: a number of CPUs' worth of work, in real time."""
+    """Plays /proc/stat: a number of CPUs' worth of work until the moment at which it is read, however late that is."""
 
     def __init__(self, root, cpus_busy: float) -> None:
         self._path = root / "proc/stat"
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        os.mkfifo(self._path)
         self._busy = cpus_busy
         self._since = time.monotonic()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop)
 
     def __enter__(self):
-        self._write()
         self._thread.start()
         return self
 
     def __exit__(self, *exc):
         self._stop.set()
+        last = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK)  # the reader that the loop waits for
         self._thread.join()
+        os.close(last)
 
     def _loop(self):
         while not self._stop.wait(0.005):
-            self._write()
-
-    def _write(self):
-        ticks = int((time.monotonic() - self._since) * self._busy * 100)
-        temporary = self._path.with_suffix(".new")
-        temporary.write_text(f"cpu  {1000 + ticks} 0 0 99999 0 0 0 0 0 0\n")
-        temporary.replace(self._path)
+            with suppress(BrokenPipeError), self._path.open("w") as file:
+                ticks = int((time.monotonic() - self._since) * self._busy * 100)
+                file.write(f"cpu  {1000 + ticks} 0 0 99999 0 0 0 0 0 0\n")
 
 
 def profiled(root, **options):
