@@ -8,7 +8,7 @@ from edgepick_host.adapters.mqtt import MqttBroker
 from edgepick_host.core.settings import BrokerSettings
 from fakes.host_broker import MemoryBroker
 
-WAIT_SECONDS = 10
+WAIT_SECONDS = 60
 
 
 @pytest.fixture(params=["real", "fake"])

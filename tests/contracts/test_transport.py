@@ -14,6 +14,7 @@ from edgepick_wire.limits import MAX_PAYLOAD_BYTES
 from fakes.agent_process import HostClient
 from fakes.transport import FakeBroker, FakeTransport
 
+PATIENCE_SECONDS = 60.0
 WILL = ("edgepick/1/demo/d/pi-1/presence", b"gone")
 
 
@@ -35,7 +36,7 @@ class Inbox:
 
     def wait(self, kind, count: int = 1) -> list:
         """Return all events of a kind once there are so many."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < deadline:
             found = [event for event in self.seen if isinstance(event, kind)]
             if len(found) >= count:
@@ -66,7 +67,7 @@ def ends(request):
 
 
 def wait_for(condition) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)

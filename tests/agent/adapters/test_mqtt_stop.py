@@ -8,6 +8,7 @@ from edgepick_agent.adapters.mqtt import MqttTransport
 from edgepick_agent.core.settings import BrokerSettings
 
 CONNACK = b"\x20\x02\x00\x00"
+PATIENCE_SECONDS = 60.0
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def silent_broker():
         thread.start()
         yield server.getsockname()[1]
         server.shutdown(socket.SHUT_RDWR)
-        thread.join(30)
+        thread.join(PATIENCE_SECONDS)
     for connection in kept:
         connection.close()
 
@@ -53,7 +54,7 @@ def test_a_stop_in_the_middle_of_a_reconnection_ends(silent_broker):
         openings.append(arguments)
         if len(openings) == 2:
             reconnecting.set()
-            told.wait(10)  # the disconnection comes while there is no connection to end
+            told.wait(PATIENCE_SECONDS)  # the disconnection comes while there is no connection to end
         opened(*arguments)
 
     def note() -> object:
@@ -63,9 +64,9 @@ def test_a_stop_in_the_middle_of_a_reconnection_ends(silent_broker):
 
     client.on_socket_open, client.disconnect = hold, note
     transport.start()
-    assert connected.wait(10)
+    assert connected.wait(PATIENCE_SECONDS)
     transport.publish("topic", b"payload", qos=1, retain=False)
-    assert reconnecting.wait(10)
+    assert reconnecting.wait(PATIENCE_SECONDS)
 
     thread = client._thread
     transport.stop()

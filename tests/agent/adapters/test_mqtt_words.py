@@ -64,7 +64,7 @@ def test_nobody_listening_is_told_as_refused():
     transport = MqttTransport(BrokerSettings(host="127.0.0.1", port=port), "a", ("t", b""), inbox.put, nobody_waits)
 
     transport.start()
-    event = inbox.get(timeout=20)
+    event = inbox.get(timeout=60)
     transport.stop()
 
     assert event == Disconnected(f"127.0.0.1:{port}: connection refused; does the broker run there?")

@@ -21,6 +21,7 @@ from edgepick_agent.adapters import inspection
 from fakes.certificates import Authority
 
 PAGE = (Path(__file__).parents[3] / "docs/technician.md").read_text(encoding="utf-8")
+PATIENCE_SECONDS = 60.0
 
 
 @dataclass
@@ -201,7 +202,7 @@ def crashing_runner(site: Site) -> None:
     site.installed()
     for _ in range(2):
         os.kill(_runner_pid(site), signal.SIGKILL)
-        time_limit = time.monotonic() + 30
+        time_limit = time.monotonic() + PATIENCE_SECONDS
         while _runner(site)["failures"] == 0:
             assert time.monotonic() < time_limit
             time.sleep(0.05)
@@ -214,7 +215,7 @@ def _runner(site: Site) -> dict[str, Any]:
 
 
 def _runner_pid(site: Site) -> int:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while _runner(site)["state"] != "ready":
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -298,7 +299,7 @@ def said_by(site, command):
 
 def wait_until_said(site, command, words):
     """Return what a command prints once the words are in it: an agent needs a moment to notice."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not all(word in (said := said_by(site, command)) for word in words):
         assert time.monotonic() < deadline, f"{words} not in: {said}"
         time.sleep(0.1)

@@ -19,7 +19,7 @@ from edgepick_agent.core.settings import FetchSettings
 from edgepick_wire import codec, topics
 from edgepick_wire.ids import digest_of
 from edgepick_wire.messages import Outcome, Phase, Presence, Report
-from fakes.agent_process import AgentProcess, HostClient, until
+from fakes.agent_process import DEADLINE_SECONDS, AgentProcess, HostClient, until
 from fakes.demo_bundle import signed
 from fakes.host_stand_in import Bundle, HostStandIn
 
@@ -116,9 +116,7 @@ def test_a_real_model_is_installed_served_and_left_again_for_a_bad_one(agent, ho
     assert phase_of_failure(host) == "trial-failed"
     assert code == 0
     assert not Path(f"/proc/{pid}").exists()
-    farewell = host.latest("/presence")
-    assert farewell is not None
-    assert not codec.decode(Presence, farewell).online
+    until(lambda: not codec.decode(Presence, host.latest("/presence") or b"").online, "the farewell")
 
 
 def phase_of_failure(host: HostClient) -> str:
@@ -142,7 +140,7 @@ def test_a_killed_runner_of_a_real_model_comes_back(agent, host):
     )
 
     assert again[0].failures == 1
-    assert "runner-crashed" in {r.incident.code for r in reports(host) if r.incident}
+    until(lambda: "runner-crashed" in {r.incident.code for r in reports(host) if r.incident}, "the host is told")
 
 
 def test_a_second_agent_on_the_same_state_is_turned_away(agent):
@@ -150,7 +148,7 @@ def test_a_second_agent_on_the_same_state_is_turned_away(agent):
     agent.start()
     second = agent.spawn()
 
-    code = second.wait(20)
+    code = second.wait(DEADLINE_SECONDS)
 
     assert code == 1
     assert "another edgepick-agent runs here" in agent.log()

@@ -99,14 +99,14 @@ def test_a_running_agent_answers_and_keeps_others_out(settings, few_runtimes):
     )
     runs.start()
     try:
-        assert ready.wait(20)
+        assert ready.wait(60)
         status = app.read_status(settings)
         with pytest.raises(AlreadyRunningError):
             app.run_agent(settings, stop=stop, log=silent)
         broker = until(lambda: (b := app.read_status(settings).broker) != "connecting" and b, "tried")
     finally:
         stop.set()
-        runs.join(20)
+        runs.join(60)
 
     assert status.running
     assert status.session == 1

@@ -468,7 +468,7 @@ def test_the_tap_is_the_agents_own(pair):
 
 def test_an_ended_runner_leaves_no_tap_behind(pair):
     """The socket's name goes with the runner."""
-    pair.active.stop()
+    pair.active.stop(grace_seconds=PATIENCE_SECONDS)
 
     assert is_gone(pair.active.pid)
     assert not Path(pair.spec.tap_path).exists()
