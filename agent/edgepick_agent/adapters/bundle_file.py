@@ -88,10 +88,12 @@ class BundleFile:
     def _opened(self, path: str) -> "Iterator[tarfile.TarFile]":
         import tarfile
 
+        from edgepick_wire.plain_tar import PlainFile
+
         lent = self._lent.get(path)
         with _translated(path), nullcontext(lent) if lent is not None else Path(path).open("rb") as file:
             file.seek(0)
-            with tarfile.open(fileobj=file, mode="r:") as archive:
+            with tarfile.open(fileobj=file, mode="r:", tarinfo=PlainFile) as archive:
                 yield archive
 
 
@@ -111,8 +113,6 @@ def _members(archive: "tarfile.TarFile", path: str) -> "Iterator[tarfile.TarInfo
     for count, member in enumerate(archive):
         if count >= MEMBERS_MAX:
             raise _malformed(path, f"more than {MEMBERS_MAX} members")
-        if not member.isreg() or member.issparse():  # a sparse one is larger inside than outside
-            raise _malformed(path, f"{member.name[:80]!r} is not a regular file")
         yield member
 
 

@@ -28,6 +28,7 @@ from edgepick_wire.bundle import (
 from edgepick_wire.envelope import DocumentType, VerifySignature
 from edgepick_wire.errors import SignatureError, WireError
 from edgepick_wire.manifest import FileEntry, Manifest, manifest_digest, parse_manifest
+from edgepick_wire.plain_tar import PlainFile
 from edgepick_wire.trust import RootDocument, first_root
 
 BLOCK_BYTES = 1024 * 1024
@@ -156,7 +157,7 @@ def _opened(path: Path) -> Iterator[tarfile.TarFile]:
     """Provide a bundle's archive; everything wrong with its form is an ``InputFileError``."""
     hint = "A bundle is what `edgepick bundle build` writes."
     try:
-        with tarfile.open(path, mode="r:") as archive:
+        with tarfile.open(path, mode="r:", tarinfo=PlainFile) as archive:
             yield archive
     except OSError as error:
         raise InputFileError(f"{path}: {(error.strerror or 'cannot be read').lower()}", hint=hint) from error
@@ -171,8 +172,7 @@ def _stream(archive: tarfile.TarFile, name: str) -> IO[bytes]:
         content = archive.extractfile(name)
     except KeyError as error:
         raise InputFileError(f"{archive.name!s}: not a bundle: {name} is missing") from error
-    if content is None:
-        raise InputFileError(f"{archive.name!s}: {name} is not a regular file")
+    assert content is not None  # all members are regular files
     return content
 
 
@@ -186,10 +186,10 @@ def _check_fleet(path: Path, manifest: Manifest, trusted: RootDocument) -> None:
 
 
 def _check_size(path: Path, archive: tarfile.TarFile, entry: FileEntry) -> None:
-    """Refuse what would give out more than it should, a sparse member above all: its zeros cost nobody anything."""
+    """Refuse what has another size than it should before any of it is read."""
     with suppress(KeyError):
         member = archive.getmember(FILES_PREFIX + entry.name)
-        if member.size != entry.size or member.issparse():
+        if member.size != entry.size:
             raise VerificationError(
                 f"{path}: {entry.name} has {member.size} bytes, the manifest says {entry.size}",
                 hint="The bundle is damaged; build or copy it again.",

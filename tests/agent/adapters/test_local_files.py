@@ -7,6 +7,7 @@ import socket
 import stat
 import subprocess
 import tarfile
+import tracemalloc
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -190,6 +191,24 @@ def test_anything_but_a_regular_file_makes_a_bundle_refused(tmp_path, kind):
 
     with pytest.raises(RefusedError, match="not a regular file"):
         BundleFile().manifest(path)
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_an_announced_length_takes_no_memory(tmp_path, kind):
+    """What an extension header claims to hold, in a file full of holes, is not taken in."""
+    header = tarfile.TarInfo("manifest.signed")
+    header.type, header.size = kind, 64 * 2**20
+    with (tmp_path / "x").open("wb") as file:
+        file.write(header.tobuf(format=tarfile.USTAR_FORMAT))
+        file.truncate(header.size + 10240)
+
+    tracemalloc.start()
+    with pytest.raises(RefusedError, match="not a regular file"):
+        BundleFile().manifest(str(tmp_path / "x"))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert peak < 4 * 2**20
 
 
 @pytest.mark.parametrize("content", [b"", b"rubbish" * 200, b"\0" * 10240, *LONG])
