@@ -43,12 +43,18 @@ class BrokerFolder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enrolment:
-    """A device's folder, ready to be copied to it, and the same as one file if that was asked for."""
+    """A device's folder, ready to be copied to it.
+
+    Attributes:
+        archive: The same as one file, if that was asked for.
+        set_aside: The ``agent.toml`` of an earlier enrolment, which said something else.
+    """
 
     device: str
     folder: str
     renewed: bool
     archive: str | None = None
+    set_aside: str | None = None
 
 
 def init_broker(
@@ -103,9 +109,10 @@ def enroll(
     renew: bool,
     archive: Path | None = None,
 ) -> Enrolment:
-    """Return a device's folder: key, certificate, authority, root document, and ``agent.toml`` unless it is there.
+    """Return a device's folder: key, certificate, authority, root document, and ``agent.toml``.
 
     ``archive`` gets all of it as one file; ``site`` is where the device is, so that it speaks to the broker there.
+    A renewal leaves an ``agent.toml`` as it is.
 
     Raises:
         StateError: It is enrolled and ``renew`` is false, or the other way round; or a file cannot be written.
@@ -125,12 +132,18 @@ def enroll(
     authority.issue_client(target, "device", device, keep_key=renew)
     write(target / "ca.pem", authority.pem)
     write(target / "root.signed", root)
-    if not (target / "agent.toml").exists():
-        write(target / "agent.toml", broker_access.agent_config(entrance, device, profile).encode())
+    config = target / "agent.toml"
+    set_aside = None
+    if not (renew and config.exists()):
+        set_aside = _write_anew(config, broker_access.agent_config(entrance, device, profile).encode())
     if archive is not None:
         load(WRITE_FILE)(archive, load(ARCHIVE_OF)(target), mode=PRIVATE)
     return Enrolment(
-        device=device, folder=str(target), renewed=renew, archive=None if archive is None else str(archive)
+        device=device,
+        folder=str(target),
+        renewed=renew,
+        archive=None if archive is None else str(archive),
+        set_aside=None if set_aside is None else str(set_aside),
     )
 
 
@@ -192,6 +205,16 @@ def opened(folder: Path) -> tuple[BrokerPlan, Any]:
             hint="`edgepick broker init` sets a broker up; --dir names its folder.",
         ) from error
     return plan, load(AUTHORITY)(folder / "authority", now=clock().now())
+
+
+def _write_anew(path: Path, data: bytes) -> Path | None:
+    """Write a file that a person may have changed; return where what it said before is now, if that was different."""
+    before = path.read_bytes() if path.exists() else data
+    aside = None if before == data else path.with_name(f"{path.name}.before")
+    if aside is not None:
+        write(aside, before)
+    write(path, data)
+    return aside
 
 
 def write(path: Path, data: bytes) -> None:

@@ -43,7 +43,10 @@ def enroll(
     made = app.enroll(settings, folder, device, profile=profile, site=site, out=out, renew=renew, archive=archive)
     if as_json:
         render.print_json(made)
-    elif archive is not None:
+        return
+    if made.set_aside is not None:
+        click.echo(f"{device} was enrolled before; what its agent.toml said then is in {made.set_aside}")
+    if archive is not None:
         click.echo(f"{device}: copy {archive} to the device; there: sudo tar -xf {archive.name} -C /etc/edgepick")
     elif renew:
         click.echo(f"renewed; copy {made.folder}/device.pem to the device, where it counts at the next connection")

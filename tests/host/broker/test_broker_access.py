@@ -170,6 +170,23 @@ def test_a_device_that_comes_back_gets_a_new_key(folder, capsys):
     assert key.read_bytes() != first
 
 
+def test_a_device_that_comes_back_is_what_it_is_said_to_be(folder, capsys):
+    """After an expulsion its agent.toml is written anew; a person's changes to the earlier one lie beside it."""
+    config = folder / "devices/pi-1/agent.toml"
+    assert run(["devices", "enroll", "pi-1"]) == 0
+    config.write_text("log_level = 'debug'\n" + config.read_text())
+    changed = config.read_text()
+    assert run(["devices", "enroll", "pi-1", "--renew"]) == 0
+    renewed = config.read_text()
+    assert run(["devices", "expel", "pi-1"]) == 0
+    assert run(["devices", "enroll", "pi-1", "--profile", "raspberry-pi-4"]) == 0
+
+    assert renewed == changed
+    assert 'profile = "raspberry-pi-4"' in config.read_text()
+    assert config.with_name("agent.toml.before").read_text() == changed
+    assert "agent.toml.before" in capsys.readouterr().out
+
+
 def test_json_names_what_was_written(folder, capsys):
     """Programs get the folder of a device as JSON."""
     capsys.readouterr()
