@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 
 from edgepick_host.adapters.mqtt import MqttBroker
 from edgepick_host.core.settings import BrokerSettings
@@ -28,7 +29,7 @@ class MqttAir:
 
 
 class MqttFleet:
-    """Devices that act whenever ``act`` is called; used as a context."""
+    """Devices that act whenever ``act_unless`` is called."""
 
     def __init__(self, port: int, count: int, *, profile: str, scripts: dict[str, Script]):
         self.airs = [MqttAir(port) for _ in range(count)]
@@ -39,10 +40,16 @@ class MqttFleet:
         for device in self.devices:
             device.boot()
 
-    def act(self) -> None:
-        for device, air in zip(self.devices, self.airs, strict=True):
-            with air.lock:
+    def act_unless(self, done: Callable[[], bool]) -> bool:
+        """Return ``done``; the devices have acted if it is not, and heard nothing since they were asked."""
+        with ExitStack() as held:
+            for air in self.airs:
+                held.enter_context(air.lock)
+            if done():
+                return True
+            for device in self.devices:
                 device.act()
+        return False
 
     def close(self) -> None:
         for air in self.airs:

@@ -105,11 +105,12 @@ def is_alive(pid: int) -> bool:
 def test_a_compiler_that_hangs_is_ended_with_all_it_started(tools):
     """After the time limit neither the compiler nor a process that it left behind is there any more."""
     pids = tools / "pids"
+    pids.touch()  # a machine that did not come to start it in the time has nothing to end
 
     said = reason(tools, f"sleep 600 & echo $! > {pids}; echo $$ >> {pids}; wait", seconds=2.0)
 
     assert "stopped after 2 s" in said
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while any(is_alive(int(pid)) for pid in pids.read_text().split()) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not [pid for pid in pids.read_text().split() if is_alive(int(pid))]

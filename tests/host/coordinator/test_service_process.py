@@ -106,9 +106,8 @@ def devices(broker, host) -> Iterator[MqttFleet]:
 
 def act_until(fleet: MqttFleet, done: Callable[[], bool], what: str, *, seconds: float = WAIT_SECONDS) -> None:
     deadline = time.monotonic() + seconds
-    while not done():
+    while not fleet.act_unless(done):
         assert time.monotonic() < deadline, f"waited {seconds:g} s for {what}"
-        fleet.act()
         time.sleep(0.02)
 
 

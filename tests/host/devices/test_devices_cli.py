@@ -6,10 +6,13 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
 from edgepick_host import app
+from edgepick_host.cli import devices as commands
+from edgepick_host.cli import render
 from edgepick_wire import codec, topics
 from edgepick_wire.messages import Birth, ModelState, Phase, Presence, Refusal, RefusalCode, Reported
 from edgepick_wire.topics import DeviceTopic
@@ -153,9 +156,23 @@ def test_watch_sees_a_death(broker, site, fleet):
     assert (code, errors) == (0, "")
 
 
-def test_watch_for_a_while(broker, edgepick, fleet):
+def test_watch_for_a_while(broker, edgepick, fleet, monkeypatch):
     """``watch --for`` draws the table and ends by itself."""
     fleet("pi-1", DeviceTopic.BIRTH, born("pi-1"))
+    drawn, draw = threading.Event(), render.table
+
+    def seen(columns, rows):
+        table = draw(columns, rows)
+        if rows:
+            drawn.set()
+        return table
+
+    class Clock:  # stands still until the device has been heard, however long that takes
+        def monotonic(self) -> float:
+            return time.monotonic() if drawn.is_set() else 0.0
+
+    monkeypatch.setattr(render, "table", seen)
+    monkeypatch.setattr(commands, "time", Clock())
 
     done = edgepick("devices", "watch", "--broker", broker.url, "--for", "0.5")
 

@@ -31,7 +31,7 @@ def hsm(tmp_path):
 
 
 def python(code: str) -> CommandSigner:
-    return CommandSigner([sys.executable, "-c", code], timeout_seconds=5.0)
+    return CommandSigner([sys.executable, "-c", code], timeout_seconds=60.0)
 
 
 def answering(public: str, signature: str) -> str:

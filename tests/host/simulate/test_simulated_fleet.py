@@ -1,6 +1,10 @@
 """Simulated devices at a real broker, with a real host: the whole way of a rollout."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections import Counter
 
 import pytest
@@ -14,7 +18,7 @@ from edgepick_wire import codec, envelope, topics
 from edgepick_wire.envelope import DocumentType
 from edgepick_wire.messages import Desired, TargetKind
 
-PLAN = Plan(version="1", canary=2, waves=(0.2, 1.0), soak_seconds=0.2, wave_seconds=60)
+PLAN = Plan(version="1", canary=2, waves=(0.2, 1.0), soak_seconds=0.2, wave_seconds=120)
 
 
 def fleet(behaviour: Behaviour, **more) -> Scenario:
@@ -43,7 +47,7 @@ def test_a_variant_that_crashes_in_service_is_taken_back(sim_site):
     with sim_site.devices(12, fleet(Behaviour(crash=1.0))) as devices:
         sim_site.host_until(devices.confirmed(12), "the first variant is everywhere")
         sim_site.publish("int8", "2")
-        end = sim_site.rollout(Plan(version="2", variant="int8", soak_seconds=2, wave_seconds=30))
+        end = sim_site.rollout(Plan(version="2", variant="int8", soak_seconds=60, wave_seconds=120))
         records = devices.stop()
 
     assert end.stage is Stage.REVERTED
@@ -95,7 +99,8 @@ def gone(site) -> set[str]:
 def stay(devices) -> bool:
     here = [r for r in devices.hub.records() if r.ailment != "vanishing"]
     lost = [r for r in devices.hub.records() if r.ailment == "vanishing"]
-    return all(r.models and not r.waiting for r in here) and not any(r.online for r in lost)
+    settled = all(r.models and r.models["digits"].active and not r.waiting for r in here)
+    return settled and not any(r.online for r in lost)
 
 
 def test_a_forged_desired_state_is_not_followed(sim_site):
@@ -116,22 +121,41 @@ def test_a_forged_desired_state_is_not_followed(sim_site):
     assert {r.models["digits"].active for r in records} == {"float32"}
 
 
-def test_the_command_runs_a_fleet_in_processes_and_writes_what_became_of_it(sim_site, edgepick, tmp_path):
+def simulating(site, *words) -> subprocess.Popen:
+    """Return the running command, to be used as a context."""
+    command = [sys.executable, "-m", "edgepick_host", "simulate", "--broker", site.settings.broker.place, *words]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen(
+        list(map(str, command)), env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_the_command_runs_a_fleet_in_processes_and_writes_what_became_of_it(sim_site, tmp_path):
     """Two processes share the devices; one JSON object a second, and one record a device at the end."""
     records, scenario = tmp_path / "records.jsonl", tmp_path / "fleet.toml"
     scenario.write_text('[[strata]]\nprofile = "generic-linux"\n[pace]\nfetch = 0.1\nconfirm = 0.1\nmeasure = 0.1\n')
 
-    done = edgepick(
-        "simulate", "--devices", "6", "--processes", "2", "--scenario", str(scenario), "--for", "6", "--broker",
-        sim_site.settings.broker.place, "--records", str(records), "--json",
-    )  # fmt: skip
+    words = ("--devices", "6", "--processes", "2", "--scenario", scenario, "--records", records, "--json")
+    with simulating(sim_site, *words) as fleet:
+        next(tally for tally in map(json.loads, fleet.stdout) if tally["phases"].get("confirmed") == 6)
+        fleet.send_signal(signal.SIGTERM)
+        tallies = [json.loads(line) for line in fleet.stdout]
+        said = fleet.stderr.read()
 
-    tallies = [json.loads(line) for line in done.out.splitlines()]
     found = [json.loads(line) for line in records.read_text().splitlines()]
-    assert done.code == 0, done.err
+    assert (fleet.returncode, said) == (0, "")
     assert tallies[-1]["devices"] == 6
     assert [r["device"] for r in found] == [f"sim-{n:05d}" for n in range(6)]
     assert {r["models"]["digits"]["active"] for r in found} == {"float32"}
+
+
+def test_the_command_ends_when_its_time_is_over(sim_site, tmp_path):
+    """With --for nobody has to end it, and what became of the devices is written all the same."""
+    with simulating(sim_site, "--devices", "2", "--for", "0.5", "--records", tmp_path / "records.jsonl") as fleet:
+        fleet.communicate()
+
+    assert fleet.returncode == 0
+    assert len((tmp_path / "records.jsonl").read_text().splitlines()) == 2
 
 
 def test_without_a_broker_the_command_says_so(site, edgepick):
