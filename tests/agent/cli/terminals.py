@@ -57,7 +57,7 @@ def on_terminal(*arguments: object, **environ: str) -> Iterator[Session]:
     session = Session(process=process, keyboard=master)
     reader = threading.Thread(target=session.read_all)
     reader.start()
-    watchdog = threading.Timer(60, process.kill)
+    watchdog = threading.Timer(240, process.kill)
     watchdog.start()
     try:
         yield session
