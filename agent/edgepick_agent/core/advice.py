@@ -48,6 +48,9 @@ def troubles(status: AgentStatus) -> Iterator[Finding]:
     back = {model.model for model in status.models if model.previous is not None}
     yield from (_failing(runner, back=runner.model in back) for runner in status.runners if runner.failures)
     yield from (_not_started(r) for r in status.runners if r.state == WAITING and not r.failures)
+    if status.absent is not None:
+        mend = f"{status.absent}; on the host: edgepick publish --republish; then it goes on by itself"
+        yield _warn("delivery", status.absent, mend)
     for model in status.models:
         yield from _about(model, held=model.model in status.held)
 

@@ -82,6 +82,7 @@ class AgentStatus:
         outbox: Reports not yet acknowledged by the host.
         runtimes: What can run a model here; ``None`` while it is not known.
         held: Models that a technician pinned until they are unpinned.
+        absent: What a download waits for because the broker does not have it, in words.
         last_error: The latest refusal or incident, in words.
     """
 
@@ -101,6 +102,7 @@ class AgentStatus:
     rss_bytes: int | None = None
     runtimes: tuple[RuntimeAvailable, ...] | None = None
     held: tuple[str, ...] = ()
+    absent: str | None = None
     last_error: str | None = None
 
 

@@ -5,8 +5,8 @@ Every stage can be entered again: what is on disk decides what is left to do.
 
 from dataclasses import replace
 
+from edgepick_agent.core import absence, places, range_delivery, shadowing, shortfall
 from edgepick_agent.core import fetch as window
-from edgepick_agent.core import places, range_delivery, shadowing, shortfall
 from edgepick_agent.core.admission import (
     SPACE_MARGIN_BYTES,
     Admitted,
@@ -87,7 +87,12 @@ def on_manifest_read(turn: Turn, event: ManifestRead) -> None:
         return
     job = turn.set_job(listening=True)
     if turn.agent.connected:
-        turn.do(Subscribe((topics.manifest(turn.settings.fleet, job.manifest),), 1))
+        _ask_for_manifest(turn, job)
+
+
+def _ask_for_manifest(turn: Turn, job: Job) -> None:
+    turn.change(job=replace(job, silent_from=turn.now + absence.patience_seconds(turn.settings.fetch)))
+    turn.do(Subscribe((topics.manifest(turn.settings.fleet, job.manifest),), 1))
 
 
 def on_manifest_delivered(turn: Turn, digest: str, raw: bytes) -> None:
@@ -208,7 +213,7 @@ def resume(turn: Turn) -> None:
     if job is None:
         return
     if job.listening and job.stage is Stage.MANIFEST:
-        turn.do(Subscribe((topics.manifest(turn.settings.fleet, job.manifest),), 1))
+        _ask_for_manifest(turn, job)
     if job.fetch is not None:
         fetch, asks = window.connected(_held(turn, job.fetch), turn.now)
         if turn.settings.fetch.hours and fetch.not_before > turn.now and not fetch.waiting:
@@ -223,6 +228,8 @@ def interrupt(turn: Turn) -> None:
     if job is not None and job.fetch is not None:
         turn.set_job(fetch=window.disconnected(job.fetch, turn.now))
         range_delivery.ask(turn)
+    elif job is not None:
+        turn.change(job=replace(job, silent_from=None))
 
 
 def on_chunks(turn: Turn, chunks: tuple[window.Chunk, ...]) -> None:
@@ -251,7 +258,8 @@ def _count(turn: Turn, job: Job, chunks: tuple[window.Chunk, ...], arrivals: tup
     """Return how many places of files chunks have filled; report those that are not what they were sent as."""
     for chunk, arrival in zip(chunks, arrivals, strict=True):
         if arrival.corrupt:
-            _report_chunk(turn, job, IncidentCode.CHUNK_CORRUPT, f"chunk {chunk.digest[:12]} does not hash to its name")
+            detail, code = f"chunk {chunk.digest[:12]} does not hash to its name", IncidentCode.CHUNK_CORRUPT
+            report_incident(turn, Incident(code=code, detail=detail, model=job.model, manifest=job.manifest))
     return sum(piece.name.endswith(".part") for arrival in arrivals for piece in arrival.pieces)
 
 
@@ -260,10 +268,6 @@ def _held(turn: Turn, fetch: window.Fetch) -> window.Fetch:
     hours = turn.settings.fetch.hours
     closed = seconds_until_open(hours, turn.context.time_of_day(turn.wall)) if hours else 0.0
     return window.hold(fetch, turn.now + closed) if closed > 0 else fetch
-
-
-def _report_chunk(turn: Turn, job: Job, code: IncidentCode, detail: str) -> None:
-    report_incident(turn, Incident(code=code, detail=detail, model=job.model, manifest=job.manifest))
 
 
 def _tell(turn: Turn, asks: Asks) -> None:
@@ -318,8 +322,9 @@ def _ask_all(turn: Turn) -> None:
 
 
 def on_tick(turn: Turn) -> None:
-    """Ask again for what did not come; report chunks that seem to be nowhere."""
+    """Ask again for what did not come; report what seems to be nowhere."""
     range_delivery.look(turn)
+    absence.look(turn)
     job = turn.agent.job
     if job is None or job.fetch is None:
         return
@@ -327,9 +332,7 @@ def on_tick(turn: Turn) -> None:
     turn.change(job=replace(job, fetch=fetch))
     _tell(turn, asks)
     if missing:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        detail = f"chunk {missing[0][:12]}{more}: the broker does not have it; asked {job.fetch.settings.retries} times"
-        _report_chunk(turn, job, IncidentCode.CHUNK_MISSING, detail)
+        absence.report_chunks(turn, job, missing)
     range_delivery.ask(turn)
 
 

@@ -77,13 +77,22 @@ def report_not_started(turn: Turn, model: str, event: RunnerNotStarted) -> None:
 
 def _swallowed(turn: Turn, incident: Incident) -> int | None:
     """Return how often it happened unsaid since it was last said; ``None``, and one more, if that was just now."""
-    key = f"{incident.code}/{incident.model}/{incident.manifest}"
+    key = _kind(incident)
     said_at, swallowed = turn.agent.quiet.get(key, (None, 0))
     if said_at is not None and turn.now - said_at < QUIET_SECONDS:
         turn.change(quiet={**turn.agent.quiet, key: (said_at, swallowed + 1)})
         return None
     turn.change(quiet={**_recent(turn), key: (turn.now, 0)})
     return swallowed
+
+
+def said_lately(turn: Turn, incident: Incident) -> bool:
+    """Return whether an incident that comes in floods was said in the last hour, or nearly."""
+    return _kind(incident) in _recent(turn)
+
+
+def _kind(incident: Incident) -> str:
+    return f"{incident.code}/{incident.model}/{incident.manifest}"
 
 
 def _recent(turn: Turn) -> dict[str, tuple[float, int]]:

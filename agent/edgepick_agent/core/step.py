@@ -8,6 +8,7 @@ nobody is told of it.
 """
 
 from edgepick_agent.core import (
+    absence,
     delivery,
     fetch,
     intake,
@@ -187,6 +188,7 @@ def is_fetching(agent: Agent) -> bool:
 def next_wake(agent: Agent, now: float) -> float | None:
     """Return the next time after ``now`` at which a :class:`Tick` is due, if nothing happens before."""
     times = [s.supervisor.next_start for s in agent.serving.values() if not s.runs and not s.supervisor.gave_up]
+    times += [absence.next_wake(agent.job)] if agent.job is not None else []
     if agent.job is not None and agent.job.fetch is not None:
         times.append(fetch.next_wake(agent.job.fetch, now))
         if agent.job.ranges is not None:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from edgepick_agent.core import pinning, serving
+from edgepick_agent.core.absence import absent
 from edgepick_agent.core.admission import refuse, verified_manifest
 from edgepick_agent.core.control import (
     WAITING,
@@ -66,6 +67,7 @@ def status(turn: Turn) -> AgentStatus:
         outbox=len(agent.outbox),
         runtimes=agent.runtimes,
         held=_held(agent.durable),
+        absent=absent(agent),
         last_error=agent.last_error,
     )
 

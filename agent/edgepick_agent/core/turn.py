@@ -64,6 +64,8 @@ class Job:
         overruled: What a local installation is preferred to: manifests, each within its rollout.
         sweeps: Times that space was made for it.
         listening: The manifest's topic is subscribed to.
+        silent_from: When the broker, once asked for the manifest, will have been silent for too long.
+        unheard: It was: the broker does not have the manifest.
         heard_at: When something last moved.
         deadline: When the trial or measurement has taken too long.
         reused: Chunks of its files that were found on disk.
@@ -91,6 +93,8 @@ class Job:
     fetch: Fetch | None = None
     sweeps: int = 0
     listening: bool = False
+    silent_from: float | None = None
+    unheard: bool = False
     began_at: float = 0.0
     heard_at: float = 0.0
     deadline: float | None = None

@@ -76,6 +76,7 @@ def test_a_healthy_device_says_so():
         ({"models": (model(pinned=True),)}, "its variant was chosen here"),
         ({"models": (model(phase=Phase.REFUSED, refusal=LONG),)}, "every one of its words"),
         ({"models": (model(phase=Phase.EMPTY, active=None),)}, "nothing is installed"),
+        ({"absent": "digits: manifest abc: the broker does not have it"}, "edgepick publish --republish"),
     ],
 )
 def test_each_trouble_has_an_advice(changes, expected):
@@ -134,6 +135,7 @@ shadows = st.builds(ShadowStatus, model=words, manifest=st.just(DIGEST), label=w
         models=st.lists(models, max_size=12).map(tuple),
         shadow=st.none() | shadows,
         disk_free_bytes=st.integers(0),
+        absent=st.none() | words,
         last_error=st.none() | words,
     )
 )
