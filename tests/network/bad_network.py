@@ -23,6 +23,8 @@ from wire.wire_keys import root, signed_root
 
 TESTS = Path(__file__).parent.parent
 WINDOW = 8
+PATIENT_SECONDS, BRISK_SECONDS = 60.0, 2.0
+"""Silence that an agent takes for a loss: where a network loses nothing, none is one, however busy the machine."""
 CONVERGE_SECONDS = 120.0
 
 
@@ -90,7 +92,9 @@ class Host:
 class LightAgent:
     """One agent process with a folder of its own."""
 
-    def __init__(self, folder: Path, name: str, port: int, *, confirm_seconds: float = 0.2) -> None:
+    def __init__(
+        self, folder: Path, name: str, port: int, *, confirm_seconds: float = 0.2, lossy: bool = False
+    ) -> None:
         self.name = name
         self.folder = folder / name
         self.state = self.folder / "s"
@@ -98,11 +102,12 @@ class LightAgent:
         self.process: subprocess.Popen[bytes] | None = None
         self.folder.mkdir()
         (self.folder / "root.signed").write_bytes(envelope.pack(signed_root(root(), 0)))
+        silence = BRISK_SECONDS if lossy else PATIENT_SECONDS
         self.config.write_text(
             f'device = "{name}"\nfleet = "demo"\nprofile = "generic-linux"\nstate_dir = "s"\n'
             f'root_document = "root.signed"\nstand_in = true\n[broker]\nhost = "127.0.0.1"\nport = {port}\n'
             "keepalive_seconds = 5\nreconnect_max_seconds = 1.0\n"
-            f"[fetch]\nwindow = {WINDOW}\ntimeout_seconds = 2.0\nretries = 10\n"
+            f"[fetch]\nwindow = {WINDOW}\ntimeout_seconds = {silence}\nretries = 10\n"
             f"[runner]\nconfirm_seconds = {confirm_seconds}\nhealth_interval_seconds = 0.05\n"
         )
 
@@ -171,7 +176,8 @@ class Site:
         self.agents: list[LightAgent] = []
 
     def agent(self, name: str = "pi-1", **options: Any) -> LightAgent:
-        made = LightAgent(self.folder, name, self.proxy.port, **options)
+        lossy = self.proxy.weather.lose_share > 0
+        made = LightAgent(self.folder, name, self.proxy.port, lossy=lossy, **options)
         self.agents.append(made)
         return made
 
