@@ -35,11 +35,11 @@ CHUNK_BYTES = 4096
 TRAP_BYTES = 150_000
 """Carried to the device on the slow link when it is killed: about a quarter of what it needs."""
 
-START_SECONDS = 30.0
-DOWNLOAD_SECONDS = 60.0
-MEASURE_SECONDS = 120.0
-ROLLOUT_SECONDS = 240.0
-FAULT_SECONDS = 90.0
+START_SECONDS = 120.0
+DOWNLOAD_SECONDS = 240.0
+MEASURE_SECONDS = 300.0
+ROLLOUT_SECONDS = 600.0
+FAULT_SECONDS = 240.0
 
 WRONG_PROFILE = "raspberry-pi-4"
 """Has two devices, so that one can be spared by the other."""
@@ -195,8 +195,8 @@ def roll_out(scene: Scene, progress: Progress) -> RolledOut:
         objective=OBJECTIVE,
         waves=(1.0,),
         soak_seconds=1.0,
-        wave_seconds=60.0,
-        measure_seconds=150.0,
+        wave_seconds=240.0,
+        measure_seconds=300.0,
     )
     state = app.start_rollout(scene.settings, MODEL_NAME, plan)
     with progress.step("decide, and roll out: canary first, then the rest") as step:
@@ -229,7 +229,7 @@ def roll_out_wrong_variant(scene: Scene, found: VariantSet, progress: Progress) 
             selection=Selection(fleet=FLEET, version=WRONG_VERSION, chunk_size=CHUNK_BYTES),
             activation=Activation(activate=NONE, measure=False),
         )
-        plan = Plan(version=WRONG_VERSION, variant=wrong.name, profiles=(WRONG_PROFILE,), wave_seconds=60.0)
+        plan = Plan(version=WRONG_VERSION, variant=wrong.name, profiles=(WRONG_PROFILE,), wave_seconds=240.0)
         rollout = app.start_rollout(scene.settings, MODEL_NAME, plan)
         ended = _follow(scene, rollout.id, step, progress).state
         step.detail(f"{ended.stage}")
