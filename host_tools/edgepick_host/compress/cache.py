@@ -3,7 +3,8 @@
 The name of an entry is the digest of everything that its content depends on: the job, the model, the data, the seed,
 the versions of the tools, and the code of this package. An entry starts with the digest of the rest and is checked when
 it is read: one that is damaged is dropped and computed again. Entries appear by rename, so that a killed run leaves
-none that is half written, and any number of runs may share a folder.
+none that is half written, and any number of runs may share a folder: what another one is writing is no entry yet, and
+what it drops is gone. What a killed run was writing counts as an entry after an hour, and goes as one.
 """
 
 import hashlib
@@ -11,6 +12,7 @@ import json
 import os
 import platform
 import tempfile
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,7 +26,12 @@ from edgepick_wire.manifest import ModelFormat
 LARGEST_BYTES = 2 << 30
 """What a cache may grow to; the entries unused for longest go first."""
 
+ABANDONED_SECONDS = 3600.0
+"""What was begun so long ago, and is still no entry, is what a killed run left behind."""
+
 _DIGEST_BYTES = 32
+_UNFINISHED = "."
+"""How the name of an entry begins while it is written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +62,8 @@ class Cache:
             return None
         content = entry[_DIGEST_BYTES:]
         if hashlib.sha256(content).digest() != entry[:_DIGEST_BYTES]:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.unlink()
             return None
         with suppress(OSError):
             os.utime(path)
@@ -68,7 +76,7 @@ class Cache:
         path = self._path(key)
         with suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=path.parent, prefix=".")
+            handle, name = tempfile.mkstemp(dir=path.parent, prefix=_UNFINISHED)
             try:
                 with os.fdopen(handle, "wb") as file:
                     file.write(hashlib.sha256(content).digest() + content)
@@ -80,19 +88,20 @@ class Cache:
     def prune(self, largest_bytes: int | None = None) -> int:
         """Return how many entries were dropped, those unused for longest first, to keep the size."""
         limit = self._largest_bytes if largest_bytes is None else largest_bytes
-        entries = sorted(self._entries(), key=lambda path: path.stat().st_mtime_ns)
-        total, dropped = sum(path.stat().st_size for path in entries), 0
-        for path in entries:
+        entries = sorted(self._entries(), key=lambda entry: entry[1].st_mtime_ns)
+        total, dropped = sum(found.st_size for _, found in entries), 0
+        for path, found in entries:
             if total <= limit:
                 break
-            total -= path.stat().st_size
-            path.unlink(missing_ok=True)
-            dropped += 1
+            with suppress(OSError):  # in a folder of somebody else's it stays
+                path.unlink(missing_ok=True)
+                total -= found.st_size
+                dropped += 1
         return dropped
 
     def facts(self) -> CacheFacts:
         """Return what is in the folder."""
-        sizes = [path.stat().st_size for path in self._entries()]
+        sizes = [found.st_size for _, found in self._entries()]
         return CacheFacts(
             folder=str(self._folder), entries=len(sizes), size_bytes=sum(sizes), largest_bytes=self._largest_bytes
         )
@@ -101,8 +110,18 @@ class Cache:
         assert self._folder is not None
         return self._folder / key[:2] / key
 
-    def _entries(self) -> list[Path]:
-        return [] if self._folder is None else [path for path in self._folder.glob("??/*") if path.is_file()]
+    def _entries(self) -> list[tuple[Path, os.stat_result]]:
+        entries: list[tuple[Path, os.stat_result]] = []
+        for path in [] if self._folder is None else self._folder.glob("??/*"):
+            with suppress(FileNotFoundError):  # another run dropped it, or has just finished writing it
+                found = path.stat()
+                if path.is_file() and (path.name[:1] != _UNFINISHED or _age_seconds(found) > ABANDONED_SECONDS):
+                    entries.append((path, found))
+        return entries
+
+
+def _age_seconds(found: os.stat_result) -> float:
+    return time.time() - found.st_mtime
 
 
 def key_of_work(kind: str, facts: Mapping[str, object]) -> str:

@@ -1,11 +1,13 @@
 """What was computed before: whole or computed again, and never more than the cache may hold."""
 
 import os
+import time
+from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgepick_host.compress.cache import Cache, key_of_work
+from edgepick_host.compress.cache import ABANDONED_SECONDS, Cache, key_of_work
 
 KEY = key_of_work("test", {"a": 1})
 
@@ -73,3 +75,34 @@ def test_every_fact_is_part_of_the_key():
 
     assert len(keys) == 3
     assert key_of_work("a", {"y": 2, "x": 1}) in keys
+
+
+def test_what_another_run_writes_or_drops_is_no_error(tmp_path, monkeypatch):
+    """Files that go between being listed and being looked at are not counted, and nothing fails."""
+    cache = Cache(tmp_path)
+    kept, dropped = (key_of_work("test", {"n": n}) for n in range(2))
+    cache.write(kept, bytes(100))
+    cache.write(dropped, bytes(100))
+    listed = list(tmp_path.glob("??/*"))
+    (tmp_path / dropped[:2] / dropped).unlink()
+    monkeypatch.setattr(Path, "glob", lambda folder, pattern: iter(listed))
+
+    facts, pruned = cache.facts(), cache.prune(0)
+
+    assert (facts.entries, facts.size_bytes) == (1, 132)
+    assert pruned == 1
+
+
+def test_what_is_being_written_is_no_entry(tmp_path):
+    """An unfinished file is neither counted nor dropped, until it is so old that its run must have been killed."""
+    cache = Cache(tmp_path)
+    unfinished = tmp_path / KEY[:2] / ".unfinished"
+    unfinished.parent.mkdir()
+    unfinished.write_bytes(bytes(100))
+
+    young = (cache.facts().entries, cache.prune(0), unfinished.exists())
+    os.utime(unfinished, (time.time() - ABANDONED_SECONDS - 60,) * 2)
+    old = (cache.facts().entries, cache.prune(0), unfinished.exists())
+
+    assert young == (0, 0, True)
+    assert old == (1, 1, False)
