@@ -18,7 +18,7 @@ class Kit:
 
     broker: str
 
-    def command(self, *words: str, timeout: str = "6") -> list[str]:
+    def command(self, *words: str, timeout: str = "60") -> list[str]:
         """Return the command line that runs the kit."""
         kit = (sys.executable, "-m", "edgepick_host", "conformance", "run")
         return [*kit, "--broker", self.broker, "--timeout", timeout, *words]
@@ -27,19 +27,19 @@ class Kit:
         """Return the environment in which the toy agent finds its parts."""
         return {**os.environ, "PYTHONPATH": str(TESTS)}
 
-    def __call__(self, *words: str, timeout: str = "6", **more: Any) -> "subprocess.CompletedProcess[str]":
+    def __call__(self, *words: str, timeout: str = "60", **more: Any) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
             self.command(*words, timeout=timeout),
             check=False,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=500,
+            timeout=280,
             env=self.environment(),
             **more,
         )
 
-    def verdicts(self, *words: str, timeout: str = "6") -> tuple[int, dict[str, dict[str, Any]]]:
+    def verdicts(self, *words: str, timeout: str = "60") -> tuple[int, dict[str, dict[str, Any]]]:
         """Return the exit code, and each case of the table by its name."""
         done = self("--json", *words, timeout=timeout)
         assert done.stdout, done.stderr

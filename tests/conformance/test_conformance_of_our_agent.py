@@ -13,7 +13,7 @@ OURS = (sys.executable, "-m", "edgepick_agent.conformance")
 @pytest.mark.timeout(600)
 def test_our_agent_keeps_the_protocol(kit):
     """The agent passes every case; none is skipped where a runtime is installed."""
-    code, cases = kit.verdicts("--", *OURS, timeout="30")
+    code, cases = kit.verdicts("--", *OURS, timeout="60")
 
     assert {name: case["observed"] for name, case in cases.items() if case["verdict"] != "passed"} == {}
     assert code == 0
