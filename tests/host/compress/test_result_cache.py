@@ -77,20 +77,30 @@ def test_every_fact_is_part_of_the_key():
     assert key_of_work("a", {"y": 2, "x": 1}) in keys
 
 
-def test_what_another_run_writes_or_drops_is_no_error(tmp_path, monkeypatch):
-    """Files that go between being listed and being looked at are not counted, and nothing fails."""
+def test_what_another_run_drops_is_no_error(tmp_path, monkeypatch):
+    """Entries that go before they are looked at, or right afterwards, make nothing fail."""
     cache = Cache(tmp_path)
-    kept, dropped = (key_of_work("test", {"n": n}) for n in range(2))
-    cache.write(kept, bytes(100))
-    cache.write(dropped, bytes(100))
-    listed = list(tmp_path.glob("??/*"))
-    (tmp_path / dropped[:2] / dropped).unlink()
-    monkeypatch.setattr(Path, "glob", lambda folder, pattern: iter(listed))
+    looked_at, unseen, kept = (tmp_path / key[:2] / key for key in (key_of_work("test", {"n": n}) for n in range(3)))
 
-    facts, pruned = cache.facts(), cache.prune(0)
+    def listing(*_):
+        yield looked_at
+        looked_at.unlink()
+        unseen.unlink()
+        yield from (unseen, kept)
 
-    assert (facts.entries, facts.size_bytes) == (1, 132)
-    assert pruned == 1
+    def write_all() -> None:
+        for path in (looked_at, unseen, kept):
+            cache.write(path.name, bytes(100))
+
+    monkeypatch.setattr(Path, "glob", listing)
+
+    write_all()
+    facts = cache.facts()
+    write_all()
+    cache.prune(0)
+
+    assert (facts.entries, facts.size_bytes) == (2, 2 * 132)
+    assert not kept.exists()
 
 
 def test_what_is_being_written_is_no_entry(tmp_path):
