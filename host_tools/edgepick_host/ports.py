@@ -98,7 +98,10 @@ class Store(Protocol):
     """The host's memory; every method is one transaction. Decisions are append-only, and reports but for their age."""
 
     def batch(self) -> AbstractContextManager[None]:
-        """Make one transaction of everything that this thread does inside: all of it is kept, or none."""
+        """Make one transaction of everything that this thread does inside: all of it is kept, or none.
+
+        Inside another batch it is a part of that one.
+        """
         ...
 
     def next_sequence(self, *, above: int = 0, count: int = 1) -> int:

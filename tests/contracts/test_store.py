@@ -600,6 +600,22 @@ def test_a_batch_is_kept_whole_or_not_at_all(store):
     assert store.devices() == []
 
 
+def test_a_batch_inside_a_batch_is_a_part_of_it(store):
+    """What follows the inner one belongs to the outer one still, and goes with it if that fails."""
+
+    def fail() -> None:
+        with store.batch():
+            with store.batch():
+                store.add_report(report(1), 1.0)
+            store.heard_birth(birth(1), 1.0)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+
+    assert (store.reports(), store.devices()) == ([], [])
+
+
 def test_threads_never_share_a_sequence(store):
     """Sequences taken by several threads at one time are all different."""
     taken: list[int] = []

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from edgepick_host.core.rollout_state import Stage
+from edgepick_host.core.rollout_state import RequestKind, Stage
 from edgepick_host.core.waves import Plan
 from edgepick_host.errors import StateError
-from edgepick_host.service.campaigns import checked_plan, start
+from edgepick_host.service.campaigns import ask, checked_plan, start
 from edgepick_host.service.requests import load_rollouts
 from fleet.simulator import Script, SimDevice, World
 from fleet.synthetic import manifest_of, release
@@ -152,6 +152,37 @@ def test_replacing_ends_everything_that_waits_before_it():
 
     assert [state.stage for state in load_rollouts(world.store)] == [Stage.ABORTED, Stage.ABORTED, Stage.DONE]
     assert end.after == "r-2"
+
+
+@pytest.mark.parametrize("kind", [RequestKind.PAUSE, RequestKind.RESUME])
+def test_an_abort_that_nobody_has_taken_in_yet_is_not_lost(kind):
+    """Between two looks, nothing can be asked that takes its place: it is refused, and every device goes back."""
+    world = fleet_of("lab")
+    world.start(Plan(version="2", wave_seconds=30, soak_seconds=5))
+    while world.rollout().wave == 0:
+        world.turn()
+
+    ask(world.store, "r-1", RequestKind.ABORT, request="a")
+    with pytest.raises(StateError, match=f"was asked to abort and cannot be asked to {kind}"):
+        ask(world.store, "r-1", kind, request="b")
+    ask(world.store, "r-1", RequestKind.ABORT, request="c")
+    end = world.run()
+
+    assert end.stage is Stage.ABORTED
+    assert at(world, "lab") == {OLD.manifest: 6}
+
+
+def test_a_rollout_that_is_being_replaced_cannot_be_kept_going():
+    """The abort that a replacement files stands like an operator's own; the new rollout has its turn."""
+    world = fleet_of("lab")
+    start(world.store, "digits", Plan(version="2"), rollout="r-1", now=0.0)
+    start(world.store, "digits", Plan(version="2"), rollout="r-2", now=0.0, replace_running=True)
+
+    with pytest.raises(StateError, match="r-1 was asked to abort"):
+        ask(world.store, "r-1", RequestKind.RESUME, request="b")
+    end = world.run(rollout="r-2")
+
+    assert (world.rollout("r-1").stage, end.stage) == (Stage.ABORTED, Stage.DONE)
 
 
 def test_two_models_are_rolled_out_to_the_same_devices_at_once():

@@ -119,7 +119,7 @@ def ask_rollout(settings: HostSettings, name: str, kind: RequestKind) -> Rollout
     """Return the rollout that was asked to pause, resume or abort; the coordinator will act on it.
 
     Raises:
-        StateError: There is none, or it has ended.
+        StateError: There is none, it has ended, or it was asked to abort before.
     """
     with store_of(settings) as store, audited_here(store, clock(), f"rollout.{kind}", name):
         return campaigns.ask(store, name, kind, request=secrets.token_hex(8))

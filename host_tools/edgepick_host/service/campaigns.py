@@ -232,7 +232,8 @@ def ask(store: Store, rollout: str, kind: RequestKind, *, request: str) -> Rollo
     """Return the rollout that was asked; the coordinator will find the request.
 
     Raises:
-        StateError: There is no such rollout, or it has ended.
+        StateError: There is no such rollout, it has ended, or it was asked to abort, after which there is nothing to
+            pause or resume.
     """
     state = find_rollout(store, rollout)
     if state.stage.terminal:
@@ -240,5 +241,9 @@ def ask(store: Store, rollout: str, kind: RequestKind, *, request: str) -> Rollo
             f"rollout {state.id} is {state.stage} and cannot be asked to {kind}",
             hint="A new rollout starts with: edgepick rollout start MODEL",
         )
-    file_request(store, state.id, Request(id=request, kind=kind))
+    if not file_request(store, state.id, Request(id=request, kind=kind)):
+        raise StateError(
+            f"rollout {state.id} was asked to abort and cannot be asked to {kind}",
+            hint="Its devices return. A new rollout starts with: edgepick rollout start MODEL",
+        )
     return state

@@ -52,9 +52,18 @@ def save_rollout(store: Store, state: RolloutState) -> None:
     keep(store, state, None)
 
 
-def file_request(store: Store, rollout: str, request: Request) -> None:
-    """Keep a request for the coordinator to find."""
-    store.save_rollout(rollout + REQUEST_SUFFIX, codec.encode_document(request))
+def file_request(store: Store, rollout: str, request: Request) -> bool:
+    """Keep a request for the coordinator to find; ``False`` if an abort forbids it.
+
+    An abort is the last thing that is asked of a rollout. It may not have been taken in yet, so nothing is put in its
+    place; asking for it again changes nothing.
+    """
+    with store.batch():
+        before = load_requests(store).get(rollout)
+        if before is not None and before.kind is RequestKind.ABORT:
+            return request.kind is RequestKind.ABORT
+        store.save_rollout(rollout + REQUEST_SUFFIX, codec.encode_document(request))
+    return True
 
 
 def find_rollout(store: Store, rollout: str | None) -> RolloutState:

@@ -3,6 +3,7 @@
 import sqlite3
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ import sqlalchemy as sa
 
 from edgepick_host.adapters.store_sql import SqlStore, tables
 from edgepick_host.core.records import DeviceQuery, MemberRow
+from edgepick_host.core.rollout_state import RequestKind
 from edgepick_host.errors import ConfigError, StateError
+from edgepick_host.service.requests import Request, file_request, load_requests
 from edgepick_wire import codec
 from edgepick_wire.messages import Birth, Desired, ModelState, Phase, Presence, Reported, TargetKind
 
@@ -196,3 +199,29 @@ def test_processes_share_the_sequence(tmp_path):
     taken = [int(number) for process in running for number in process.communicate()[0].split()]
 
     assert sorted(taken) == list(range(1, 76))
+
+
+def test_two_that_ask_at_once_do_not_lose_an_abort(tmp_path):
+    """Whoever comes first: of a pause and an abort that two processes file in one moment, the abort stands."""
+    url = f"sqlite:///{tmp_path / 'host.db'}"
+    stores, names = (SqlStore(url), SqlStore(url)), [f"r-{n}" for n in range(20)]
+    together = threading.Barrier(2, timeout=60)
+
+    def ask(store: SqlStore, kind: RequestKind) -> None:
+        for name in names:
+            together.wait()
+            file_request(store, name, Request(id=kind.value, kind=kind))
+
+    threads = [
+        threading.Thread(target=ask, args=each)
+        for each in zip(stores, (RequestKind.PAUSE, RequestKind.ABORT), strict=True)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    kept = load_requests(stores[0])
+    for store in stores:
+        store.close()
+
+    assert {name: kept[name].kind for name in names} == dict.fromkeys(names, RequestKind.ABORT)

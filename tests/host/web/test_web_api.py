@@ -9,7 +9,9 @@ import pytest
 
 from edgepick_host import web
 from edgepick_host.core.records import Role, Token
+from edgepick_host.core.rollout_state import RequestKind
 from edgepick_host.errors import ConfigError
+from edgepick_host.service.requests import load_requests
 from edgepick_host.web.server import Address, parse_address, serving
 from host.web.conftest import DEVICES
 from host.web.small_fleet import INT8, OPERATOR, ROLLOUT, VIEWER
@@ -115,6 +117,19 @@ def test_an_operator_pauses_a_rollout(service):
         "done",
     )
     assert any(name == f"{ROLLOUT}.request" for name, _ in service.store.rollouts())
+
+
+def test_after_an_abort_there_is_nothing_to_pause_or_resume(service):
+    """Both are refused with 409 though nobody has taken the abort in yet; what was asked is still the abort."""
+    actions = ("abort", "pause", "resume", "abort")
+
+    codes = [
+        service.ask(f"/api/v1/rollouts/{ROLLOUT}/{action}", token=OPERATOR, method="POST")[0] for action in actions
+    ]
+
+    assert codes == [202, 409, 409, 202]
+    assert load_requests(service.store)[ROLLOUT].kind is RequestKind.ABORT
+    assert [entry.outcome == "done" for entry in service.store.audit(newest=4)] == [True, False, False, True]
 
 
 @pytest.mark.parametrize(

@@ -64,12 +64,13 @@ class SqlStore:
     @contextlib.contextmanager
     def batch(self) -> Iterator[None]:
         """Make one transaction of everything that this thread does inside: all of it is kept, or none."""
+        outer = getattr(self._open, "connection", None)
         with self._write() as connection:
             self._open.connection = connection
             try:
                 yield
             finally:
-                self._open.connection = None
+                self._open.connection = outer
 
     def next_sequence(self, *, above: int = 0, count: int = 1) -> int:
         """Return the first of ``count`` numbers higher than any before and than ``above``, durably."""
