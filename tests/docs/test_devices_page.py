@@ -1,5 +1,6 @@
 """What the page about devices says, held against the rules that are applied."""
 
+import re
 from pathlib import Path
 
 import device_tables
@@ -7,6 +8,7 @@ import pytest
 
 from edgepick_host.compress.edgetpu_variants import SUFFIX
 from edgepick_host.core.model_facts import ModelFacts, OperatorFacts
+from edgepick_host.core.plan import make_plan
 from edgepick_host.core.verify import profile_objection
 from edgepick_profiles.load import load_all, load_profile
 from edgepick_wire.manifest import ModelFormat
@@ -31,6 +33,22 @@ def test_the_rejection_on_the_page_is_a_real_one():
 
     assert objection is not None
     assert objection.reason in PAGE
+
+
+def test_the_recipes_for_microcontrollers_are_ones_that_they_get():
+    """Whatever recipe that section names, asked for by this name, is a candidate and not a rejection."""
+    section = PAGE.partition("\n## Microcontrollers\n")[2].partition("\n## ")[0]
+    operator = OperatorFacts(name="CONV_2D", version=1)
+    facts = ModelFacts(
+        format=ModelFormat.TFLITE, size_bytes=1, inputs=(), outputs=(), tensors=(), operators=(operator,)
+    )
+    named = re.findall(r"--recipe (\w+)", section)
+
+    plan = make_plan({ModelFormat.TFLITE: facts}, [load_profile("mcu-cortex-m4")], recipes=named)
+
+    assert named
+    assert [candidate.recipe.name for candidate in plan.candidates] == named
+    assert plan.rejections == ()
 
 
 @pytest.mark.parametrize("name", sorted(load_all()))
