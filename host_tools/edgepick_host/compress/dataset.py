@@ -147,8 +147,8 @@ def check_fits(dataset: Dataset, inputs: Sequence[TensorFacts], outputs: Sequenc
     for tensor in inputs:
         _check_shape(dataset, tensor, key_of(tensor, len(inputs)))
     classes = int(np.prod(outputs[0].shape[1:], dtype=np.int64))
-    if dataset.labels is not None and classes > 1:
-        _check_labels(dataset, classes)
+    if dataset.labels is not None:
+        _check_labels(dataset, max(classes, 2))  # a single output tells two classes apart
 
 
 def _check_shape(dataset: Dataset, tensor: TensorFacts, key: str) -> None:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from edgepick_host.compress import onnx_file, onnx_tensors, tflite_file, tflite_tensors
 from edgepick_host.compress.dataset import Dataset
-from edgepick_host.compress.quality import answers
+from edgepick_host.compress.quality import answers, middle_of
 from edgepick_host.compress.source import SourceModel
 from edgepick_wire.manifest import ModelFormat
 
@@ -41,7 +41,7 @@ def features_of(source: SourceModel, dataset: Dataset) -> Features:
     found = runner(source.data, [inner, outer]).stacked(dataset.samples(source.facts.inputs))
     values = found[inner].reshape(len(dataset), -1)
     step = -(-values.shape[1] // MOST_FEATURES)
-    groups = answers(found[outer]) if dataset.labels is None else dataset.labels
+    groups = answers(found[outer], middle_of(found[outer])) if dataset.labels is None else dataset.labels
     return Features(values=values[:, ::step], groups=groups)
 
 

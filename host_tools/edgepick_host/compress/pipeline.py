@@ -23,7 +23,6 @@ from edgepick_host.compress.executor import Executor
 from edgepick_host.compress.laboratory import Laboratory
 from edgepick_host.compress.picture import front_picture
 from edgepick_host.compress.predictor import median_latency_ns, open_predictor
-from edgepick_host.compress.quality import accuracy
 from edgepick_host.compress.request import CompressRequest, Say
 from edgepick_host.compress.result_folder import GOLDEN_FILE, RECIPE_FILE, check_target, staged, writing
 from edgepick_host.compress.trial import Outcome, Trials, score_loss
@@ -271,7 +270,7 @@ def _variant_set(name: str, bench: Bench, outcome: Outcome) -> VariantSet:
         model=name,
         source_sha256=bench.first.sha256,
         golden=GOLDEN_FILE,
-        float_accuracy=accuracy(bench.reference, bench.evaluation.labels),
+        float_accuracy=bench.float_accuracy,
         max_accuracy_drop=bench.limit,
         profiles=tuple(profile.name for profile in request.profiles),
         variants=tuple(

@@ -19,7 +19,7 @@ from edgepick_host.compress.dataset import Dataset, FloatArray
 from edgepick_host.compress.golden import tolerance
 from edgepick_host.compress.layers import measured_layers, most_hurting
 from edgepick_host.compress.predictor import open_predictor
-from edgepick_host.compress.quality import Labels, answers, mean_abs_error
+from edgepick_host.compress.quality import Labels, answers, mean_abs_error, middle_of
 from edgepick_host.compress.source import describe, normalised
 from edgepick_host.compress.step import PassLoader, Range, StepContext
 from edgepick_host.core.layer_errors import LayerError
@@ -325,7 +325,8 @@ class _Scorer:
         self._job, self._material = job, material
         self._predictor = open_predictor(job.model, job.format, exact=True)
         self._labels: Labels | None = material.evaluation.labels
-        self._ideal = answers(material.reference)
+        self._middle = middle_of(material.reference)
+        self._ideal = answers(material.reference, self._middle)
         self._outputs = np.zeros_like(material.reference)
         self._tally = _Tally(samples=len(material.evaluation), labelled=self._labels is not None)
         right = None if self._labels is None else self._ideal == self._labels
@@ -346,7 +347,7 @@ class _Scorer:
         return self._result(seen)
 
     def _count(self, index: int) -> None:
-        answer = int(np.argmax(self._outputs[index]))
+        answer = int(answers(self._outputs[index : index + 1], self._middle)[0])
         label = -1 if self._labels is None else int(self._labels[index])
         self._tally.add(label, int(self._ideal[index]), answer)
 
