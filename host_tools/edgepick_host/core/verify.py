@@ -152,6 +152,8 @@ def _open_shape(facts: ModelFacts) -> TensorFacts | None:
 def _edge_tpu(facts: ModelFacts) -> Iterator[str]:
     for operator in facts.operators:
         yield from _edge_tpu_operator(operator)
+    if narrow := next((tensor for tensor in facts.narrow_constants if tensor.dtype in {"int4", "uint4"}), None):
+        yield f"{narrow.name} is {narrow.dtype}; the Edge TPU takes 8-bit weights"
     for tensor in facts.tensors:
         if any(size > 1 for size in tensor.shape[:-INNERMOST]) and not tensor.constant:
             yield f"tensor {tensor.name} {list(tensor.shape)} exceeds the Edge TPU's three innermost dimensions"

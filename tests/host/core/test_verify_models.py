@@ -79,10 +79,11 @@ def test_an_unchanged_model_is_right_for_the_float_recipe():
         (with_operator(name="MAX_POOL_2D", version=2, fused_activation="RELU"), "RELU"),
         (with_operator(inputs=(IMAGE, IMAGE)), "constants"),
         (with_tensor(shape=(2, 8, 8, 4)), "three innermost"),
+        (with_tensor(dtype="int4", constant=True), "8-bit weights"),
     ],
 )
 def test_coral_rules(facts, said):
-    """Float tensors, open sizes, unknown operators, newer versions, fused activations and computed weights fall."""
+    """Floats, open sizes, unknown operators, newer versions, fused activations, computed and narrow weights fall."""
     objection = profile_objection(facts, load_profile("coral-dev-board"), None)
 
     assert objection is not None
