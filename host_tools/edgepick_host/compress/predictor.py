@@ -111,7 +111,10 @@ class OnnxPredictor:
 
     def run(self, sample: Sequence[Array]) -> FloatArray:
         """Return the first output."""
-        found = self._session.run([self._output], dict(zip(self._names, sample, strict=True)))
+        try:
+            found = self._session.run([self._output], dict(zip(self._names, sample, strict=True)))
+        except Exception as error:  # as above
+            raise CompressionError(f"ONNX Runtime does not run the model: {_first_line(error)}") from error
         return cast("FloatArray", np.asarray(found[0], dtype=np.float32)[0])
 
 

@@ -118,6 +118,11 @@ def _check_size(tensor: TensorFacts, path: Path) -> None:
         raise InputFileError(
             f"{path}: {tensor.name!r} has open sizes {list(tensor.shape)}", hint="Export the model with fixed sizes."
         )
+    if not tensor.shape:
+        raise InputFileError(
+            f"{path}: {tensor.name!r} is a single number; the first size must be a batch of 1",
+            hint="Export the model with a batch of 1.",
+        )
 
 
 def load_sources(paths: Sequence[Path]) -> dict[ModelFormat, SourceModel]:

@@ -45,6 +45,7 @@ def read(data: bytes, path: Path) -> Model:
     try:
         _check_extents(schema.Model.GetRootAs(data, 0), len(data))
         model = flatbuffer_utils.read_model_from_bytearray(data)
+        _check_references(model)
         _check_constants(model)
     except (struct.error, IndexError, ValueError, TypeError, AttributeError, MemoryError, OverflowError) as error:
         raise InputFileError(
@@ -61,9 +62,26 @@ def _check_extents(model: Any, size: int) -> None:
             raise ValueError(f"buffer {i} ends behind the file")
 
 
-def _check_constants(model: Model) -> None:
+def _check_references(model: Model) -> None:
+    """Refuse what names a tensor, an operator's code or a buffer that is not there; -1 is an input left out."""
     if not model.subgraphs or not model.subgraphs[0].operators:
         raise ValueError("no operators")
+    for graph in model.subgraphs:
+        inner = graph.operators or []
+        named = _indices(graph.inputs) + _indices(graph.outputs)
+        named += [i for operator in inner for i in _indices(operator.inputs) if i != -1]
+        named += [i for operator in inner for i in _indices(operator.outputs)]
+        _check_within(named, graph.tensors)
+        _check_within([operator.opcodeIndex for operator in inner], model.operatorCodes)
+        _check_within([tensor.buffer for tensor in graph.tensors], model.buffers)
+
+
+def _check_within(indices: list[int], what: Any) -> None:
+    if not all(0 <= i < len(what) for i in indices):
+        raise IndexError("something is named that is not in the file")
+
+
+def _check_constants(model: Model) -> None:
     for graph in model.subgraphs:
         for tensor in graph.tensors:
             _check_size(tensor, constant_bytes(model, tensor))

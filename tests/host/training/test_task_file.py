@@ -114,6 +114,11 @@ EXTRA = {
     "teachers is no list": ("def teachers():\n    return Net(8)\n", "teachers() returned Net"),
     "teacher with other answers": ("def teachers():\n    return [nn.Flatten()]\n", "teachers()[0] answers with 64"),
     "unlabelled of another shape": ("def unlabelled_data():\n    return np.zeros((3, 8, 4, 1))\n", "unlabelled_data()"),
+    "augment drops samples": (
+        "def augment(x, dice):\n    return x[:2]\n",
+        "augment() answers with Tensor of shape [2, 1, 8, 8] to x of shape [4, 1, 8, 8]",
+    ),
+    "augment gives arrays": ("def augment(x, dice):\n    return x.numpy()\n", "augment() answers with ndarray"),
     "a value for a function": ("evaluate = 3\n", "evaluate is int, not a function"),
 }
 

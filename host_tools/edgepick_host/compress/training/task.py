@@ -19,6 +19,7 @@ from edgepick_host.compress.training.task_checks import (
     check_answers,
     check_labels,
     check_module,
+    check_same_shape,
     read_inputs,
     read_samples,
     wrong,
@@ -125,6 +126,8 @@ def load_task(path: Path) -> Task:
     )
     task.evaluate(module)
     task.student(seed=0)
+    if task.augment is not None:
+        check_same_shape(path, "augment()", task.probe, task.augment(task.probe.clone(), torch.Generator()))
     return task
 
 

@@ -120,6 +120,19 @@ def check_answers(path: Path, function: str, module: nn.Module, x: Tensor) -> Te
     return found
 
 
+def check_same_shape(path: Path, function: str, given: Tensor, found: Any) -> Tensor:
+    """Return what a function made of a batch.
+
+    Raises:
+        InputFileError: It is no tensor of the batch's shape.
+    """
+    if not isinstance(found, Tensor) or found.shape != given.shape:
+        expected = list(given.shape)
+        raise wrong(path, function, f"answers with {_described(found)} to x of shape {expected}; "
+                    f"a tensor {expected} is expected")  # fmt: skip
+    return found
+
+
 def _described(found: Any) -> str:
     if isinstance(found, list | tuple):
         return f"{type(found).__name__} of {len(found)}"
