@@ -7,6 +7,7 @@ Rules:
 
 import multiprocessing
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -116,7 +117,11 @@ def work(plan: FleetPlan, part: int, pipe: "Connection[object, type]") -> None:
         _live(hub, pipe)
     except HostError as error:
         _answer(pipe, Failed(str(error), error.hint))
-    hub.close()
+    left = hub.close()
+    if left:  # said here: the parent listens no more
+        sys.stderr.write(
+            f"warning: the broker did not acknowledge the last {left} messages: devices may stay online there\n"
+        )
 
 
 def _live(hub: Hub, pipe: "Connection[object, type]") -> None:

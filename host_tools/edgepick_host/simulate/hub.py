@@ -14,7 +14,7 @@ from edgepick_host.core.settings import BrokerSettings
 from edgepick_host.simulate.bundles import Bundles
 from edgepick_host.simulate.device import step
 from edgepick_host.simulate.documents import Documents
-from edgepick_host.simulate.link import Link
+from edgepick_host.simulate.link import IN_FLIGHT, Link
 from edgepick_host.simulate.post import Post, Seat
 from edgepick_host.simulate.scenario import Ailment, Identity
 from edgepick_host.simulate.state import (
@@ -45,6 +45,8 @@ BOOTS_PER_SECOND = 1000
 HOUSEKEEPING_SECONDS = 1.0
 PATIENCE_SECONDS = 0.1
 """Longest wait for a message before the time is looked at again."""
+GOODBYE_SECONDS = 15.0
+"""Longest wait for a broker to take what was said at the end; twice as long, and the parent ends the process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +105,7 @@ class Hub:
     def turn(self) -> None:
         """Take in what has arrived, do what is due, and send what is to be said."""
         self._write()
-        for post in self._readable():
+        for post in self._readable(self._patience()):
             for topic, payload in post.link.read():
                 post.heard += 1
                 post.heard_bytes += len(payload)
@@ -112,20 +114,31 @@ class Hub:
                 self._connected(post)
         self._fire()
         self._settle()
-        if self._now() >= self._tend_at:
-            self._tend_at = self._now() + HOUSEKEEPING_SECONDS
-            for post in self._by_link.values():
-                post.link.look_after()
+        self._look_after()
 
-    def close(self) -> None:
-        """Say goodbye for every device that is there."""
-        for seat in self._seats:
-            if seat.state.online:
-                self._say_offline(seat)
-        self._write()
+    def close(self) -> int:
+        """Say goodbye for every device that is there, and disconnect once the broker has acknowledged it.
+
+        A broker that meets a closed socket when it acknowledges one message leaves those behind it unread. Whatever
+        else arrives meanwhile concerns nobody any more.
+
+        Returns:
+            Messages that the broker did not acknowledge in :data:`GOODBYE_SECONDS`; their devices stay online there.
+        """
+        leaving = deque(seat for seat in self._seats if seat.state.online)
+        until = time.monotonic() + GOODBYE_SECONDS
+        while (leaving or self._unacknowledged()) and time.monotonic() < until:
+            while leaving and leaving[0].post.link.unacknowledged < IN_FLIGHT:
+                self._say_offline(leaving.popleft())
+            self._write()
+            for post in self._readable(PATIENCE_SECONDS):
+                post.link.read()
+            self._look_after()
+        left = len(leaving) + self._unacknowledged()
         for post in self._by_link.values():
             post.link.close()
         self._selector.close()
+        return left
 
     # Figures.
 
@@ -184,15 +197,26 @@ class Hub:
             if seat.state.online:
                 self._call(seat, self._now(), Booted)
 
-    def _readable(self) -> Iterable[Post]:
+    def _patience(self) -> float:
         due = self._calls[0][0] - self._now() if self._calls else PATIENCE_SECONDS
-        patience = 0.0 if self._events else max(0.0, min(due, PATIENCE_SECONDS))
+        return 0.0 if self._events else max(0.0, min(due, PATIENCE_SECONDS))
+
+    def _readable(self, patience: float) -> Iterable[Post]:
         return [self._by_link[key.data] for key, _ in self._selector.select(patience)]
 
     def _write(self) -> None:
         for post in self._by_link.values():
             if post.link.busy:
                 post.link.flush()
+
+    def _look_after(self) -> None:
+        if self._now() >= self._tend_at:
+            self._tend_at = self._now() + HOUSEKEEPING_SECONDS
+            for post in self._by_link.values():
+                post.link.look_after()
+
+    def _unacknowledged(self) -> int:
+        return sum(post.link.unacknowledged for post in self._by_link.values())
 
     # What arrives.
 

@@ -33,6 +33,7 @@ class Link:
     Attributes:
         sent: Messages published.
         sent_bytes: Bytes of their payloads.
+        unacknowledged: Messages published that the broker has not acknowledged.
         fresh: It was connected, and nobody has taken note of that.
     """
 
@@ -46,6 +47,7 @@ class Link:
     ) -> None:
         self.sent = 0
         self.sent_bytes = 0
+        self.unacknowledged = 0
         self.fresh = False
         self._settings = settings
         self._selector = selector
@@ -112,6 +114,7 @@ class Link:
         """Hand a message over; it is written at the next :meth:`flush`."""
         self.sent += 1
         self.sent_bytes += len(payload)
+        self.unacknowledged += 1
         self._client.publish(topic, payload, qos=1, retain=retain)
 
     def subscribe(self, topics: Sequence[str]) -> None:
@@ -126,6 +129,7 @@ class Link:
     def drop(self) -> None:
         """Be gone without a word; the broker publishes the last will."""
         self._dropped = True
+        self.unacknowledged = 0
         found = self._client.socket()
         if found is not None:
             self._selector.unregister(found)
@@ -166,6 +170,7 @@ class Link:
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
+        client.on_publish = self._on_publish
         client.on_socket_open = self._on_socket_open
         client.on_socket_close = self._on_socket_close
         client.on_socket_register_write = lambda *_: None  # nothing is written but by flush
@@ -183,6 +188,9 @@ class Link:
 
     def _on_disconnect(self, *_: Any) -> None:
         self._connected = False
+
+    def _on_publish(self, *_: Any) -> None:
+        self.unacknowledged -= 1
 
     def _on_message(self, _client: Any, _userdata: Any, message: paho.MQTTMessage) -> None:
         self._heard.append((message.topic, bytes(message.payload)))
