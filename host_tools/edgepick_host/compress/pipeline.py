@@ -145,7 +145,7 @@ def _search(name: str, bench: Bench, laboratory: Laboratory, means: Means, say: 
     request = bench.request
     facts = {model_format: source.facts for model_format, source in bench.sources.items()}
     trials = Trials(bench=bench, laboratory=laboratory, limit=bench.limit, races=request.search, strict=request.strict)
-    plan = make_plan(facts, request.profiles, recipes=request.recipes)
+    plan = make_plan(facts, request.profiles, recipes=request.recipes, task=request.task is not None)
     trials.outcome.rejections += plan.rejections
     rounds = 1
     if request.search:

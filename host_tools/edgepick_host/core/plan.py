@@ -18,6 +18,8 @@ from edgepick_wire.manifest import ModelFormat
 MIN_PER_CHANNEL_OPSET = 13
 """QuantizeLinear and DequantizeLinear have an axis since ONNX operator set 13."""
 
+NEEDS_TASK = "needs a task file (--task)"
+
 DENSE_OPERATORS = frozenset({"FULLY_CONNECTED"})
 CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
 
@@ -49,7 +51,11 @@ def variant_name(recipe: Recipe) -> str:
 
 
 def make_plan(
-    models: Mapping[ModelFormat, ModelFacts], profiles: Sequence[Profile], *, recipes: Sequence[str] = ()
+    models: Mapping[ModelFormat, ModelFacts],
+    profiles: Sequence[Profile],
+    *,
+    recipes: Sequence[str] = (),
+    task: bool = False,
 ) -> Plan:
     """Return every candidate once, with the profiles that share it.
 
@@ -57,13 +63,15 @@ def make_plan(
         models: The float model in each format that was given.
         profiles: Whom it is for.
         recipes: Recipes to try instead of those that each profile names.
+        task: There is a task file, so that recipes may train.
     """
     takers: dict[str, list[str]] = {}
     kept: dict[str, Recipe] = {}
     rejections: list[Rejection] = []
     for profile in profiles:
         rules = _on_request(profile.rules) if recipes else profile.rules
-        for recipe, reason in _outcomes(models, rules, recipes or profile.recipes):
+        for recipe, found in _outcomes(models, rules, recipes or profile.recipes):
+            reason = NEEDS_TASK if recipe.training and not task else found
             if reason is not None:
                 rejections.append(_rejection(recipe, profile, reason))
             else:

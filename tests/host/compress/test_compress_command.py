@@ -201,6 +201,23 @@ def test_a_missing_format_is_a_rejection_not_an_error(files, tmp_path):
     assert {(r.code, r.reason) for r in found.rejections} == {(RejectionCode.RULES, "needs the model as .onnx")}
 
 
+def test_what_trains_is_a_rejection_without_a_task_file(files, tmp_path):
+    """A recipe that trains is refused with the option that it needs, and the rest is made."""
+    out = tmp_path / "out"
+    more = ("--recipe", "sparse80.static_wi8_ai8", "--recipe", "float32")
+    result = CliRunner().invoke(
+        compress,
+        arguments(files, out, *more, profiles=["raspberry-pi-4"], models=[files.tflite]),
+        catch_exceptions=False,
+    )
+
+    found = decode_document(VariantSet, (out / "variants.json").read_bytes())
+    trains = {(r.code, r.reason) for r in found.rejections if r.recipe == "sparse80.static_wi8_ai8-tflite"}
+    assert result.exit_code == 0
+    assert [variant.name for variant in found.variants] == ["float32-tflite"]
+    assert trains == {(RejectionCode.RULES, "needs a task file (--task)")}
+
+
 def test_the_accuracy_gate_refuses(files, tmp_path):
     """With no loss allowed, variants that lose anything are refused with the figure."""
     out = tmp_path / "out"

@@ -66,6 +66,22 @@ def test_a_missing_format_is_said():
     assert {rejection.code for rejection in plan.rejections} == {RejectionCode.RULES}
 
 
+@pytest.mark.parametrize("recipe", ["sparse80.static_wi8_ai8", "qat.static_wi8_ai8", "student.float16"])
+def test_what_trains_needs_a_task_file(recipe):
+    """Recipes that train are refused with what they need, whoever names them; with a task file they are planned."""
+    profile = load_profile("raspberry-pi-3")
+
+    asked = make_plan(BOTH, [profile], recipes=[recipe, "static_wi8_ai8"])
+    named = make_plan(BOTH, [replace(profile, recipes=(recipe,))])
+    with_task = make_plan(BOTH, [profile], recipes=[recipe], task=True)
+
+    assert names(asked) == ["static_wi8_ai8-tflite"]
+    assert names(named) == []
+    assert set(reasons(asked).values()) == set(reasons(named).values()) == {"needs a task file (--task)"}
+    assert {rejection.code for rejection in asked.rejections} == {RejectionCode.RULES}
+    assert names(with_task) == [f"{recipe}-tflite"]
+
+
 @pytest.mark.parametrize("recipe", ["float32", "float16", "dynamic_wi8_afp32", "static_wi8_ai8_float_io"])
 @pytest.mark.parametrize("profile", ["coral-dev-board", "mcu-cortex-m4"])
 def test_integer_only_devices_get_no_float(recipe, profile):
