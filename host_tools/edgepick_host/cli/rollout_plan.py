@@ -126,7 +126,8 @@ _OPTIONS = (
         metavar="SHARE",
         default="0.5%",
         show_default=True,
-        help="Devices on which a healthy variant fails; more, shown over all waves, returns everything. 0%: no watch.",
+        help="Devices on which a healthy variant fails; more, shown over all waves, returns everything. "
+        "0%: no watch; else at least 0.0001%.",
     ),
     click.option(
         "--max-slower",

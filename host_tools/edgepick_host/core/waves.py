@@ -3,10 +3,12 @@
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 from edgepick_host.core.checks import Limit, parse_checks
 from edgepick_host.core.decision import Judgement
 from edgepick_host.core.experiment.between import Between
+from edgepick_host.core.experiment.evidence import is_rate, share
 from edgepick_host.core.gates import Policy
 from edgepick_host.core.objective import DEFAULT_OBJECTIVE
 from edgepick_host.core.schedule import Share, Step, check, schedule, wave_numbers
@@ -64,7 +66,7 @@ class Plan:
         max_failures: Share of a stratum's devices in one wave that may fail; more returns everything.
             In the canary any failure does.
         tolerated: Share of devices on which a healthy variant fails. Once more are shown to, over all waves and at
-            every look, everything returns; 0 for no such watch.
+            every look, everything returns; 0 for no such watch, else at least a millionth.
         between: Compare the devices of the first wave with those that wait, before the second; ``None`` for no such
             comparison. Its share is the first wave.
         max_slower: Relative growth of what devices measure after the installation that is borne, likewise.
@@ -121,8 +123,13 @@ class Plan:
             raise MalformedError("max_bytes must not be negative")
 
     def _check_watch(self) -> None:
-        if not (0 <= self.tolerated < 0.5 and self.max_slower >= 0):
-            raise MalformedError("tolerated failures must be 0 to below 1/2, max_slower 0 or more")
+        watched = is_rate(self.tolerated) and share(self.tolerated) < Fraction(1, 2)
+        if not (watched or self.tolerated == 0):
+            raise MalformedError(
+                f"tolerated failures are 0 (no watch), or 0.0001 % (0.000001) to below 50 %; found {self.tolerated!r}"
+            )
+        if not self.max_slower >= 0:
+            raise MalformedError(f"max_slower is 0 or more; found {self.max_slower!r}")
         if self.between is not None and not all(isinstance(step, Share) for step in self._steps):
             raise MalformedError("arms are drawn by lot, so a comparison between devices needs waves that are shares")
 

@@ -72,6 +72,16 @@ def test_a_dry_run_says_what_a_comparison_between_devices_could_show(fleet, edge
     assert (wrong.code, "arms are drawn by lot" in wrong.err) == (2, True)
 
 
+@pytest.mark.parametrize("option", ["--tolerated"])
+@pytest.mark.parametrize("value", ["0.0000001", "0.00001%"])
+def test_a_share_that_is_as_good_as_none_is_refused(fleet, edgepick, option, value):
+    """Less than a millionth would be taken for nothing; the least is named, and nothing is started."""
+    done = edgepick("rollout", "start", "digits", "--no-wait", option, value)
+
+    assert (done.code, "0.0001 %" in done.err) == (2, True)
+    assert edgepick("rollout", "status", "--all", "--json").out.strip() == "[]"
+
+
 def test_a_rollout_explains_what_it_waits_for(fleet, edgepick):
     """Without a service it waits for measurements; a second one of the model is told what is in its way."""
     started = json.loads(edgepick("rollout", "start", "digits", "--no-wait", "--json").out)

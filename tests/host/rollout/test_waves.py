@@ -1,10 +1,13 @@
 """Who is in which wave, and which plans are refused."""
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edgepick_host.core.schedule import CANARY, parse_waves
+from edgepick_host.core.watches import harm_rules
 from edgepick_host.core.waves import Plan, Seat, seat
 from edgepick_host.errors import ConfigError
 from edgepick_wire.errors import MalformedError
@@ -72,3 +75,19 @@ def test_a_plan_that_gates_nothing_is_refused(wrong):
     """No canary, no deadline or a tolerance of everything is no plan."""
     with pytest.raises(MalformedError):
         Plan(version="1", **wrong)
+
+
+@given(st.floats(1e-6, 0.4999))
+def test_every_tolerance_that_a_plan_takes_can_be_watched(tolerated):
+    """From one in a million to nearly half, it makes the rules of a harm monitor."""
+    rules = harm_rules(Plan(version="1", tolerated=tolerated))
+
+    assert rules is not None
+    assert float(rules.tolerated) == pytest.approx(tolerated, abs=1e-6)
+
+
+@pytest.mark.parametrize("tolerated", [5e-324, 1e-7, 0.4999999, 0.5, math.nan, math.inf, -0.1])
+def test_a_tolerance_that_nothing_can_be_held_against_is_refused(tolerated):
+    """What would be taken for nothing, or for half, is refused before anything starts, with what is allowed."""
+    with pytest.raises(MalformedError, match=r"0 \(no watch\), or 0.0001 % \(0.000001\) to below 50 %"):
+        Plan(version="1", tolerated=tolerated)

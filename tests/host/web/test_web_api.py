@@ -176,6 +176,7 @@ def test_a_refused_start_is_in_the_audit_log(service):
         {"phase_deadlines": {"lunch": 10}},
         {"between": 1.5},
         {"alpha": 1.5},
+        {"tolerated": 1e-7},
         {"max_bytes": -1},
         {"between": 0.5, "waves": "site=lab,100%"},
     ],

@@ -106,6 +106,11 @@ def share(alpha: float) -> Fraction:
     return Fraction(alpha).limit_denominator(1_000_000)
 
 
+def is_rate(alpha: float) -> bool:
+    """Return whether :func:`share` makes something between never and always of it; a millionth is the least."""
+    return 0 < alpha < 1 and 0 < share(alpha) < 1
+
+
 def _tail(n: int, w: int) -> int:
     """Return the sum of the first ``w + 1`` binomial coefficients of ``n``; for many, from the shorter side."""
     if 2 * w > n:
