@@ -188,7 +188,7 @@ _OPTIONS = (
         metavar="SHARE",
         default="5%",
         show_default=True,
-        help="Chance of any false gain, over all strata and variants.",
+        help="Chance of any false gain, over all strata and variants; at least 0.0001%.",
     ),
     click.option(
         "--max-accuracy-drop",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from edgepick_host.core import asked, plausible
 from edgepick_host.core.constraints import Bounded, Constraint
+from edgepick_host.core.experiment.evidence import is_rate
 from edgepick_host.core.experiment.intervals import share_lower
 from edgepick_host.core.figures import energy_uj
 from edgepick_host.core.records import Release
@@ -93,8 +94,9 @@ class Policy:
 
     def __post_init__(self) -> None:
         """Refuse a policy under which nothing needs to be measured, or anything may be concluded."""
-        if not (0 < self.alpha < 1 and 0 < self.alpha_harm < 1):
-            raise MalformedError("an error rate lies between 0 and 1")
+        for name, rate in (("alpha", self.alpha), ("alpha_harm", self.alpha_harm)):
+            if not is_rate(rate):
+                raise MalformedError(f"{name} lies between 0.0001 % (0.000001) and 99.9999 %; found {rate!r}")
         if self.min_devices < 1:
             raise MalformedError(f"min_devices {self.min_devices}: at least one device must have measured")
         if not (0 <= self.max_accuracy_drop <= 1 and 0 <= self.min_gain < 1 and self.max_regression >= 0):

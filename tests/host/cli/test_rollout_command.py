@@ -72,7 +72,7 @@ def test_a_dry_run_says_what_a_comparison_between_devices_could_show(fleet, edge
     assert (wrong.code, "arms are drawn by lot" in wrong.err) == (2, True)
 
 
-@pytest.mark.parametrize("option", ["--tolerated"])
+@pytest.mark.parametrize("option", ["--tolerated", "--alpha"])
 @pytest.mark.parametrize("value", ["0.0000001", "0.00001%"])
 def test_a_share_that_is_as_good_as_none_is_refused(fleet, edgepick, option, value):
     """Less than a millionth would be taken for nothing; the least is named, and nothing is started."""

@@ -1,5 +1,6 @@
 """What the sign e-process promises: it is the integral it says it is, exact, and blind to everything but counts."""
 
+import math
 from fractions import Fraction
 
 import pytest
@@ -15,11 +16,13 @@ from edgepick_host.core.experiment.evidence import (
     anytime_p,
     below,
     e_value,
+    is_rate,
     least_units,
     least_wins,
     reaches,
     share,
 )
+from edgepick_host.core.gates import Policy
 from edgepick_wire.errors import MalformedError
 
 COUNTS = st.integers(0, 120).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
@@ -111,3 +114,19 @@ def test_more_wins_than_units_are_refused():
 def test_a_rate_is_what_a_person_means_by_it():
     """0.05 is one twentieth, not the nearest binary fraction."""
     assert share(0.05) == Fraction(1, 20)
+
+
+@given(st.floats(1e-6, 0.999999))
+def test_some_number_of_units_shows_enough_for_every_rate(alpha):
+    """From one in a million on, what is a rate is reached, also as a share of it among many comparisons."""
+    assert is_rate(alpha)
+    assert 1 <= least_units(share(alpha) / 64) <= 40
+
+
+@pytest.mark.parametrize("alpha", [0.0, 5e-324, 1e-7, 0.9999999, 1.0, -0.05, math.nan, math.inf])
+def test_what_rounds_to_never_or_always_is_no_rate(alpha):
+    """No number of units would reach the one, and none at all would reach the other; a policy takes neither."""
+    assert not is_rate(alpha)
+    for name in ("alpha", "alpha_harm"):
+        with pytest.raises(MalformedError, match=rf"{name} lies between 0.0001 % \(0.000001\) and 99.9999 %"):
+            Policy(**{name: alpha})

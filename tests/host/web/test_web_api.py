@@ -202,6 +202,17 @@ def test_a_comparison_between_devices_can_be_asked_for(service):
     assert "pairs of devices: at best an excess of" in " ".join(found["outlooks"])
 
 
+@pytest.mark.parametrize("alpha", [1e-7, 1e-300, 0.9999999])
+def test_an_error_rate_of_nothing_is_refused_and_not_searched_for(service, alpha):
+    """No number of devices would show anything at such a rate, so a viewer's preview gets an answer at once."""
+    wanted = {"model": "digits", "alpha": alpha}
+
+    code, answer = service.ask("/api/v1/rollouts/preview", token=VIEWER, body=wanted, method="POST")
+
+    assert code == 422
+    assert "alpha lies between 0.0001 %" in answer["detail"]
+
+
 def test_a_view_of_a_rollout_counts_its_devices_and_does_not_name_them(service):
     """What is sent for a page does not grow with the fleet; devices come by the page, by status and wave."""
     address = f"/api/v1/rollouts/{ROLLOUT}"
