@@ -281,7 +281,15 @@ class ChunkLedger(Protocol):
         ...
 
     def forget_chunks(self, broker: str, digests: Iterable[str] | None = None) -> None:
-        """Forget these, or all of the broker's."""
+        """Forget these, or all of the broker's, and then its landmarks too."""
+        ...
+
+    def landmarks(self, broker: str) -> frozenset[str]:
+        """Return topics that ``broker`` retains unless it has lost something of what it was given."""
+        ...
+
+    def set_landmarks(self, broker: str, topics: Collection[str] = (), *, instead_of: Collection[str] = ()) -> None:
+        """Make topics landmarks of ``broker``, and others no longer; what is in both becomes one."""
         ...
 
 

@@ -456,6 +456,21 @@ def test_chunks_are_known_per_broker(store):
     assert store.known_chunks("b:1883") == frozenset()
 
 
+def test_landmarks_go_with_the_chunks_they_vouch_for(store):
+    """Landmarks are kept per broker, take the place of others, and are forgotten when all chunks are."""
+    store.set_landmarks("a:1883", ["c/1", "m/1"])
+    store.set_landmarks("a:1883", ["c/2", "m/1"], instead_of=["c/1", "c/2", "c/3"])
+    store.set_landmarks("b:1883", ["m/1"])
+    store.add_chunks("a:1883", ["x"])
+    store.forget_chunks("a:1883", ["x"])
+    replaced = store.landmarks("a:1883")
+
+    store.forget_chunks("b:1883")
+
+    assert replaced == store.landmarks("a:1883") == {"c/2", "m/1"}
+    assert store.landmarks("b:1883") == frozenset()
+
+
 def reported(device: str, active: str | None, refusal: Refusal | None = None) -> Reported:
     state = ModelState(
         model="digits",

@@ -55,6 +55,7 @@ class MemoryStore:
     written: dict[tuple[TargetKind, str], int] = field(default_factory=dict)
     leases: dict[str, tuple[str, float]] = field(default_factory=dict)
     chunks: dict[str, set[str]] = field(default_factory=dict)
+    marked_topics: dict[str, set[str]] = field(default_factory=dict)
     audited: list[AuditEntry] = field(default_factory=list)
     given: dict[str, Token] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -287,8 +288,15 @@ class MemoryStore:
     def forget_chunks(self, broker: str, digests: Iterable[str] | None = None) -> None:
         if digests is None:
             self.chunks.pop(broker, None)
+            self.marked_topics.pop(broker, None)
         else:
             self.chunks.get(broker, set()).difference_update(digests)
+
+    def landmarks(self, broker: str) -> frozenset[str]:
+        return frozenset(self.marked_topics.get(broker, ()))
+
+    def set_landmarks(self, broker: str, topics: Collection[str] = (), *, instead_of: Collection[str] = ()) -> None:
+        self.marked_topics[broker] = (self.marked_topics.get(broker, set()) - set(instead_of)) | set(topics)
 
     def _heard(self, device: str, at: float) -> Heard:
         heard = self.heard.setdefault(device, Heard())

@@ -409,7 +409,9 @@ class World:
             self.devices[name] = device
 
     def publish(self, *releases: Release) -> None:
-        """Do what `edgepick publish` does to the store and the profiles."""
+        """Do what `edgepick publish` does to the store, the profiles and what the broker keeps."""
+        kept = [topics.root(FLEET), *(topics.manifest(FLEET, release.manifest) for release in releases)]
+        self.air.retained |= dict.fromkeys(kept, b"signed")
         publish(self.store, releases, sign=sign, send=lambda t, p: self.air.publish(t, p, retain=True))
 
     def start(self, plan: Plan, rollout: str = "r-1", model: str = "digits") -> None:

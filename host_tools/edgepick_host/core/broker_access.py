@@ -136,10 +136,11 @@ per_listener_settings false
 allow_anonymous false
 acl_file {place}/acl
 
-# Retained manifests and chunks are what devices come back to: they must survive a restart.
+# Retained manifests and chunks are what devices come back to: they must survive a restart. What came after the last
+# save is lost with the power; all of it is written each time, so a flash card with large models may want 300.
 persistence true
 persistence_location {place}/data/
-autosave_interval 300
+autosave_interval 60
 retain_available true
 
 # Limits. Nothing of the protocol is larger than {MAX_PAYLOAD_BYTES} bytes.

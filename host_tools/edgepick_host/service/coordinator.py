@@ -16,6 +16,7 @@ from edgepick_host.service.collector import deals_reports_out
 from edgepick_host.service.desk import Desk
 from edgepick_host.service.fleet_table import FleetTable
 from edgepick_host.service.inbox import Inbox
+from edgepick_host.service.memory_check import what_is_lost
 from edgepick_host.service.reactions import BudgetsOf
 from edgepick_host.service.report_log import ReportLog
 from edgepick_host.service.requests import COORDINATOR_LEASE
@@ -114,7 +115,7 @@ class Coordinator:
         self._behind = False
         self._misjudged = False
         self._was_heard = False
-        self._forgotten = False
+        self._lost = ""
 
     def start(self) -> None:
         """Take the lease, hear the fleet, and send again everything that is wanted.
@@ -127,6 +128,7 @@ class Coordinator:
         self._announce(online=True)  # devices resend their reports on hearing this: listen first
         self._broker.subscribe([topics.host(self._fleet)], self._heard_itself)
         self._desk.send_all()
+        self._check_memory()
 
     def step(self, timeout_seconds: float = 0.5) -> None:
         """Take in what has arrived and, unless it did so just now, bring every rollout as far as it goes.
@@ -182,15 +184,11 @@ class Coordinator:
                 self._behind, self._was_heard = self._behind or self._was_heard, True
 
     def _check_memory(self) -> None:
-        """Tell a person, once, what to do if the broker has forgotten what only a publication can bring back."""
-        root = topics.root(self._fleet)
-        forgotten = bool(self._store.releases()) and root not in self._broker.retained([root])
-        if forgotten and not self._forgotten:
-            self._say(
-                "the broker has lost its memory: what every device should do was sent again, models were not; "
-                "send them with `edgepick publish`, once for each published folder that devices still need"
-            )
-        self._forgotten = forgotten
+        """Tell a person, once, what to do if the broker has lost what only a publication can bring back."""
+        lost = what_is_lost(self._fleet, self._store, self._broker)
+        if lost and lost != self._lost:
+            self._say(lost)
+        self._lost = lost
 
     def stop(self) -> None:
         """Say goodbye and free the lease, if this coordinator still has it."""

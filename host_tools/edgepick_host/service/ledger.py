@@ -1,10 +1,16 @@
-"""What the broker has acknowledged, written down while a publication goes on."""
+"""What the broker has acknowledged, written down while a publication goes on.
+
+A list of chunks is worth what the broker's memory is worth: one that lost power has lost the newest of what it had
+acknowledged. So the last chunk of every batch is made a landmark, until the next batch has one, and in the end the
+release's manifest is: what was acknowledged before a message that is still there is there too.
+"""
 
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from edgepick_host.ports import ChunkLedger
+from edgepick_wire import topics
 
 BATCH = 64
 """Acknowledged chunks after which they are written down: 4 MiB at most are sent twice after a crash."""
@@ -25,13 +31,15 @@ OnTransfer = Callable[[Progress], None]
 class Ledger:
     """Counts acknowledgements, which come in the order of sending, and remembers them in batches."""
 
-    def __init__(self, store: ChunkLedger, place: str, on_progress: OnTransfer, total_bytes: int) -> None:
+    def __init__(self, store: ChunkLedger, place: str, fleet: str, on_progress: OnTransfer, total_bytes: int) -> None:
         self._store = store
+        self._fleet = fleet
         self._place = place
         self._on_progress = on_progress
         self._total_bytes = total_bytes
         self._in_flight: deque[tuple[str, str, int]] = deque()
         self._batch: list[str] = []
+        self._landmarks: tuple[str, ...] = ()
         self._done_bytes = 0
 
     def sent(self, variant: str, digest: str, size: int) -> None:
@@ -50,5 +58,8 @@ class Ledger:
     def write_down(self) -> None:
         """Leave every acknowledged chunk known to the store."""
         if self._batch:
+            newest = (topics.chunk(self._fleet, self._batch[-1]),)
+            self._store.set_landmarks(self._place, newest, instead_of=self._landmarks)  # first: nothing without one
+            self._landmarks = newest
             self._store.add_chunks(self._place, self._batch)
             self._batch.clear()

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from edgepick_host.core.records import Release
 from edgepick_host.errors import StateError
-from edgepick_host.ports import Broker, HostStore
-from edgepick_wire import envelope, topics
+from edgepick_host.ports import Broker, HostStore, Store
+from edgepick_wire import codec, envelope, topics
 from edgepick_wire.manifest import Encoding, FileEntry, parse_manifest, split_index
 
 BATCH = 256
@@ -51,7 +51,7 @@ class Pruner:
             UnreachableError: The broker went away; run it again.
         """
         releases = self.store.releases()
-        needed = needed_releases(releases, self._mentioned())
+        needed = needed_releases(releases, mentioned(self.store))
         doomed = tuple(r for r in releases if r not in needed)
         wanted = {digest for r in needed for digest in self._chunks(r)}
         known = self.store.known_chunks(self.place)
@@ -59,13 +59,6 @@ class Pruner:
             self._clear_manifests(doomed)
             self._clear_chunks(sorted(known - wanted))
         return Pruned(releases=doomed, chunks=len(known - wanted), kept=len(known & wanted), dry_run=dry_run)
-
-    def _mentioned(self) -> str:
-        """Return everything that names manifests, as one text to search."""
-        told = [a for d in self.store.all_desired() for a in d.models]
-        named = [a.active or "" for a in told] + [r.manifest for a in told for r in a.measure]
-        named += [a.shadow.manifest for a in told if a.shadow is not None]
-        return " ".join([*named, *(document.decode() for _, document in self.store.rollouts())])
 
     def _chunks(self, release: Release) -> set[str]:
         signed = self.store.manifest(release.manifest)
@@ -84,16 +77,24 @@ class Pruner:
         return (*entry.index, *split_index(b"".join(found[place] for place in places)))
 
     def _clear_manifests(self, releases: Iterable[Release]) -> None:
-        for release in releases:
-            self.broker.publish(topics.manifest(self.fleet, release.manifest), b"", retain=True)
+        places = [topics.manifest(self.fleet, release.manifest) for release in releases]
+        self.store.set_landmarks(self.place, instead_of=places)  # first: what is cleared is not lost
+        for place in places:
+            self.broker.publish(place, b"", retain=True)
 
     def _clear_chunks(self, digests: Sequence[str]) -> None:
         for start in range(0, len(digests), BATCH):
             batch = digests[start : start + BATCH]
+            places = [topics.chunk(self.fleet, digest) for digest in batch]
             self.store.forget_chunks(self.place, batch)  # first: a chunk too many is sent again, never one too few
-            self.broker.publish_many(
-                ((topics.chunk(self.fleet, digest), b"") for digest in batch), on_done=lambda _count: None
-            )
+            self.store.set_landmarks(self.place, instead_of=self.store.landmarks(self.place).intersection(places))
+            self.broker.publish_many(((place, b"") for place in places), on_done=lambda _count: None)
+
+
+def mentioned(store: Store) -> str:
+    """Return everything that names manifests, as one text to search."""
+    told = [codec.encode(desired) for desired in store.all_desired()]
+    return b" ".join([*told, *(document for _, document in store.rollouts())]).decode()
 
 
 def needed_releases(releases: Sequence[Release], mentioned: str) -> tuple[Release, ...]:

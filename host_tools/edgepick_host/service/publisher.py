@@ -3,8 +3,9 @@
 Rules:
 - Everything is retained: the publisher may be gone when a device comes up.
 - The order lets no device ever see a manifest whose chunks are not there yet.
-- A broker that holds no root document of the fleet is new or has lost its memory: it is given
-  everything, whatever the store remembers.
+- A broker that holds no root document of the fleet, or lacks a landmark (the manifest of what it was given, or
+  the last chunk of a publication that broke off), is new or has lost a part of its memory: it is given everything,
+  whatever the store remembers.
 - A broker that holds another fleet's root document is never written to.
 - Where the broker's root document is older, everything that is still wanted is signed again.
 """
@@ -126,7 +127,7 @@ class Publisher:
         """
         wishes = self._wishes(prepared, activation)
         signed = [(r, envelope.pack(self.sign(DocumentType.MANIFEST, r.payload))) for r in prepared.releases]
-        outdated = self._check_root(forget=republish)
+        outdated = self._check_memory(forget=republish)
         known = self.store.known_chunks(self.place)
         variants, size = _counted(prepared.releases, known), _new_bytes(prepared.releases, known)
         self._send_chunks(prepared.releases, known, size)
@@ -140,15 +141,19 @@ class Publisher:
         chosen = self.targets.of_devices(devices) if devices else profile_targets(prepared)
         return {target: wish_for(prepared, activation, target) for target in chosen}
 
-    def _check_root(self, *, forget: bool) -> bool:
+    def _check_memory(self, *, forget: bool) -> bool:
         """Return whether the broker serves an older root document, whose keys may have signed what is wanted."""
         found = self.succession.check()
-        if found is None or forget:
+        if found is None or forget or not self._has_landmarks():
             self.store.forget_chunks(self.place)
         return found is not None and found < self.succession.root.version
 
+    def _has_landmarks(self) -> bool:
+        landmarks = self.store.landmarks(self.place)
+        return bool(landmarks) and landmarks <= self.broker.retained(sorted(landmarks)).keys()
+
     def _send_chunks(self, releases: Sequence[PreparedRelease], known: frozenset[str], size: int) -> None:
-        ledger = Ledger(self.store, self.place, self.on_progress, size)
+        ledger = Ledger(self.store, self.place, self.fleet, self.on_progress, size)
         try:
             self.broker.publish_many(self._new_chunks(releases, known, ledger), on_done=ledger.acknowledged)
         finally:
@@ -170,6 +175,13 @@ class Publisher:
             self.broker.publish(topics.manifest(self.fleet, release.digest), data, retain=True)
             self.store.save_release(release.release, data)
             self.store.renew_manifest(release.digest, data)
+            self._set_landmark(release)
+
+    def _set_landmark(self, release: PreparedRelease) -> None:
+        """Have the manifest vouch for its chunks from now on, instead of the last of them."""
+        chunks = {topics.chunk(self.fleet, digest) for digest in _chunk_sizes(release)}
+        landmark = topics.manifest(self.fleet, release.digest)
+        self.store.set_landmarks(self.place, [landmark], instead_of=self.store.landmarks(self.place) & chunks)
 
 
 def profile_targets(prepared: Prepared) -> tuple[Target, ...]:

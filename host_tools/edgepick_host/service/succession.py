@@ -16,7 +16,7 @@ from edgepick_host.core.records import Release
 from edgepick_host.core.trust import Key, sign
 from edgepick_host.errors import StateError, VerificationError
 from edgepick_host.ports import Broker, HostStore
-from edgepick_host.service.pruner import needed_releases
+from edgepick_host.service.pruner import mentioned, needed_releases
 from edgepick_wire import codec, envelope, topics
 from edgepick_wire.envelope import DocumentType, VerifySignature
 from edgepick_wire.errors import WireError
@@ -105,7 +105,8 @@ class Succession:
             UnreachableError: The broker went away; run it again.
         """
         versions = self._publish_chain()
-        outdated = tuple(r for r in needed_releases(self.store.releases(), self._mentioned()) if self._is_outdated(r))
+        needed = needed_releases(self.store.releases(), mentioned(self.store))
+        outdated = tuple(release for release in needed if self._is_outdated(release))
         digests = tuple(release.manifest for release in outdated)
         if self.release:
             for digest in digests:
@@ -129,11 +130,6 @@ class Succession:
 
     def _publish_newest(self) -> None:
         self.broker.publish(topics.root(self.root.fleet), self.chain[self.root.version], retain=True)
-
-    def _mentioned(self) -> str:
-        """Return everything that names manifests, as one text to search."""
-        told = [codec.encode(desired) for desired in self.store.all_desired()]
-        return b" ".join([*told, *(document for _, document in self.store.rollouts())]).decode()
 
     def _is_outdated(self, release: Release) -> bool:
         signed = self.store.manifest(release.manifest)

@@ -20,6 +20,7 @@ from fleet.simulator import FLEET, HostBroker, Script, World, sign
 from fleet.synthetic import birth, fell_back, manifest_of, measured, measurement, release
 
 A = release("a")
+LATER = release("a", version="2")
 NEW, OLD, OTHER = (manifest_of("1", name) for name in ("new", "old", "other"))
 
 
@@ -322,7 +323,6 @@ def lost_memory(world: World) -> None:
 def test_a_broker_that_lost_its_memory_is_told_again_what_is_wanted(world):
     """Every desired state is there again, byte for byte, and the service says what brings the models back."""
     world.publish(A)
-    world.air.retained[topics.root(FLEET)] = b"root"
     world.host_up()
     turns(world, 2)
     before = {t: p for t, p in world.air.retained.items() if t.endswith("/desired")}
@@ -338,7 +338,6 @@ def test_a_broker_that_lost_its_memory_is_told_again_what_is_wanted(world):
 def test_a_reconnection_to_a_broker_that_remembers_asks_nobody_for_anything(world):
     """What is wanted is sent again, which is harmless, and no person is bothered."""
     world.publish(A)
-    world.air.retained[topics.root(FLEET)] = b"root"
     world.host_up()
     turns(world, 2)
 
@@ -346,7 +345,23 @@ def test_a_reconnection_to_a_broker_that_remembers_asks_nobody_for_anything(worl
     world.air.publish(topic, payload, retain=True)
     turns(world, 2)
 
-    assert not [line for line in world.lines if "lost its memory" in line]
+    assert not [line for line in world.lines if "memory" in line]
+
+
+def test_a_broker_that_lost_what_it_was_given_last_is_told_of_once(world):
+    """A service names the versions whose manifests are gone, at its start or after a reconnection, each once."""
+    world.publish(A, LATER)
+    del world.air.retained[topics.manifest(FLEET, LATER.manifest)]
+    world.host_up()
+    turns(world, 2)
+
+    topic, payload = host_presence(FLEET, world.hosts, online=True)
+    world.air.publish(topic, payload, retain=True)
+    turns(world, 2)
+
+    (line,) = [line for line in world.lines if "memory" in line]
+    assert f"lacks {LATER.model} {LATER.version}, " in line
+    assert "edgepick publish" in line
 
 
 def test_a_late_last_will_of_its_own_is_contradicted(world):

@@ -333,20 +333,21 @@ class SqlStore:
     def add_chunks(self, broker: str, digests: Iterable[str]) -> None:
         """Remember that ``broker`` has acknowledged these; known ones change nothing."""
         with self._write() as connection:
-            known = set(connection.scalars(sa.select(tables.chunk.c.digest).where(tables.chunk.c.broker == broker)))
-            new = [{"broker": broker, "digest": digest} for digest in dict.fromkeys(digests) if digest not in known]
-            if new:
-                connection.execute(tables.chunk.insert(), new)
+            writes.add_chunks(connection, broker, digests)
 
     def forget_chunks(self, broker: str, digests: Iterable[str] | None = None) -> None:
-        """Forget these, or all of the broker's."""
+        """Forget these, or all of the broker's, and then its landmarks too."""
         with self._write() as connection:
-            if digests is None:
-                connection.execute(tables.chunk.delete().where(tables.chunk.c.broker == broker))
-            for digest in digests or ():
-                connection.execute(
-                    tables.chunk.delete().where(tables.chunk.c.broker == broker, tables.chunk.c.digest == digest)
-                )
+            writes.forget_chunks(connection, broker, digests)
+
+    def landmarks(self, broker: str) -> frozenset[str]:
+        """Return topics that ``broker`` retains unless it has lost something of what it was given."""
+        return frozenset(self._column(sa.select(tables.landmark.c.topic).where(tables.landmark.c.broker == broker)))
+
+    def set_landmarks(self, broker: str, topics: Collection[str] = (), *, instead_of: Collection[str] = ()) -> None:
+        """Make topics landmarks of ``broker``, and others no longer; what is in both becomes one."""
+        with self._write() as connection:
+            writes.set_landmarks(connection, broker, topics, instead_of)
 
     @contextlib.contextmanager
     def _write(self) -> Iterator[Connection]:

@@ -105,6 +105,12 @@ chunk = sa.Table(
     sa.Column("broker", sa.Text, primary_key=True),
     sa.Column("digest", sa.Text, primary_key=True),
 )
+landmark = sa.Table(
+    "landmark",
+    TABLES,
+    sa.Column("broker", sa.Text, primary_key=True),
+    sa.Column("topic", sa.Text, primary_key=True),
+)
 
 audit = sa.Table(
     "audit",
@@ -182,7 +188,17 @@ def _reports_by_age(connection: Connection) -> None:
     next(i for i in report.indexes if "heard_at" in i.columns).create(connection)
 
 
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_searchable_devices, _members_apart, _reports_by_age)
+def _landmarks(connection: Connection) -> None:
+    """Version 5: what a broker was given is believed only while it still has its landmarks."""
+    landmark.create(connection)
+
+
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
+    _searchable_devices,
+    _members_apart,
+    _reports_by_age,
+    _landmarks,
+)
 """Step ``n`` brings a database of version ``n + 1`` to ``n + 2``; an empty one is made as the newest."""
 
 

@@ -1,6 +1,6 @@
 """Rows written and found many at a time, by statements that every database knows. The write lock is held meanwhile."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -90,6 +90,32 @@ def missing(connection: Connection, names: Collection[tuple[str, str]]) -> froze
         rows = connection.execute(query.where(sa.tuple_(tables.report.c.device, tables.report.c.id).in_(page)))
         found.update((row.device, row.id) for row in rows)
     return frozenset(names) - found
+
+
+def add_chunks(connection: Connection, broker: str, digests: Iterable[str]) -> None:
+    """Keep the chunks that a broker has acknowledged; known ones change nothing."""
+    known = set(connection.scalars(sa.select(tables.chunk.c.digest).where(tables.chunk.c.broker == broker)))
+    new = [{"broker": broker, "digest": digest} for digest in dict.fromkeys(digests) if digest not in known]
+    if new:
+        connection.execute(tables.chunk.insert(), new)
+
+
+def forget_chunks(connection: Connection, broker: str, digests: Iterable[str] | None) -> None:
+    """Forget chunks of a broker, or all, and with all its landmarks."""
+    if digests is None:
+        for table in (tables.chunk, tables.landmark):
+            connection.execute(table.delete().where(table.c.broker == broker))
+    for digest in digests or ():
+        connection.execute(tables.chunk.delete().where(*equal(tables.chunk, {"broker": broker, "digest": digest})))
+
+
+def set_landmarks(connection: Connection, broker: str, topics: Collection[str], instead_of: Collection[str]) -> None:
+    """Make topics landmarks of a broker, and others no longer."""
+    for topic in {*topics, *instead_of}:
+        key = {"broker": broker, "topic": topic}
+        connection.execute(tables.landmark.delete().where(*equal(tables.landmark, key)))
+        if topic in topics:
+            connection.execute(tables.landmark.insert().values(**key))
 
 
 def report_row(report: Report, at: float) -> dict[str, Any]:
