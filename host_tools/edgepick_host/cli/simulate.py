@@ -22,6 +22,10 @@ SHARED = "shared"
 EACH = "per-device"
 SAID_SECONDS = 5.0
 """Pause between two lines for a person; programs get one a second."""
+UNHEARD = (
+    "warning: the host is there and acknowledges none of {count} reports: does the broker's access list let this user "
+    "speak for devices? See docs/simulate.md."
+)
 
 
 @click.command("simulate")
@@ -121,14 +125,18 @@ class Ending:
 
 
 class Teller:
-    """Says how the fleet is: to programs every time, to people now and then."""
+    """Says how the fleet is: to programs every time, to people now and then; warns once."""
 
     def __init__(self, *, as_json: bool) -> None:
         self._as_json = as_json
         self._next = 0.0
+        self._warned = False
 
     def show(self, tally: Tally) -> None:
         """Say it, if it is time."""
+        if tally.unheard and not self._warned:
+            self._warned = True
+            click.echo(UNHEARD.format(count=tally.unheard), err=True)
         if self._as_json:
             render.print_json_line(tally)
         elif time.monotonic() >= self._next:

@@ -14,6 +14,7 @@ from edgepick_host.core.settings import BrokerSettings
 from edgepick_host.simulate.bundles import Bundles
 from edgepick_host.simulate.device import step
 from edgepick_host.simulate.documents import Documents
+from edgepick_host.simulate.hearing import Hearing, overdue
 from edgepick_host.simulate.link import IN_FLIGHT, Link
 from edgepick_host.simulate.post import Post, Seat
 from edgepick_host.simulate.scenario import Ailment, Identity
@@ -83,6 +84,7 @@ class Hub:
         self._booted: set[int] = set()
         self._events: deque[tuple[Seat, Event]] = deque()
         self._by_link: dict[Link, Post] = {}
+        self._hearing = Hearing()
         self._seats: list[Seat] = []
         self._take_seats(identities)
 
@@ -154,6 +156,7 @@ class Hub:
             active=Counter(model.active_label for model in models if model.active_label),
             filed=sum(state.counter for state in states),
             waiting=sum(len(state.outbox) for state in states),
+            unheard=self._unheard(),
             sent=sum(post.link.sent for post in self._by_link.values()),
             sent_bytes=sum(post.link.sent_bytes for post in self._by_link.values()),
             heard=sum(post.heard for post in self._by_link.values()),
@@ -164,6 +167,12 @@ class Hub:
     def records(self) -> list[DeviceRecord]:
         """Return what became of each device."""
         return [_record(seat) for seat in self._seats]
+
+    def _unheard(self) -> int:
+        patience = self._seats[0].identity.scenario.pace.resend if self._seats else 0.0
+        if not self._hearing.is_silent(self._now(), patience):
+            return 0
+        return sum(overdue(seat.identity, seat.state) for seat in self._seats)
 
     # Connections.
 
@@ -240,6 +249,7 @@ class Hub:
                 self._events.append((seat, Acknowledged(now=now, ids=codec.decode(Ack, payload).ids)))
             except WireError:
                 return
+            self._hearing.acknowledged(now)
         elif payload:
             desired = self._documents.own_desired(payload, seat.identity.name)
             if desired is not None:
@@ -249,9 +259,11 @@ class Hub:
         profile = seat.identity.kind.profile
         if topic == topics.host(self._fleet) and payload:
             try:
-                self._events.append((seat, HostSeen(now=self._now(), presence=codec.decode(Presence, payload))))
+                seen = HostSeen(now=self._now(), presence=codec.decode(Presence, payload))
             except WireError:
                 return
+            self._hearing.saw(seen.presence, seen.now)
+            self._events.append((seat, seen))
         elif topic == topics.profile_desired(self._fleet, profile) and payload:
             desired = self._documents.common_desired(payload, profile)
             if desired is not None:

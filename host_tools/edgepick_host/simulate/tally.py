@@ -19,6 +19,7 @@ class Tally:
         active: What serves: variant -> models.
         filed: Reports written.
         waiting: Reports that the host has not acknowledged.
+        unheard: Of these, sent again to a host that is there and acknowledges nothing at all.
         sent: Messages published.
         sent_bytes: Bytes of their payloads.
         heard: Messages received, once per connection.
@@ -33,6 +34,7 @@ class Tally:
     active: Mapping[str, int] = field(default_factory=dict)
     filed: int = 0
     waiting: int = 0
+    unheard: int = 0
     sent: int = 0
     sent_bytes: int = 0
     heard: int = 0
@@ -61,6 +63,7 @@ def added(tallies: Iterable[Tally]) -> Tally:
         active=_together(t.active for t in every),
         filed=sum(t.filed for t in every),
         waiting=sum(t.waiting for t in every),
+        unheard=sum(t.unheard for t in every),
         sent=sum(t.sent for t in every),
         sent_bytes=sum(t.sent_bytes for t in every),
         heard=sum(t.heard for t in every),
