@@ -27,7 +27,7 @@ from edgepick_wire.messages import (
     Reported,
     ReportKind,
 )
-from edgepick_wire.metrics import LatencySummary, Measurement, MeasurePlan
+from edgepick_wire.metrics import EnergySummary, LatencySummary, Measurement, MeasurePlan
 from fakes.runner_launcher import measurement
 
 PI4 = "raspberry-pi-4"
@@ -159,6 +159,21 @@ def test_energy_without_a_sensor_keeps_the_devices_reason(evidence: Evidence) ->
 
     assert found.candidates[0].energy_uj is None
     assert found.candidates[0].energy_reason == "no sensor"
+
+
+@pytest.mark.parametrize(("net", "kind", "shown"), [(5.0, "net", [7.0, 5.0]), (None, "gross", [20.0, 30.0])])
+def test_the_energies_of_a_profile_are_of_one_kind(evidence: Evidence, net, kind, shown) -> None:
+    """Net of idle power where every measurement tells it, otherwise gross for all, and the row says which."""
+    energies = {FAST: EnergySummary(gross_uj=20.0, net_uj=7.0), SLOW: EnergySummary(gross_uj=30.0, net_uj=net)}
+    results = {
+        (device, manifest): result(manifest, replace(measured(100), energy=energies[manifest]))
+        for device, manifest in evidence.results
+    }
+
+    fast, slow, bad = collect.profile_result(load_profile(PI4), replace(evidence, results=results)).candidates
+
+    assert [fast.energy_uj, slow.energy_uj] == shown
+    assert [fast.energy_kind, slow.energy_kind, bad.energy_kind] == [kind, kind, None]
 
 
 def test_a_profile_without_a_decision_says_so(evidence: Evidence) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from edgepick_host.core.figures import EnergyKind
 from edgepick_host.demo.picture import pareto_svg
 from edgepick_host.demo.report import render_report, write_report
 from edgepick_host.demo.result import DemoResult, Standing, problems
@@ -124,14 +125,14 @@ def test_energy_that_was_not_measured_says_why(page: str) -> None:
 
 
 def test_energy_that_was_measured_is_shown(good: DemoResult) -> None:
-    """One sensor is enough for the column; who has none still says why."""
+    """One sensor is enough for the column, which says whether idle power is in it; who has none still says why."""
     first = good.profiles[0]
-    measured = replace(first.candidates[0], energy_uj=412.0)
+    measured = replace(first.candidates[0], energy_uj=412.0, energy_kind=EnergyKind.GROSS)
     changed = replace(first, candidates=(measured, *first.candidates[1:]))
 
     text = outline(render_report(replace(good, profiles=(changed,)))).text
 
-    assert "412 µJ" in text
+    assert "412 µJ gross" in text
     assert "not measured: no power sensor" in text
 
 

@@ -1,14 +1,15 @@
 """The operator's own limits, judged by bounds on the worst device. Pure.
 
 A limit passes when the bound keeps it, fails when the figure itself breaks it, and is *missing* in between: then it is
-not shown, and more samples, inferences or a quieter machine could show it. What nobody measured is missing too.
+not shown, and more samples, inferences or a quieter machine could show it. What nobody measured is missing too. A limit
+on energy is one on the net energy; where that is withheld, the gross one can keep the limit, but not break it.
 """
 
 from collections.abc import Mapping
 
 from edgepick_host.core.constraints import Bounded, Constraint
 from edgepick_host.core.experiment.intervals import share_lower
-from edgepick_host.core.figures import metric_value
+from edgepick_host.core.figures import EnergyKind, energy_within, metric_value
 from edgepick_host.core.objective import Metric
 from edgepick_host.core.records import Release
 from edgepick_wire.metrics import Measurement
@@ -38,7 +39,9 @@ def observed(constraint: Constraint, release: Release, usable: Mapping[str, Meas
         return {"": release.accuracy}
     if constraint.figure is Bounded.SIZE:
         return {"": float(release.size_bytes)}
-    return {d: metric_value(METRICS[constraint.figure], release, m) for d, m in usable.items()}
+    if constraint.figure is Bounded.ENERGY:
+        return {d: energy_within(m, constraint.limit) for d, m in usable.items()}
+    return {d: metric_value(METRICS[constraint.figure], release, m, EnergyKind.GROSS) for d, m in usable.items()}
 
 
 def bounds(constraint: Constraint, release: Release, usable: Mapping[str, Measurement]) -> dict[str, float | None]:

@@ -6,12 +6,14 @@ Rules:
 - ``+10%`` is measured from what the same device measured of the variant that it ran before; where it ran none, from
   the new variant as it was measured before its installation.
 - A device that was not measured before is held to the median of its stratum.
+- Energy is held against energy of the same kind: net against net, or, where either of the two is withheld, gross
+  against gross. A limit in joules is one on the net energy; a gross one within it keeps it too.
 - A figure that does not come is not a figure that was kept.
 """
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import median
@@ -19,7 +21,7 @@ from statistics import median
 from edgepick_host.core.asked import METRICS
 from edgepick_host.core.constraints import Bounded, Constraint, parse_constraints
 from edgepick_host.core.experiment.quads import plausible
-from edgepick_host.core.figures import measured_value
+from edgepick_host.core.figures import EnergyKind, measured_value
 from edgepick_host.core.plausible import unusable
 from edgepick_host.errors import ConfigError
 from edgepick_wire.errors import MalformedError
@@ -48,11 +50,19 @@ class Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
-    """What one device has to keep, in the figure's base unit; ``before`` is what it was."""
+    """What one device has to keep, in the figure's base unit.
+
+    Attributes:
+        figure: Of what.
+        most: How much it may be.
+        before: What it was.
+        kind: Of energy, which one both are about: of two limits the gross one holds where no net figure comes.
+    """
 
     figure: Bounded
     most: float
     before: float | None = None
+    kind: EnergyKind | None = None
 
 
 def request_id(rollout: str) -> str:
@@ -90,9 +100,22 @@ def _check(text: str) -> Check:
     return check
 
 
-def figure_of(figure: Bounded, measurement: Measurement) -> float | None:
-    """Return a figure of a measurement in its base unit; ``None`` if it is not in it."""
-    return measured_value(METRICS[figure], measurement)
+def figure_of(figure: Bounded, measurement: Measurement, kind: EnergyKind | None = None) -> float | None:
+    """Return a figure of a measurement in its base unit; ``None`` if it is not in it.
+
+    Energy is gross unless ``kind`` says otherwise: that one is there wherever energy was measured.
+    """
+    return measured_value(METRICS[figure], measurement, kind or EnergyKind.GROSS)
+
+
+def _kinds(figure: Bounded) -> Sequence[EnergyKind | None]:
+    return tuple(EnergyKind) if figure is Bounded.ENERGY else (None,)
+
+
+def _figures(figure: Bounded, measurement: Measurement) -> dict[EnergyKind | None, float]:
+    """Return a figure in each kind in which it is told."""
+    told = {kind: figure_of(figure, measurement, kind) for kind in _kinds(figure)}
+    return {kind: value for kind, value in told.items() if value is not None}
 
 
 def limits(
@@ -105,26 +128,39 @@ def limits(
     """
     middle = {}
     for check in checks:
-        known = [v for m in before.values() if (v := figure_of(check.figure, m)) is not None]
-        if not known and check.most is None:
+        middle[check.figure] = _middle(check.figure, before.values())
+        if not middle[check.figure] and check.most is None:
             raise LookupError(f"no device has measured {check.figure} of what runs there, so {check} means nothing")
-        middle[check.figure] = median(known) if known else None
     return {
-        device: tuple(_limit(check, before.get(device), middle[check.figure]) for check in checks) for device in devices
+        device: tuple(limit for check in checks for limit in _limits(check, before.get(device), middle[check.figure]))
+        for device in devices
     }
+
+
+def _middle(figure: Bounded, before: Iterable[Measurement]) -> dict[EnergyKind | None, float]:
+    """Return the median of a figure in each kind that everybody tells who tells it at all."""
+    each = [told for m in before if (told := _figures(figure, m))]
+    shared = [kind for kind in _kinds(figure) if each and all(kind in told for told in each)]
+    return {kind: median(told[kind] for told in each) for kind in shared}
 
 
 def typical(kept: Sequence[tuple[Limit, ...]]) -> tuple[Limit, ...]:
     """Return what a device has to keep of which nothing was measured: the median of what the others have to."""
-    each = zip(*(found for found in kept if found), strict=True)
-    return tuple(Limit(figure=same[0].figure, most=median(limit.most for limit in same)) for same in each)
+    each = [{(limit.figure, limit.kind): limit.most for limit in found} for found in kept if found]
+    shared = [key for key in (each[0] if each else ()) if all(key in found for found in each)]
+    return tuple(
+        Limit(figure=figure, most=median(found[figure, kind] for found in each), kind=kind) for figure, kind in shared
+    )
 
 
-def _limit(check: Check, measured: Measurement | None, middle: float | None) -> Limit:
-    own = None if measured is None else figure_of(check.figure, measured)
-    before = middle if own is None else own
-    most = check.most if check.most is not None else (before or 0.0) * (1 + (check.growth or 0.0))
-    return Limit(figure=check.figure, most=most, before=before)
+def _limits(check: Check, measured: Measurement | None, middle: Mapping[EnergyKind | None, float]) -> Iterator[Limit]:
+    own = {} if measured is None else _figures(check.figure, measured)
+    before = own or middle
+    for kind in _kinds(check.figure):
+        was = before.get(kind)
+        most = was * (1 + (check.growth or 0.0)) if check.most is None and was is not None else check.most
+        if most is not None:
+            yield Limit(figure=check.figure, most=most, before=was, kind=kind)
 
 
 def breach(kept: Sequence[Limit], result: MeasuredVariant) -> str:
@@ -135,18 +171,28 @@ def breach(kept: Sequence[Limit], result: MeasuredVariant) -> str:
         )
     if why := unusable(result.measurement):
         return f"its measurement after the installation is invalid: {why}"
-    found = (_broken(limit, figure_of(limit.figure, result.measurement)) for limit in kept)
+    found = (_broken(limit, value) for limit, value in _holding(kept, result.measurement))
     return "; ".join(text for text in found if text)
+
+
+def _holding(kept: Sequence[Limit], measurement: Measurement) -> Iterable[tuple[Limit, float | None]]:
+    """Return one limit on each figure, with its value: the first one whose kind was told."""
+    found: dict[Bounded, tuple[Limit, float | None]] = {}
+    for limit in kept:
+        if limit.figure not in found or found[limit.figure][1] is None:
+            found[limit.figure] = limit, figure_of(limit.figure, measurement, limit.kind)
+    return found.values()
 
 
 def grown(kept: Sequence[Limit], result: MeasuredVariant) -> float | None:
     """Return the log ratio of the first limited figure to what it was before; ``None`` where one of them is missing."""
     if not kept or result.measurement is None or unusable(result.measurement):
         return None
-    value, before = figure_of(kept[0].figure, result.measurement), kept[0].before
-    if value is None or before is None or not plausible((value, before)):
-        return None
-    return math.log(value / before)
+    for limit in kept:
+        value, before = figure_of(limit.figure, result.measurement, limit.kind), limit.before
+        if limit.figure is kept[0].figure and value is not None and before is not None and plausible((value, before)):
+            return math.log(value / before)
+    return None
 
 
 def _broken(limit: Limit, value: float | None) -> str:
@@ -155,7 +201,8 @@ def _broken(limit: Limit, value: float | None) -> str:
     if value <= limit.most:
         return ""
     known = f", {value / limit.before - 1:+.0%} of {_text(limit, limit.before)} before" if limit.before else ""
-    return f"{limit.figure} is {_text(limit, value)} after the installation{known}; at most {_text(limit, limit.most)}"
+    what = "energy, gross of idle power," if limit.kind is EnergyKind.GROSS else str(limit.figure)
+    return f"{what} is {_text(limit, value)} after the installation{known}; at most {_text(limit, limit.most)}"
 
 
 def _text(limit: Limit, value: float) -> str:

@@ -5,13 +5,13 @@ pass. Order matters for reading only: every gate is always judged.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgepick_host.core import asked, plausible
 from edgepick_host.core.constraints import Bounded, Constraint
 from edgepick_host.core.experiment.evidence import is_rate
 from edgepick_host.core.experiment.intervals import share_lower
-from edgepick_host.core.figures import energy_uj
+from edgepick_host.core.figures import EnergyKind, energy_uj, energy_within
 from edgepick_host.core.records import Release
 from edgepick_host.core.strata import Results
 from edgepick_profiles.schema import Budgets
@@ -263,16 +263,30 @@ def _budgeted(evidence: Evidence, budgets: Budgets) -> list[Gate]:
                 GateName.MODEL_SIZE, "model file size", budgets.model_bytes, size, unit="bytes", what="the model file"
             )
         )
-    energy = {d: e for d, e in _each(evidence, _energy_mj).items() if e is not None}
-    if budgets.energy_mj is not None and energy:
-        bound = "largest energy per inference of any device that has a sensor"
-        gates.append(_limit(GateName.ENERGY, bound, budgets.energy_mj, energy, unit="mJ", what="energy per inference"))
+    if budgets.energy_mj is not None and (sensed := _sensed(evidence)):
+        gates.append(_energy(budgets.energy_mj, sensed))
     return gates
 
 
-def _energy_mj(measurement: Measurement) -> float | None:
-    value = energy_uj(measurement)
-    return None if value is None else value / 1e3
+WITHHELD = "gross of idle power it is above the limit, and no net figure could be told"
+
+
+def _sensed(evidence: Evidence) -> dict[str, Measurement]:
+    """Return the measurements that have an energy."""
+    return {d: m for d, m in evidence.usable.items() if energy_uj(m, EnergyKind.GROSS) is not None}
+
+
+def _energy(limit_mj: float, sensed: Mapping[str, Measurement]) -> Gate:
+    found = {d: energy_within(m, limit_mj * 1e3) for d, m in sensed.items()}
+    gate = _limit(
+        GateName.ENERGY,
+        "largest energy per inference, net of idle power, of any device that has a sensor",
+        limit_mj,
+        {d: None if uj is None else uj / 1e3 for d, uj in found.items()},
+        unit="mJ",
+        what="energy per inference",
+    )
+    return gate if gate.verdict is not GateVerdict.MISSING else replace(gate, detail=f"{gate.detail}: {WITHHELD}")
 
 
 def _asked(evidence: Evidence, constraint: Constraint) -> Gate:
@@ -287,7 +301,7 @@ def _asked(evidence: Evidence, constraint: Constraint) -> Gate:
     if broken:
         verdict, detail = GateVerdict.FAIL, f"{constraint} is broken{_on(broken)}"
     elif unknown or not figures:
-        verdict, detail = GateVerdict.MISSING, f"nobody measured {constraint.figure}{_on(unknown)}"
+        verdict, detail = GateVerdict.MISSING, _unknown(constraint, evidence, unknown)
     elif open_:
         verdict, detail = GateVerdict.MISSING, f"{constraint} is observed, but not shown at 95 %{_on(open_)}"
     return _gate(
@@ -300,6 +314,15 @@ def _asked(evidence: Evidence, constraint: Constraint) -> Gate:
         detail=detail,
         devices=[d for d in broken or unknown or open_ if d],
     )
+
+
+def _unknown(constraint: Constraint, evidence: Evidence, devices: Sequence[str]) -> str:
+    sensed = _sensed(evidence) if constraint.figure is Bounded.ENERGY else {}
+    withheld = [d for d in devices if d in sensed]
+    unmeasured = [d for d in devices if d not in sensed]
+    parts = [f"nobody measured {constraint.figure}{_on(unmeasured)}"] if unmeasured or not withheld else []
+    parts += [f"{constraint.figure} is not known{_on(withheld)}: {WITHHELD}"] if withheld else []
+    return "; ".join(parts)
 
 
 def _claim(constraint: Constraint, devices: int) -> str:

@@ -6,7 +6,7 @@ by the name of its figure; what is only unlikely is judged like everything else,
 
 from collections.abc import Iterator
 
-from edgepick_host.core.figures import energy_uj
+from edgepick_host.core.figures import EnergyKind, energy_uj
 from edgepick_wire.metrics import Measurement, Verdict
 
 LONGEST_NS = 3_600 * 10**9
@@ -32,9 +32,10 @@ def _impossible(measurement: Measurement) -> Iterator[str]:
     for name, size in sizes.items():
         if size is not None and not 0 < size <= LARGEST_BYTES:
             yield f"memory.{name} is {size}; possible is more than 0, at most 1 PiB"
-    energy = energy_uj(measurement)
-    if energy is not None and not 0 < energy <= LARGEST_UJ:
-        yield f"an energy of {energy:g} uJ; possible is more than 0, at most an hour of 1 kW"
+    for kind in EnergyKind:
+        energy = energy_uj(measurement, kind)
+        if energy is not None and not 0 < energy <= LARGEST_UJ:
+            yield f"an energy of {energy:g} uJ; possible is more than 0, at most an hour of 1 kW"
     yield from _golden(measurement)
 
 

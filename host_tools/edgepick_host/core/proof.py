@@ -14,7 +14,7 @@ from fractions import Fraction
 from edgepick_host.core.experiment.evidence import Tally, anytime_p, below, e_value, least_units
 from edgepick_host.core.experiment.quads import plausible
 from edgepick_host.core.experiment.trial import Finding, Rules, Verdict, look
-from edgepick_host.core.figures import exact, metric_value
+from edgepick_host.core.figures import EnergyKind, energy_kind, exact, metric_value
 from edgepick_host.core.measured import PairedEffects
 from edgepick_host.core.objective import Metric
 from edgepick_host.core.records import Release
@@ -103,6 +103,7 @@ class Comparison:
         effects: Device -> log ratio of its own two figures.
         quads: Device -> log ratios of its usable quads, all its runs together.
         paired: Devices whose effect comes from quads.
+        gross: Devices whose effect is one of energy with the idle power in it, on both sides.
         dropped: Reason -> quads that were not used.
         fact: The figures are facts about the variants.
     """
@@ -112,6 +113,7 @@ class Comparison:
     effects: Mapping[str, float]
     quads: Mapping[str, Sequence[float]]
     paired: frozenset[str]
+    gross: frozenset[str]
     dropped: Mapping[str, int]
     fact: bool
 
@@ -123,7 +125,10 @@ def compare(
     runs: Runs,
     devices: Sequence[str],
 ) -> Comparison:
-    """Return what ``devices`` say; a device that measured in quads speaks by its first run of them."""
+    """Return what ``devices`` say; a device that measured in quads speaks by its first run of them.
+
+    Energy is net on both sides, or gross on both: quads measure the net one.
+    """
     new, old = challenger[0], incumbent[0]
     found = {d: [run.of(metric) for run in runs.get((d, new.manifest, old.manifest), ())] for d in sorted(devices)}
     first = {d: e[0].unit for d, e in found.items() if e and e[0].unit is not None}
@@ -137,6 +142,7 @@ def compare(
         effects=effects,
         quads={d: [v for e in many for v in e.values] for d, many in found.items() if many},
         paired=frozenset(first),
+        gross=frozenset(d for d in effects if d not in first and _kind(challenger, incumbent, d) is EnergyKind.GROSS),
         dropped=_added([e.dropped for many in found.values() for e in many]),
         fact=bool(both) and all(exact(metric, r, m) for r, m in both),
     )
@@ -148,11 +154,18 @@ def _single(
     incumbent: tuple[Release, Mapping[str, Measurement]],
     device: str,
 ) -> float | None:
-    known = [metric_value(metric, r, m[device]) for r, m in (challenger, incumbent) if device in m]
+    kind = _kind(challenger, incumbent, device)
+    known = [metric_value(metric, r, m[device], kind) for r, m in (challenger, incumbent) if device in m]
     figures = [v for v in known if v is not None]
     if len(figures) < 2 or not plausible(figures):
         return None
     return math.log(figures[0] / figures[1])
+
+
+def _kind(
+    challenger: tuple[Release, Mapping[str, Measurement]], incumbent: tuple[Release, Mapping[str, Measurement]], d: str
+) -> EnergyKind:
+    return energy_kind(m[d] for _, m in (challenger, incumbent) if d in m)
 
 
 def _added(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:

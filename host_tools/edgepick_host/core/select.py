@@ -15,7 +15,7 @@ from statistics import median
 from edgepick_host.core.decision import CandidateResult, Decision, Effect, ExclusionCode, Figure, Judgement
 from edgepick_host.core.experiment.dominance import dominates
 from edgepick_host.core.experiment.trial import Verdict
-from edgepick_host.core.figures import metric_value
+from edgepick_host.core.figures import EnergyKind, energy_kind, energy_uj, metric_value
 from edgepick_host.core.gates import Evidence, Gate, GateVerdict, Policy, failed, passed
 from edgepick_host.core.measured import condensed
 from edgepick_host.core.objective import Metric, Objective, rank
@@ -88,8 +88,8 @@ class _Outcome:
 def decide(race: Race) -> Decision:
     """Return the decision that follows from what is known."""
     results = _judged(race)
-    results, figures = _compared(race, results)
-    results = _ranked(race, results, figures)
+    results, contest = _compared(race, results)
+    results = _ranked(race, results, contest)
     proofs = _proofs(race, results)
     outcome = _verdict(race, results, proofs)
     results = _changed(results, outcome.changes)
@@ -99,7 +99,7 @@ def decide(race: Race) -> Decision:
         verdict=outcome.verdict,
         winner=outcome.winner.manifest if outcome.winner else None,
         winner_label=label(outcome.winner) if outcome.winner else None,
-        reasons=(*outcome.reasons, *notes_of(race, results, proofs)),
+        reasons=(*outcome.reasons, *notes_of(race, results, proofs, contest.energy)),
         incumbent=race.incumbent.manifest if race.incumbent else None,
         incumbent_label=label(race.incumbent) if race.incumbent else None,
         keeps_best=outcome.keeps_best,
@@ -157,27 +157,48 @@ def _changed(
 # Step 2: figures on devices that measured every variant still in the race, and Pareto.
 
 
-def _compared(
-    race: Race, results: tuple[CandidateResult, ...]
-) -> tuple[tuple[CandidateResult, ...], dict[str, dict[Metric, float]]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Contest:
+    """The variants still in the race, as they are compared.
+
+    Attributes:
+        devices: Those that measured all of them.
+        energy: In which kind energy is compared, for all of them alike.
+        figures: Manifest -> medians over the devices.
+    """
+
+    devices: tuple[str, ...] = ()
+    energy: EnergyKind = EnergyKind.NET
+    figures: Mapping[str, dict[Metric, float]] = field(default_factory=dict)
+
+
+def _compared(race: Race, results: tuple[CandidateResult, ...]) -> tuple[tuple[CandidateResult, ...], _Contest]:
     running = [r.manifest for r in _open(results)]
     evidence = {c.manifest: race.evidence[c.manifest] for c in race.candidates if c.manifest in running}
-    common = sorted(set.intersection(*(set(e.usable) for e in evidence.values()))) if evidence else []
+    common = tuple(sorted(set.intersection(*(set(e.usable) for e in evidence.values())))) if evidence else ()
     if evidence and len(common) < race.policy.min_devices:
         reason = f"only {len(common)} devices measured every variant in the race; {race.policy.min_devices} needed"
-        return _changed(results, dict.fromkeys(running, (ExclusionCode.MISSING, reason))), {}
-    figures = {manifest: _figures(e, common) for manifest, e in evidence.items()}
+        return _changed(results, dict.fromkeys(running, (ExclusionCode.MISSING, reason))), _Contest()
+    kind = _energy_kind(evidence.values(), common)
+    figures = {manifest: _figures(e, common, kind) for manifest, e in evidence.items()}
     filled = tuple(
         dataclasses.replace(r, figures=_shown(figures[r.manifest], len(common))) if r.manifest in figures else r
         for r in results
     )
-    return _without_figures(race.objective, filled, figures), figures
+    return _without_figures(race.objective, filled, figures), _Contest(devices=common, energy=kind, figures=figures)
 
 
-def _figures(evidence: Evidence, devices: Sequence[str]) -> dict[Metric, float]:
+def _energy_kind(evidence: Iterable[Evidence], devices: Sequence[str]) -> EnergyKind:
+    """Return in which kind the energy of those variants is compared of which each device has one."""
+    each = [[e.usable[d] for d in devices] for e in evidence]
+    whole = [found for found in each if all(energy_uj(m, EnergyKind.GROSS) is not None for m in found)]
+    return energy_kind(m for found in whole for m in found)
+
+
+def _figures(evidence: Evidence, devices: Sequence[str], kind: EnergyKind) -> dict[Metric, float]:
     found = {}
     for metric in Metric:
-        values = [metric_value(metric, evidence.release, evidence.usable[d]) for d in devices]
+        values = [metric_value(metric, evidence.release, evidence.usable[d], kind) for d in devices]
         known = [v for v in values if v is not None]
         if known and len(known) == len(values):
             found[metric] = float(median(known))
@@ -207,16 +228,14 @@ def _needed(objective: Objective, figures: Mapping[str, Mapping[Metric, float]])
 # Step 3: Pareto and objective.
 
 
-def _ranked(
-    race: Race, results: tuple[CandidateResult, ...], figures: Mapping[str, Mapping[Metric, float]]
-) -> tuple[CandidateResult, ...]:
-    running = {r.manifest: figures[r.manifest] for r in _open(results)}
+def _ranked(race: Race, results: tuple[CandidateResult, ...], contest: _Contest) -> tuple[CandidateResult, ...]:
+    running = {r.manifest: contest.figures[r.manifest] for r in _open(results)}
     if not running:
         return results
     shared = [m for m in Metric if all(m in f for f in running.values())]
     # The objective's own metrics count too: what it wants least must not fall to a variant it does not ask about.
     asked = [t.metric for t in race.objective.terms]
-    beaten = _beaten(race, running, [m for m in shared if m in PARETO or m in asked])
+    beaten = _beaten(race, list(running), [m for m in shared if m in PARETO or m in asked], contest)
     names = {r.manifest: r.label for r in results}
     results = _changed(
         results,
@@ -234,13 +253,12 @@ def _ranked(
     return tuple(sorted(excluded, key=lambda r: (position.get(r.manifest, len(order)), r.excluded is not None)))
 
 
-def _beaten(race: Race, running: Mapping[str, Mapping[Metric, float]], metrics: Sequence[Metric]) -> dict[str, str]:
+def _beaten(race: Race, running: Sequence[str], metrics: Sequence[Metric], contest: _Contest) -> dict[str, str]:
     """Return which rival beats a variant beyond doubt, device by device, for each that has such a rival."""
-    usable = {m: race.evidence[m].usable for m in running}
-    common = sorted(set.intersection(*(set(u) for u in usable.values())))
+    evidence = {m: race.evidence[m] for m in running}
     values = {
-        (m, metric): [metric_value(metric, race.evidence[m].release, usable[m][d]) or 0.0 for d in common]
-        for m in running
+        (m, metric): [metric_value(metric, e.release, e.usable[d], contest.energy) or 0.0 for d in contest.devices]
+        for m, e in evidence.items()
         for metric in metrics
     }
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from edgepick_host.core.decision import CandidateResult, Effect, ExclusionCode
 from edgepick_host.core.experiment.trial import Verdict
+from edgepick_host.core.figures import EnergyKind
+from edgepick_host.core.objective import Metric
 from edgepick_host.core.outlook import outlook
 from edgepick_host.core.proof import Proof, Scope
 from edgepick_host.core.race import Race
@@ -45,13 +47,16 @@ def required_words(least: float) -> str:
     return f"at least {least * 100:g} % less is required" if least else "a gain is required"
 
 
-def notes_of(race: Race, results: Sequence[CandidateResult], proofs: Mapping[str, Proof]) -> tuple[str, ...]:
+def notes_of(
+    race: Race, results: Sequence[CandidateResult], proofs: Mapping[str, Proof], energy: EnergyKind
+) -> tuple[str, ...]:
     """Return what has to be known besides: whose figures they are, what was not checked, what was left out."""
     notes = []
     if race.stratum.stand_in:
         notes.append("the figures are from machines that stand in for the board")
     if race.budgets.energy_mj is not None and not any(g.name == "energy" for r in results for g in r.gates):
         notes.append(f"the energy budget was not checked: {_why_no_energy(race)}")
+    notes += _gross_energy(race, results, energy)
     if any(p.scope is not Scope.FACT and p.units and not p.paired for p in proofs.values()):
         notes.append("not every device compared in quads: a drift that all devices share is not ruled out")
     found = outlook(race)
@@ -63,6 +68,18 @@ def notes_of(race: Race, results: Sequence[CandidateResult], proofs: Mapping[str
         f"left out {r.label}: {r.reason}" for r in results if r.excluded in (ExclusionCode.GATE, ExclusionCode.MISSING)
     ]
     return (*notes, *out)
+
+
+def _gross_energy(race: Race, results: Sequence[CandidateResult], kind: EnergyKind) -> list[str]:
+    """Return whose energy has the idle power in it: a device's two figures, or those of all variants alike."""
+    notes = []
+    if kind is EnergyKind.GROSS and any(f.metric is Metric.ENERGY for r in results for f in r.figures):
+        notes.append("the energies of all variants are gross of idle power: not every measurement has a net one")
+    found = [] if race.incumbent is None else [race.comparison(c, Metric.ENERGY) for c in race.challengers]
+    gross = {d for comparison in found for d in comparison.gross}
+    if gross and (kind is EnergyKind.NET or any(set(c.effects) - c.gross for c in found)):
+        notes.append(f"{len(gross)} device(s) compare energy gross of idle power, having no net one of both sides")
+    return notes
 
 
 def _why_no_energy(race: Race) -> str:

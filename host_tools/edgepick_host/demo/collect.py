@@ -6,7 +6,7 @@ from statistics import median
 
 from edgepick_host.core.decision import CandidateResult as Judged
 from edgepick_host.core.decision import Decision, DecisionRecord, ExclusionCode
-from edgepick_host.core.figures import energy_uj
+from edgepick_host.core.figures import EnergyKind, energy_kind, energy_uj
 from edgepick_host.core.pareto import pareto_front
 from edgepick_host.core.records import Device, Release
 from edgepick_host.core.rollout_state import RolloutState
@@ -60,13 +60,12 @@ def decisions_of(records: Iterable[DecisionRecord], rollout: str) -> dict[str, D
 def profile_result(profile: Profile, evidence: Evidence) -> ProfileResult:
     """Return the selection for one kind of device."""
     decision = evidence.decisions.get(profile.name)
-    judged = decision.candidates if decision else ()
     rejected = tuple(
         RejectedCandidate(recipe=r.recipe, gate=r.code.value, reason=r.reason)
         for r in evidence.variants.rejections
         if r.profile == profile.name
     )
-    candidates = tuple(_candidate(j, decision, evidence) for j in judged if decision and j.manifest)
+    candidates = _candidates(decision, evidence) if decision else ()
     chosen = next((c.label for c in candidates if c.standing is Standing.CHOSEN), None)
     return ProfileResult(
         profile=profile.name,
@@ -80,12 +79,22 @@ def profile_result(profile: Profile, evidence: Evidence) -> ProfileResult:
     )
 
 
-def _candidate(judged: Judged, decision: Decision, evidence: Evidence) -> CandidateResult:
+def _candidates(decision: Decision, evidence: Evidence) -> tuple[CandidateResult, ...]:
+    """Return the variants that were judged; their energies are all net of idle power, or all gross."""
+    judged = [j for j in decision.candidates if j.manifest]
+    measured = {
+        j.manifest: [m for d in decision.stratum.devices if (m := measurement(evidence.results, d, j.manifest))]
+        for j in judged
+    }
+    kind = energy_kind(m for found in measured.values() for m in found)
+    return tuple(_candidate(j, decision, evidence, measured[j.manifest], kind) for j in judged)
+
+
+def _candidate(
+    judged: Judged, decision: Decision, evidence: Evidence, measured: Sequence[Measurement], kind: EnergyKind
+) -> CandidateResult:
     release = evidence.releases.get(judged.manifest)
-    measured = [
-        m for device in decision.stratum.devices if (m := measurement(evidence.results, device, judged.manifest))
-    ]
-    energies = [e for m in measured if (e := energy_uj(m)) is not None]
+    energies = [e for m in measured if (e := energy_uj(m, kind)) is not None]
     return CandidateResult(
         label=release.variant if release else judged.label,
         size_bytes=release.size_bytes if release else 0,
@@ -96,6 +105,7 @@ def _candidate(judged: Judged, decision: Decision, evidence: Evidence) -> Candid
         peak_rss_bytes=_most(m.memory.peak_rss_bytes for m in measured),
         arena_bytes=_most(m.memory.arena_bytes for m in measured),
         energy_uj=median(energies) if energies else None,
+        energy_kind=kind if energies else None,
         energy_reason=next((m.energy.reason for m in measured if m.energy.reason), "nothing was measured"),
         devices=len(measured),
         on_front=False,

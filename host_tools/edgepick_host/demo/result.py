@@ -7,6 +7,7 @@ never zero; where a reason is known, it stands beside it.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from edgepick_host.core.figures import EnergyKind
 from edgepick_wire.enums import StrEnum
 
 BASELINE = "float32"
@@ -62,6 +63,7 @@ class CandidateResult:
         peak_rss_bytes: Peak resident memory of the runner, worst device.
         arena_bytes: Exact tensor arena, where the runtime tells.
         energy_uj: Microjoules per inference.
+        energy_kind: Whether they are net of idle power: the same for all variants of a profile.
         energy_reason: Why there is no energy.
         devices: How many devices measured it.
         on_front: No other eligible variant is at least as good in accuracy, latency and size together.
@@ -78,6 +80,7 @@ class CandidateResult:
     peak_rss_bytes: int | None = None
     arena_bytes: int | None = None
     energy_uj: float | None = None
+    energy_kind: EnergyKind | None = None
     energy_reason: str = ""
     devices: int
     on_front: bool

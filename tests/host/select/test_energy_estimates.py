@@ -6,7 +6,8 @@ import pytest
 
 from edgepick_host.core import select as core
 from edgepick_host.core.decision import ExclusionCode, Judgement
-from edgepick_host.core.gates import GateName, Policy, energy_uj
+from edgepick_host.core.figures import EnergyKind, energy_uj
+from edgepick_host.core.gates import GateName, Policy
 from edgepick_host.core.objective import parse_objective
 from edgepick_host.core.strata import Stratum
 from edgepick_profiles.schema import Budgets
@@ -40,11 +41,10 @@ def select(found, *, objective=ENERGY, budgets=NO_BUDGETS):
 
 def test_an_estimate_is_no_energy_for_the_host():
     """What the gates and the objective read is missing where it was estimated, and there where it was measured."""
-    assert (
-        energy_uj(replace(measurement(), energy=EnergySummary(gross_uj=5.0, reason="no sensor", estimated=True)))
-        is None
-    )
-    assert energy_uj(measurement(energy_uj=5.0)) == 5.0
+    estimate = replace(measurement(), energy=EnergySummary(gross_uj=5.0, reason="no sensor", estimated=True))
+
+    assert energy_uj(estimate, EnergyKind.GROSS) is None
+    assert energy_uj(measurement(energy_uj=5.0), EnergyKind.GROSS) == 5.0
 
 
 def test_estimates_alone_promote_nothing():
