@@ -1,6 +1,7 @@
 """The shape of a rollout: its plan, its lanes, who is in which wave. Values only; nothing happens here."""
 
 import hashlib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -117,6 +118,7 @@ class Plan:
         if not (0 <= self.max_failures < 1 and 0 < self.min_confirmed <= 1):
             raise MalformedError("max_failures must be 0 to below 1, min_confirmed above 0 to 1")
         self._check_watch()
+        self._check_finite()
         if self.wave_seconds <= 0 or self.measure_seconds < 0 or self.soak_seconds < 0:
             raise MalformedError("deadlines must be positive")
         if self.max_bytes is not None and self.max_bytes < 0:
@@ -132,6 +134,18 @@ class Plan:
             raise MalformedError(f"max_slower is 0 or more; found {self.max_slower!r}")
         if self.between is not None and not all(isinstance(step, Share) for step in self._steps):
             raise MalformedError("arms are drawn by lot, so a comparison between devices needs waves that are shares")
+
+    def _check_finite(self) -> None:
+        numbers = {
+            "deadline": self.wave_seconds,
+            "soak": self.soak_seconds,
+            "measure deadline": self.measure_seconds,
+            "max_slower": self.max_slower,
+            **{f"deadline of phase {phase}": seconds for phase, seconds in self.phase_seconds.items()},
+        }
+        for name, number in numbers.items():
+            if not math.isfinite(number):
+                raise MalformedError(f"{name} {number} is not a finite number")
 
     @property
     def schedule(self) -> tuple[Step, ...]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
 
 from fastapi import FastAPI, HTTPException, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -139,6 +140,12 @@ def _add_manners(app: FastAPI, requests: Requests) -> None:
     async def refused(_request: Request, error: HostError) -> JSONResponse:
         status = {StateError: 409, ConfigError: 422}.get(type(error), 503)
         return JSONResponse({"detail": str(error), "hint": error.hint}, status_code=status)
+
+    @app.exception_handler(RequestValidationError)
+    async def unreadable(_request: Request, error: RequestValidationError) -> JSONResponse:
+        # Without what was sent: it may be a number or a text that no answer can hold.
+        wrong = [{name: each[name] for name in ("type", "loc", "msg")} for each in error.errors()]
+        return JSONResponse({"detail": wrong}, status_code=422)
 
 
 def _add_health(app: FastAPI, site: Site, registry: Any) -> None:

@@ -1,7 +1,7 @@
 """What an operator sends to start a rollout, as the plan that it means."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from edgepick_host.core.experiment.between import Between
 from edgepick_host.core.gates import Policy
@@ -9,6 +9,7 @@ from edgepick_host.core.objective import DEFAULT_OBJECTIVE, parse_objective
 from edgepick_host.core.schedule import parse_waves
 from edgepick_host.core.waves import Plan
 from edgepick_host.errors import ConfigError
+from edgepick_wire import codec
 from edgepick_wire.errors import MalformedError
 
 
@@ -43,6 +44,11 @@ class NewRollout:
     between: float | None = None
     between_time: float = 3600.0
     max_excess: float = 0.05
+
+    def __post_init__(self) -> None:
+        """Refuse what no document can hold, and so no answer and no audit log either."""
+        for each in fields(self):
+            _check_storable(each.name, getattr(self, each.name))
 
     def plan(self) -> Plan:
         """Return the plan.
@@ -86,3 +92,13 @@ class NewRollout:
         if self.between is None:
             return None
         return Between(share=self.between, seconds=self.between_time, max_excess=self.max_excess)
+
+
+def _check_storable(name: str, value: object) -> None:
+    try:
+        codec.encode_document(value)
+    except MalformedError as error:
+        raise ConfigError(
+            f"{name} holds what no document can: a number that is not finite, or half of a surrogate pair",
+            hint="docs/rollout.md says what is allowed.",
+        ) from error

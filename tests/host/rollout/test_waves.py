@@ -91,3 +91,11 @@ def test_a_tolerance_that_nothing_can_be_held_against_is_refused(tolerated):
     """What would be taken for nothing, or for half, is refused before anything starts, with what is allowed."""
     with pytest.raises(MalformedError, match=r"0 \(no watch\), or 0.0001 % \(0.000001\) to below 50 %"):
         Plan(version="1", tolerated=tolerated)
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+@pytest.mark.parametrize("name", ["wave_seconds", "measure_seconds", "soak_seconds", "phase_seconds", "max_slower"])
+def test_a_time_without_end_is_refused(name, number):
+    """No document can hold it, and no deadline follows from it."""
+    with pytest.raises(MalformedError):
+        Plan(version="1", **{name: {"fetch": number} if name == "phase_seconds" else number})

@@ -1,6 +1,7 @@
 """What the API answers, to whom, and what it keeps of it."""
 
 import json
+import math
 import re
 import socket
 from pathlib import Path
@@ -187,6 +188,44 @@ def test_a_plan_that_makes_no_sense_is_refused(service, wanted):
 
     assert code == 422
     assert len(service.store.rollouts()) == 1
+
+
+@pytest.mark.parametrize("path", ["/api/v1/rollouts/preview", "/api/v1/rollouts"])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("deadline", math.inf),
+        ("soak", math.nan),
+        ("max_slower", math.inf),
+        ("between_time", math.inf),
+        ("max_excess", 5e-324),
+        ("phase_deadlines", {"fetch": math.nan}),
+        ("phase_deadlines", {"\ud800": 1}),
+        ("canary", math.nan),
+        ("canary", "\ud800"),
+        ("model", "\ud800"),
+        ("variant", "\ud800"),
+        ("profiles", ["\ud800"]),
+        ("objective", "minimise \ud800"),
+    ],
+)
+def test_what_no_document_can_hold_is_refused_by_the_name_of_its_field(service, path, field, value):
+    """A number that is not finite and a text that is no Unicode are wrong fields like any other: 422, nothing kept."""
+    body = {"model": "digits", "between": 0.5, "variant": "int8"} | {field: value}
+
+    code, answer = service.ask(path, token=OPERATOR, body=body, method="POST")
+
+    assert code == 422
+    assert field in json.dumps(answer["detail"])
+    assert len(service.store.rollouts()) == 1
+
+
+@pytest.mark.parametrize("body", [math.nan, "\ud800", [math.inf]])
+def test_a_body_that_is_no_order_is_refused(service, body):
+    """Whatever stands in its place is not sent back, since no answer could hold it."""
+    code, answer = service.ask("/api/v1/rollouts/preview", token=VIEWER, body=body, method="POST")
+
+    assert (code, answer["detail"][0]["loc"]) == (422, ["body"])
 
 
 def test_a_comparison_between_devices_can_be_asked_for(service):

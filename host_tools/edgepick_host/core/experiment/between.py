@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from edgepick_host.core.experiment.evidence import Tally, reaches
+from edgepick_host.core.experiment.evidence import Tally, is_rate, reaches
 from edgepick_host.core.experiment.intervals import binomial_tail, share_lower, share_upper
 from edgepick_host.core.experiment.shakedown import POWER, power
 from edgepick_wire.errors import MalformedError
@@ -43,8 +43,13 @@ class Between:
 
     def __post_init__(self) -> None:
         """Refuse arms that are empty, and an excess of nothing or everything."""
-        if not (0 < self.share < 1 and self.seconds >= 0 and 0 < self.max_excess < 1):
-            raise MalformedError("a comparison between devices needs a share and an excess above 0 and below 100 %")
+        if not (0 < self.share < 1 and is_rate(self.max_excess)):
+            raise MalformedError(
+                "a comparison between devices needs a share above 0 and below 100 %, and a max_excess between 0.0001 % "
+                f"and 99.9999 %; found {self.share!r} and {self.max_excess!r}"
+            )
+        if not 0 <= self.seconds < math.inf:
+            raise MalformedError(f"a comparison between devices takes a finite time; found {self.seconds!r} seconds")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
