@@ -173,7 +173,14 @@ def test_a_small_fleet_is_told_what_it_cannot_show():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"share": 0.0}, {"share": 1.0}, {"seconds": -1.0}, {"seconds": math.inf}, {"max_excess": 0.0}, {"max_excess": 1e-7}],
+    [
+        {"share": 0.0},
+        {"share": 1.0},
+        {"seconds": -1.0},
+        {"seconds": math.inf},
+        {"max_excess": 0.0},
+        {"max_excess": 1e-7},
+    ],
 )
 def test_arms_of_nobody_and_questions_without_answer_are_refused(wrong):
     """Both arms have devices, their time ends, and an excess of nothing can never be excluded."""
