@@ -13,6 +13,7 @@ import numpy as np
 from edgepick_host.compress.arena_plan import arena_peak
 from edgepick_host.compress.dataset import Array, Dataset
 from edgepick_host.compress.predictor import TflitePredictor
+from edgepick_host.compress.tflm_child import SHORTAGE_CODE
 from edgepick_host.core.model_facts import TensorFacts
 from edgepick_host.core.verify import ArenaFacts
 from edgepick_host.errors import MissingExtraError
@@ -49,7 +50,8 @@ def measure_arena(model: bytes, golden: Dataset, inputs: tuple[TensorFacts, ...]
         np.savez(folder / "inputs.npz", **arrays)  # type: ignore[arg-type]  # its stub has no type for arrays by name
         code, complaints = _run_child(folder)
         if code != 0:
-            return ArenaFacts(failure=_failure(code, complaints))
+            # Whatever killed it may not be there the next time.
+            return ArenaFacts(failure=_failure(code, complaints), lasting=code > 0 and code != SHORTAGE_CODE)
         with np.load(folder / "result.npz") as result:
             arena_bytes = int(result["arena_bytes"])
             steps = max(_difference(result[f"output_{i}"], column) for i, column in enumerate(expected))

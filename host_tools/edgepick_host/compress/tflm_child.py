@@ -2,10 +2,12 @@
 
 ``python -m edgepick_host.compress.tflm_child MODEL INPUTS.npz RESULT.npz``: INPUTS holds ``input_<i>`` of ``[n, ...]``
 in the model's own types, and ``outputs``, their number. RESULT gets ``output_<i>`` of ``[n, ...]`` and ``arena_bytes``.
-What the recording allocator counted goes to standard error, and so do the interpreter's complaints.
+What the recording allocator counted goes to standard error, and so do the interpreter's complaints. It ends with
+:data:`SHORTAGE_CODE` where the machine fails it, which says nothing of the model.
 """
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,9 @@ GRANULE_BYTES = 16
 """The arena's alignment in tflite-micro."""
 
 LARGEST_ARENA_BYTES = 1 << 28
+
+SHORTAGE_CODE = 75
+"""Memory or the disk was short: ``EX_TEMPFAIL`` of ``sysexits.h``."""
 
 
 def main(model_path: Path, inputs_path: Path, result_path: Path) -> None:
@@ -70,9 +75,15 @@ def _runs(model: bytes, sample: list[Any], arena_bytes: int) -> bool:
         except RuntimeError:
             os._exit(1)
         os._exit(0)
-    _, status = os.waitpid(pid, 0)
-    return status == 0
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if code in {SHORTAGE_CODE, -signal.SIGKILL}:
+        raise MemoryError("a trial in a smaller arena was stopped from outside")
+    return code == 0
 
 
 if __name__ == "__main__":
-    main(*(Path(argument) for argument in sys.argv[1:4]))
+    try:
+        main(*(Path(argument) for argument in sys.argv[1:4]))
+    except (OSError, MemoryError) as shortage:
+        sys.stderr.write(f"{type(shortage).__name__}: {shortage}\n")
+        sys.exit(SHORTAGE_CODE)

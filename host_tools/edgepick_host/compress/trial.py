@@ -21,6 +21,7 @@ from edgepick_host.compress.work import (
     Layers,
     Made,
     MakeJob,
+    Result,
     Score,
     ScoreJob,
     SensitivityJob,
@@ -149,7 +150,7 @@ class Trials:
             if found is None:
                 unfinished.append(case)
                 continue
-            self._fill_in(case, found if isinstance(found, Layers) else Layers(failure="its process died"))
+            self._fill_in(case, found if isinstance(found, Layers) else Layers(failure=_crash_of(found)))
         return self._dropped(cases, unfinished)
 
     def _fill_in(self, case: _Case, found: Layers) -> None:
@@ -206,7 +207,7 @@ class Trials:
         for case, found in zip(todo, results, strict=True):
             if found is None:
                 continue
-            case.arena = found if isinstance(found, ArenaFacts) else ArenaFacts(failure="its process died")
+            case.arena = found if isinstance(found, ArenaFacts) else ArenaFacts(failure=_crash_of(found))
             self._judge(case, lambda name, arena=case.arena: arena if self._is_small(name) else None)  # type: ignore[misc]  # mypy infers no lambda with a default
         return self._dropped(cases, unfinished)
 
@@ -303,6 +304,11 @@ class Trials:
         profiles = tuple(dict.fromkeys((*before.profiles, *case.takers)))
         self.outcome.variants[case.digest] = replace(before, profiles=profiles, arena_bytes=arena_bytes)
         return before.name
+
+
+def _crash_of(found: Result) -> str:
+    assert isinstance(found, Crashed)
+    return found.reason
 
 
 def _contender(case: _Case) -> Contender:

@@ -1,7 +1,8 @@
 """The units of work of a search: plain values in, plain values out, so that any process anywhere can do them.
 
 :func:`do` needs nothing but the job, the :class:`Material` that all jobs share, and the table of passes. A technique
-that fails is a result; only what is the user's to mend (a task file, a missing package) is raised.
+that fails is a result, and so is a machine that fails the job, told apart because only the former holds for good; what
+is the user's to mend (a task file, a missing package) is raised.
 """
 
 import zlib
@@ -20,6 +21,7 @@ from edgepick_host.compress.golden import tolerance
 from edgepick_host.compress.layers import measured_layers, most_hurting
 from edgepick_host.compress.predictor import open_predictor
 from edgepick_host.compress.quality import Labels, answers, mean_abs_error, middle_of
+from edgepick_host.compress.shortage import is_shortage
 from edgepick_host.compress.source import describe, normalised
 from edgepick_host.compress.step import PassLoader, Range, StepContext
 from edgepick_host.core.layer_errors import LayerError
@@ -210,7 +212,7 @@ class Layers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Crashed:
-    """The process that did the job ended with it."""
+    """The job did not end by itself: its process died, or memory or the disk was short. Another try may go well."""
 
     reason: str
 
@@ -218,24 +220,46 @@ class Crashed:
 Result = Trained | Made | ArenaFacts | Score | Layers | Crashed
 
 
-@singledispatch
 def do(job: Job, material: Material, passes: PassLoader) -> Result:
     """Return the job's result.
 
     Raises:
         HostError: What the user must mend: a task file, a missing package.
     """
+    try:
+        return _done(job, material, passes)
+    except HostError:
+        raise
+    except Exception as error:
+        crashed = _crash(error)
+        if crashed is None:
+            raise
+        return crashed
+
+
+@singledispatch
+def _done(job: Job, material: Material, passes: PassLoader) -> Result:
     del material, passes
     raise TypeError(f"{type(job).__name__} is no job")
 
 
-@do.register
-def _train(job: TrainJob, material: Material, passes: PassLoader) -> Trained:
+def _crash(error: Exception) -> Crashed | None:
+    """Return that the machine failed, if it did."""
+    return Crashed(reason=_named(error)) if is_shortage(error) else None
+
+
+def _named(error: Exception) -> str:
+    first = str(error).strip().partition("\n")[0]
+    return first if isinstance(error, HostError) else f"{type(error).__name__}: {first}".removesuffix(": ")
+
+
+@_done.register
+def _train(job: TrainJob, material: Material, passes: PassLoader) -> Trained | Crashed:
     del passes
     try:
         return Trained(starts=_trained(job, material))
     except CompressionError as error:
-        return Trained(failure=str(error))
+        return _crash(error) or Trained(failure=str(error))
 
 
 def _trained(job: TrainJob, material: Material) -> dict[ModelFormat, Start]:
@@ -256,19 +280,19 @@ def _trained(job: TrainJob, material: Material) -> dict[ModelFormat, Start]:
     return {each: Start(model=normalised(data, each), ranges=ranges) for each, (data, ranges) in exported.items()}
 
 
-@do.register
-def _make(job: MakeJob, material: Material, passes: PassLoader) -> Made:
+@_done.register
+def _make(job: MakeJob, material: Material, passes: PassLoader) -> Made | Crashed:
     try:
         model, context = started(job.recipe, job.start, material)
         for step in job.recipe.steps:
             model = passes(step.pass_name)(model, step.parameters, context)
         describe(model, job.recipe.format, Path(job.recipe.name))
     except CompressionError as error:
-        return Made(failure=str(error))
+        return _crash(error) or Made(failure=str(error))
     except HostError:
         raise
     except Exception as error:  # noqa: BLE001 - an engine may raise anything; the candidate falls, the search goes on
-        return Made(failure=f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
+        return _crash(error) or Made(failure=_named(error))
     return Made(model=model)
 
 
@@ -282,24 +306,25 @@ def started(recipe: Recipe, start: Start | None, material: Material) -> tuple[by
     return start.model, StepContext(calibration=material.calibration, source=facts, ranges=start.ranges)
 
 
-@do.register
-def _arena(job: ArenaJob, material: Material, passes: PassLoader) -> ArenaFacts:
+@_done.register
+def _arena(job: ArenaJob, material: Material, passes: PassLoader) -> ArenaFacts | Crashed:
     del passes
     golden = material.evaluation.subset(material.golden)
-    return measure_arena(job.model, golden, material.facts[ModelFormat.TFLITE].inputs)
+    found = measure_arena(job.model, golden, material.facts[ModelFormat.TFLITE].inputs)
+    return found if found.lasting else Crashed(reason=found.failure)
 
 
-@do.register
-def _score(job: ScoreJob, material: Material, passes: PassLoader) -> Score:
+@_done.register
+def _score(job: ScoreJob, material: Material, passes: PassLoader) -> Score | Crashed:
     del passes
     try:
         return _Scorer(job, material).score()
     except (CompressionError, RuntimeError, ValueError) as error:
-        return Score(failure=str(error).partition("\n")[0])
+        return _crash(error) or Score(failure=str(error).partition("\n")[0])
 
 
-@do.register
-def _layers(job: LayersJob, material: Material, passes: PassLoader) -> Layers:
+@_done.register
+def _layers(job: LayersJob, material: Material, passes: PassLoader) -> Layers | Crashed:
     try:
         context = StepContext(calibration=material.calibration, source=material.facts[job.format])
         model = material.sources[job.format] if job.start is None else job.start.model
@@ -307,15 +332,15 @@ def _layers(job: LayersJob, material: Material, passes: PassLoader) -> Layers:
             model = passes(step.pass_name)(model, step.parameters, context)
         return Layers(errors=measured_layers(model, job.model, job.format, context))
     except Exception as error:  # noqa: BLE001 - an explanation that fails must not fail the search
-        return Layers(failure=str(error).partition("\n")[0] or type(error).__name__)
+        return _crash(error) or Layers(failure=str(error).partition("\n")[0] or type(error).__name__)
 
 
-@do.register
-def _sensitivity(job: SensitivityJob, material: Material, passes: PassLoader) -> Layers:
+@_done.register
+def _sensitivity(job: SensitivityJob, material: Material, passes: PassLoader) -> Layers | Crashed:
     try:
         return Layers(errors=most_hurting(job.recipe, *started(job.recipe, job.start, material), passes))
     except HostError as error:
-        return Layers(failure=str(error))
+        return _crash(error) or Layers(failure=str(error))
 
 
 class _Scorer:

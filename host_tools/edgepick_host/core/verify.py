@@ -83,6 +83,7 @@ class ArenaFacts:
         max_lsb: Largest difference of a quantized output to LiteRT's reference kernels, in steps.
         peak: Where most tensors live at once.
         failure: Why it does not run; empty if it does.
+        lasting: The failure is the model's, so that another try ends alike.
     """
 
     arena_bytes: int = 0
@@ -91,6 +92,7 @@ class ArenaFacts:
     max_lsb: int = 0
     peak: ArenaPeak | None = None
     failure: str = ""
+    lasting: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
