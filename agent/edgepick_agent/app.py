@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from edgepick_agent.core import places
+from edgepick_agent.core.assignments import Configured, begun, configured, is_new_to
 from edgepick_agent.core.control import CONTROL_SOCKET, AgentStatus, Command, ControlReply, ControlRequest
 from edgepick_agent.core.events import Event, Started
 from edgepick_agent.core.recovery import state_from_store
@@ -34,11 +35,9 @@ from edgepick_agent.loop.worker import Worker
 from edgepick_agent.ports import Clock, RunnerLauncher, Storage, TakeChunk, Transport
 from edgepick_wire import pairing, shadow, topics
 from edgepick_wire.codec import decode_document, encode, encode_document
-from edgepick_wire.envelope import unpack
 from edgepick_wire.errors import WireError
 from edgepick_wire.manifest import KNOWN_REQUIREMENTS
 from edgepick_wire.messages import Birth, Presence, RuntimeAvailable
-from edgepick_wire.trust import RootDocument, first_root
 from edgepick_wire.version import __version__
 
 if TYPE_CHECKING:
@@ -304,7 +303,7 @@ def _compose(
     storage: Storage = adapter(PARTS["storage"])(folder)
     reader = adapter(TOOLS["bundle-file"])()
     bundles = Bundles(storage, reader, adapter(PARTS["decode"]))
-    root = _first_root(settings)
+    root = _configured_root(settings)
     durable, note = _begin_session(storage, bundles, root, log)
     clock: Clock = adapter(PARTS["clock"])()
     arrivals = Arrivals(storage, inbox.put)
@@ -313,7 +312,7 @@ def _compose(
     worker.start()
     context = Context(
         settings=settings,
-        first_root=root,
+        first_root=root.root,
         check=adapter(TOOLS["verify"]),
         state_dir=str(folder),
         algorithms=adapter(PARTS["algorithms"])(),
@@ -350,27 +349,30 @@ def _state_dir(settings: AgentSettings) -> Path:
     return folder
 
 
-def _first_root(settings: AgentSettings) -> RootDocument:
+def _configured_root(settings: AgentSettings) -> Configured:
     try:
-        root = first_root(unpack(Path(settings.root_document).read_bytes()), adapter(TOOLS["verify"]))
+        given = configured(Path(settings.root_document).read_bytes(), adapter(TOOLS["verify"]))
     except OSError as error:
         hint = "Copy the fleet's root document from the host (`edgepick keys show` names it)."
         raise ConfigError(f"root_document {settings.root_document}: {error.strerror}", hint=hint) from error
     except WireError as error:
         raise ConfigError(f"root_document {settings.root_document}: {error}", hint=error.hint) from error
-    if root.fleet != settings.fleet:
+    fleet = given.root.fleet
+    if fleet != settings.fleet:
         raise ConfigError(
-            f"root_document {settings.root_document}: it is of fleet {root.fleet!r}, the device of {settings.fleet!r}",
+            f"root_document {settings.root_document}: it is of fleet {fleet!r}, the device of {settings.fleet!r}",
             hint="Give the root document of this device's fleet, or mend `fleet`.",
         )
-    return root
+    return given
 
 
-def _begin_session(storage: Storage, bundles: Bundles, root: RootDocument, log: Log) -> tuple[AgentState, str | None]:
+def _begin_session(storage: Storage, bundles: Bundles, given: Configured, log: Log) -> tuple[AgentState, str | None]:
     """Return the durable state with a new session, already written, and what there is to say about it."""
-    state, note = _load_state(storage, bundles)
-    kept = state.root if state.root and state.root.version > root.version and state.root.fleet == root.fleet else None
-    state = replace(state, session=state.session + 1, root=kept)
+    before, note = _load_state(storage, bundles)
+    state = replace(begun(before, given), session=before.session + 1)
+    if is_new_to(before, given):
+        text = f"the root document is another one: trust begins anew with its version {given.root.version}"
+        log(f"{text}, of fleet {given.root.fleet!r}", serious=True)
     try:
         storage.write(places.STATE, encode_state(state))
     except StorageFullError as error:

@@ -10,6 +10,7 @@ from typing import Any
 
 from edgepick_agent import app, decode
 from edgepick_agent.core import places
+from edgepick_agent.core.assignments import configured
 from edgepick_agent.core.control import Command, ControlReply, ControlRequest
 from edgepick_agent.core.events import Event, Started
 from edgepick_agent.core.settings import AgentSettings, BrokerSettings, FetchSettings, RunnerSettings
@@ -20,7 +21,7 @@ from edgepick_agent.loop.arrivals import Arrivals
 from edgepick_agent.loop.bundles import Bundles
 from edgepick_agent.loop.runners import Runners
 from edgepick_agent.ports import TakeChunk, UndecodedError
-from edgepick_wire import codec
+from edgepick_wire import codec, envelope
 from edgepick_wire.messages import (
     Birth,
     Incident,
@@ -38,7 +39,7 @@ from fakes.host_stand_in import HostStandIn
 from fakes.runner_launcher import ScriptedLauncher
 from fakes.storage import MemoryStorage
 from fakes.transport import FakeBroker, FakeTransport
-from wire.wire_keys import check, root
+from wire.wire_keys import check, root, signed_root
 
 SETTINGS = AgentSettings(
     device="pi-1",
@@ -97,6 +98,7 @@ class Bench:
         self.clock = FakeClock()
         self.launcher = ScriptedLauncher()
         self.reader = BundlesInMemory()
+        self.root = configured(envelope.pack(signed_root(root(), 0)), check)
         self.runtimes = (RuntimeAvailable(name="litert", version="2.1"),)
         self.algorithms: frozenset[str] = frozenset()
         self.sockets: dict[str, str] = {}
@@ -111,13 +113,13 @@ class Bench:
         """Start an agent on what the storage holds."""
         inbox: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         bundles = Bundles(self.storage, self.reader, self._decode)
-        durable, note = app._begin_session(self.storage, bundles, root(), self._log)
+        durable, note = app._begin_session(self.storage, bundles, self.root, self._log)
         arrivals = Arrivals(self.storage, inbox.put)
         presence = app._presence(self.settings, durable.session, online=False)
         self.transport = FakeTransport(self.broker, presence, inbox.put, arrivals.take)
         context = Context(
             settings=self.settings,
-            first_root=root(),
+            first_root=self.root.root,
             check=check,
             state_dir="/memory",
             algorithms=self.algorithms,

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -12,11 +13,13 @@ from edgepick_agent.cli.options import config_option, json_option
 from edgepick_agent.cli.render import as_json_text
 from edgepick_agent.config import Loaded, read_config
 from edgepick_agent.core.advice import CONNECTED, troubles
+from edgepick_agent.core.assignments import Configured, is_new_to
 from edgepick_agent.core.conditions import FIRMWARE_FLAGS
 from edgepick_agent.core.control import AgentStatus
 from edgepick_agent.core.findings import Finding, Level, worst
 from edgepick_agent.core.settings import AgentSettings
-from edgepick_agent.errors import AgentError
+from edgepick_agent.core.state import AgentState
+from edgepick_agent.errors import AgentError, StorageError
 from edgepick_wire.errors import WireError
 from edgepick_wire.messages import RuntimeAvailable
 
@@ -119,14 +122,30 @@ def _configuration(loaded: Loaded) -> Iterator[Finding]:
 
 
 def _root_document(settings: AgentSettings) -> Iterator[Finding]:
-    document = site.read_root(Path(settings.root_document))
-    detail = f"version {document.version} of fleet {document.fleet!r}, signed by itself"
-    if document.fleet == settings.fleet:
-        yield Finding(check="root document", level=Level.OK, detail=detail)
+    given = site.read_root(Path(settings.root_document))
+    fleet = given.root.fleet
+    if fleet == settings.fleet:
+        yield _trust(given, _kept(settings))
     else:
         mend = "Set fleet to this name, or take the root document of your fleet."
-        detail = f"is of fleet {document.fleet!r}, but this device is of {settings.fleet!r}"
+        detail = f"is of fleet {fleet!r}, but this device is of {settings.fleet!r}"
         yield Finding(check="root document", level=Level.FAIL, detail=detail, mend=mend)
+
+
+def _trust(given: Configured, state: AgentState) -> Finding:
+    detail = f"version {given.root.version} of fleet {given.root.fleet!r}, signed by itself"
+    if is_new_to(state, given):
+        mend = "If you put it there: sudo systemctl restart edgepick-agent; from then on its keys count, and no others."
+        detail += "; not the one that the agent began with"
+        return Finding(check="root document", level=Level.WARN, detail=detail, mend=mend)
+    followed = f"; version {state.root.version} is followed" if state.root is not None else ""
+    return Finding(check="root document", level=Level.OK, detail=detail + followed)
+
+
+def _kept(settings: AgentSettings) -> AgentState:
+    with suppress(StorageError):  # which has a check of its own
+        return site.kept(settings)
+    return AgentState()
 
 
 def _machine(settings: AgentSettings) -> Iterator[Finding]:

@@ -89,7 +89,7 @@ def init(
     if out.exists() and not force:
         raise AgentError(f"{out} exists", hint="Add --force to replace it, or write another file with --out.")
     board = detect(sysfs_root)
-    document = read_root(root_file) if root_file else None
+    document = read_root(root_file).root if root_file else None
     if document and fleet and document.fleet != fleet:
         raise AgentError(
             f"{root_file} is the root document of fleet {document.fleet!r}, not of {fleet!r}",

@@ -10,7 +10,7 @@ from edgepick_agent import app
 from edgepick_agent.app import PARTS, TOOLS
 from edgepick_agent.core import places
 from edgepick_agent.core.admission import Trust, verified_manifest
-from edgepick_agent.core.assignments import verified_root
+from edgepick_agent.core.assignments import Configured, begun, configured, verified_root
 from edgepick_agent.core.boards import Board
 from edgepick_agent.core.control import AgentStatus, ControlReply, ControlRequest
 from edgepick_agent.core.findings import Finding
@@ -24,7 +24,7 @@ from edgepick_wire import envelope
 from edgepick_wire.errors import SignatureError, WireError
 from edgepick_wire.manifest import Manifest, manifest_digest
 from edgepick_wire.messages import Refusal, RuntimeAvailable
-from edgepick_wire.trust import RootDocument, first_root
+from edgepick_wire.trust import RootDocument
 
 if TYPE_CHECKING:
     from edgepick_agent.core.profile import Profile
@@ -51,7 +51,7 @@ def try_meter(settings: AgentSettings) -> str | None:
     return cast("str | None", adapter(TOOLS["try-meter"])(settings.power, settings.broker))
 
 
-def read_root(path: Path) -> RootDocument:
+def read_root(path: Path) -> Configured:
     """Return the root document in a file, which signs itself.
 
     Raises:
@@ -64,7 +64,7 @@ def read_root(path: Path) -> RootDocument:
         hint = "Copy the fleet's root document from the host; `edgepick keys show` names it."
         raise StorageError(f"{path}: {(error.strerror or 'cannot be read').lower()}", hint=hint) from error
     try:
-        return first_root(envelope.unpack(data), adapter(TOOLS["verify"]))
+        return configured(data, adapter(TOOLS["verify"]))
     except SignatureError as error:
         raise SignatureError(f"{path}: {error}") from error
     except WireError as error:
@@ -98,7 +98,9 @@ def read_bundle(path: Path, settings: AgentSettings) -> tuple[Manifest, str]:
     """
     reader = adapter(TOOLS["bundle-file"])()
     raw: bytes = reader.manifest(str(path))
-    trust = Trust(root=_newest_root(settings), check=adapter(TOOLS["verify"]))
+    given = read_root(Path(settings.root_document))
+    newest = begun(kept(settings), given).root or given.root
+    trust = Trust(root=newest, check=adapter(TOOLS["verify"]))
     for document in reader.roots(str(path)):
         following = verified_root(document, trust)
         trust = replace(trust, root=following) if isinstance(following, RootDocument) else trust
@@ -109,24 +111,21 @@ def read_bundle(path: Path, settings: AgentSettings) -> tuple[Manifest, str]:
     return manifest, digest
 
 
-def _newest_root(settings: AgentSettings) -> RootDocument:
-    born = read_root(Path(settings.root_document))
-    followed = _state_on_disk(settings).root
-    if followed is not None and followed.fleet == born.fleet and followed.version > born.version:
-        return followed
-    return born
-
-
 def installed(settings: AgentSettings) -> Mapping[str, ModelRecord]:
     """Return what is installed, by model, as the state directory has it; asks no agent, so it never waits.
 
     Raises:
         StorageError: The state directory cannot be read.
     """
-    return _state_on_disk(settings).models
+    return kept(settings).models
 
 
-def _state_on_disk(settings: AgentSettings) -> AgentState:
+def kept(settings: AgentSettings) -> AgentState:
+    """Return what the agent keeps, as the state directory has it; nothing while that is damaged.
+
+    Raises:
+        StorageError: The state directory cannot be read.
+    """
     raw: bytes | None = adapter(PARTS["storage"])(Path(settings.state_dir)).read(places.STATE)
     with contextlib.suppress(WireError):  # a damaged state is the agent's to mend
         return decode_state(raw) if raw is not None else AgentState()

@@ -1,12 +1,17 @@
-"""Whether a desired state or a root document may be followed, and which of two desired states holds."""
+"""Whether a desired state or a root document may be followed, and which of two desired states holds.
+
+Trust begins with the root document that a person put on the device, and goes on with those that follow
+it. Another document there than those that it came by is the word of a person too: it begins anew.
+"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from edgepick_agent.core.admission import Trust, refuse
-from edgepick_agent.core.state import Seen
+from edgepick_agent.core.state import AgentState, Lineage, Seen
 from edgepick_wire import codec, envelope
-from edgepick_wire.envelope import DocumentType, Role
+from edgepick_wire.envelope import DocumentType, Role, VerifySignature
 from edgepick_wire.errors import SignatureError, WireError
 from edgepick_wire.ids import digest_of
 from edgepick_wire.messages import Desired, Refusal, RefusalCode, TargetKind
@@ -119,3 +124,57 @@ def root_ahead(raw: bytes, trust: Trust) -> int | None:
 def out_of_office(old: Role, new: Role) -> bool:
     """Return whether nothing that only ``old`` could sign is signed enough for ``new``."""
     return len(set(old.keys) & set(new.keys)) < new.threshold
+
+
+class Configured(NamedTuple):
+    """The root document that a person put on the device, and the digest of its payload."""
+
+    root: RootDocument
+    digest: str
+
+
+def configured(raw: bytes, check: VerifySignature) -> Configured:
+    """Return the root document in a file of the device's.
+
+    Raises:
+        SignatureError: It does not sign itself.
+        MalformedError: It is no root document.
+    """
+    document = envelope.unpack(raw)
+    return Configured(first_root(document, check), digest_of(document.payload))
+
+
+def is_new_to(state: AgentState, given: Configured) -> bool:
+    """Return whether the device's trust did not come by the configured root document.
+
+    An older agent did not note by which it came; then only another fleet's is known to be new.
+    """
+    if state.lineage is None:
+        return state.root is not None and state.root.fleet != given.root.fleet
+    return given.digest not in state.lineage.digests
+
+
+def begun(state: AgentState, given: Configured) -> AgentState:
+    """Return the state of an agent that starts with a configured root document.
+
+    If that is new to it, what was followed no longer counts. The sequences seen are forgotten unless who
+    signed them still may, and with the fleet so is all that its hosts counted: epochs and measurements.
+    """
+    if is_new_to(state, given):
+        return _begun_anew(state, given)
+    if state.lineage is not None:
+        return state
+    kept = state.root if state.root is not None and state.root.version > given.root.version else None
+    return replace(state, root=kept, lineage=_lineage(given))
+
+
+def _begun_anew(state: AgentState, given: Configured) -> AgentState:
+    before = state.root or state.lineage
+    anew = replace(state, root=None, lineage=_lineage(given))
+    if before is None or before.fleet != given.root.fleet:
+        return replace(anew, seen={}, security_epoch=0, measured=())
+    return replace(anew, seen={}) if out_of_office(before.campaign, given.root.campaign) else anew
+
+
+def _lineage(given: Configured) -> Lineage:
+    return Lineage(fleet=given.root.fleet, campaign=given.root.campaign, digests=(given.digest,))

@@ -10,7 +10,7 @@ from edgepick_agent.core.events import ChunksDelivered, Connected, Delivered, Di
 from edgepick_agent.core.exhaustive import assert_never
 from edgepick_agent.core.outbox import acknowledge, report_incident
 from edgepick_agent.core.planning import forgive
-from edgepick_agent.core.state import Seen, with_seen
+from edgepick_agent.core.state import Seen, with_root, with_seen
 from edgepick_agent.core.turn import Ahead, Turn
 from edgepick_wire import codec, limits, topics
 from edgepick_wire.errors import WireError
@@ -121,7 +121,7 @@ def _on_root(turn: Turn, payload: bytes) -> None:
     root = assignments.verified_root(payload, turn.trust)
     ahead = assignments.root_ahead(payload, turn.trust)
     if isinstance(root, RootDocument):
-        _follow_root(turn, root)
+        _follow_root(turn, root, payload)
     elif ahead is not None:
         _await_chain(turn, Ahead(version=ahead, payload=payload, since=turn.now))
     elif root is not None:
@@ -133,7 +133,7 @@ def follow_chain(turn: Turn, documents: tuple[bytes, ...]) -> None:
     for payload in documents:
         root = assignments.verified_root(payload, turn.trust)
         if isinstance(root, RootDocument):
-            _follow_root(turn, root)
+            _follow_root(turn, root, payload)
 
 
 def _await_chain(turn: Turn, ahead: Ahead) -> None:
@@ -143,10 +143,10 @@ def _await_chain(turn: Turn, ahead: Ahead) -> None:
         turn.do(Say(f"root document version {ahead.version} is out; has {turn.trust.root.version}, follows the chain"))
 
 
-def _follow_root(turn: Turn, root: RootDocument) -> None:
+def _follow_root(turn: Turn, root: RootDocument, payload: bytes) -> None:
     """Follow the next root document, and ask for the one after it."""
     old, asked = turn.trust.root, _next_root(turn)
-    turn.keep(replace(turn.agent.durable, root=root))
+    turn.keep(with_root(turn.agent.durable, root, assignments.payload_digest(payload)))
     ahead = turn.agent.ahead
     arrived = ahead is None or ahead.version <= root.version
     turn.change(refused=(), ahead=None if ahead is None or arrived else replace(ahead, since=turn.now))

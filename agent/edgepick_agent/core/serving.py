@@ -296,13 +296,19 @@ def _confirm_if_due(turn: Turn, serving: Serving, served: float) -> None:
         _confirm(turn, serving.model, served)
 
 
+def _epoch(turn: Turn, slot: Slot) -> int:
+    """Return the epoch of a variant; one that was left here by another fleet has none."""
+    content = turn.agent.manifests.get(slot.manifest)
+    return slot.security_epoch if content is None or content.fleet == turn.settings.fleet else 0
+
+
 def _confirm(turn: Turn, model: str, served: float) -> None:
     record = slots.confirm(turn.agent.durable.model(model))
     assert record.current is not None
     origin = replace(record.origin, seconds=record.origin.seconds + served)
     turn.set_record(model, replace(record, origin=origin))
     state = without_attempts(turn.agent.durable, f"confirm/{record.current.manifest}")
-    turn.keep(replace(state, security_epoch=max(state.security_epoch, record.current.security_epoch)))
+    turn.keep(replace(state, security_epoch=max(state.security_epoch, _epoch(turn, record.current))))
     report_outcome(turn, model, record.current.manifest, Outcome.CONFIRMED, origin=origin)
     answer(turn, record.current.manifest, None)
     turn.change(swept=False)

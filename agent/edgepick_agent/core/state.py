@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from edgepick_wire import codec
 from edgepick_wire.enums import StrEnum
+from edgepick_wire.envelope import Role
 from edgepick_wire.errors import MalformedError
 from edgepick_wire.ids import check_digest, check_name
 from edgepick_wire.messages import Outcome, Refusal, TargetKind
@@ -17,6 +18,8 @@ from edgepick_wire.trust import RootDocument
 STATE_SCHEMA = 1
 VERDICTS_KEPT = 16
 MEASURED_KEPT = 512
+ROOTS_KEPT = 64
+"""Root documents that are known again: sixteen years of them, if keys change with the seasons."""
 
 
 class SlotName(StrEnum):
@@ -139,12 +142,28 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Lineage:
+    """Which root documents the device's trust came by, from the configured one on.
+
+    Attributes:
+        fleet: The fleet of all of them.
+        campaign: Who could sign desired states by the configured one.
+        digests: Of the documents' payloads, the configured one first, then each that was followed.
+    """
+
+    fleet: str
+    campaign: Role
+    digests: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AgentState:
     """Everything durable.
 
     Attributes:
         session: Counts up with every start.
         root: The newest root document that was followed; ``None`` while the configured one holds.
+        lineage: How that came about; ``None`` before an agent that keeps it has started.
         seen: The newest desired state per kind of address.
         security_epoch: Highest epoch of a confirmed variant.
         models: Slots per model.
@@ -155,6 +174,7 @@ class AgentState:
     schema: int = STATE_SCHEMA
     session: int = 0
     root: RootDocument | None = None
+    lineage: Lineage | None = None
     seen: Mapping[str, Seen] = field(default_factory=dict)
     security_epoch: int = 0
     models: Mapping[str, ModelRecord] = field(default_factory=dict)
@@ -222,6 +242,13 @@ def with_model(state: AgentState, name: str, record: ModelRecord) -> AgentState:
 def with_seen(state: AgentState, kind: TargetKind, seen: Seen) -> AgentState:
     """Return the state with a newer desired state noted."""
     return replace(state, seen={**state.seen, kind.value: seen})
+
+
+def with_root(state: AgentState, root: RootDocument, digest: str) -> AgentState:
+    """Return the state following a root document whose payload has this digest."""
+    before = state.lineage
+    grown = replace(before, digests=(*before.digests, digest)[-ROOTS_KEPT:]) if before is not None else None
+    return replace(state, root=root, lineage=grown)
 
 
 def with_attempt(state: AgentState, what: str) -> AgentState:
