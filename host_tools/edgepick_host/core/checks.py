@@ -30,6 +30,8 @@ from edgepick_wire.metrics import Measurement
 
 FIGURES = (Bounded.LATENCY, Bounded.TAIL, Bounded.MEMORY, Bounded.ENERGY)
 """What a measurement on a device tells; size and accuracy do not change by being installed."""
+MOST_GROWTH = 1000.0
+"""Nobody means more; and beyond it, a limit might be no finite number."""
 PREFIX = "after-"
 _RELATIVE = re.compile(r"([a-z0-9]+) ?<= ?\+ ?(\d+(?:\.\d+)?) ?%")
 
@@ -95,6 +97,8 @@ def _check(text: str) -> Check:
             check = Check(figure=constraint.figure, most=constraint.limit)
     except (ConfigError, ValueError) as error:
         raise MalformedError(f"check {text!r}: expected 'p95 <= +10%' or 'memory <= 60 MiB' ({error})") from error
+    if check.growth is not None and check.growth > MOST_GROWTH:
+        raise MalformedError(f"check {text!r}: a growth of more than {MOST_GROWTH:.0%} limits nothing; leave it out")
     if check.figure not in FIGURES:
         raise MalformedError(f"check {text!r}: devices measure {', '.join(FIGURES)} after an installation")
     return check

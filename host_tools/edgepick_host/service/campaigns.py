@@ -14,11 +14,13 @@ from edgepick_host.core.rollout_state import RequestKind, RolloutState, Stage
 from edgepick_host.core.selector import facts_of, parse_query
 from edgepick_host.core.waves import Lane, Plan
 from edgepick_host.core.windows import parse_window
-from edgepick_host.errors import StateError
+from edgepick_host.errors import ConfigError, StateError
 from edgepick_host.ports import Store
 from edgepick_host.service import reactions
 from edgepick_host.service.reactions import BudgetsOf, Knowledge
 from edgepick_host.service.requests import Request, file_request, find_rollout, save_rollout, unfinished
+from edgepick_wire import codec
+from edgepick_wire.errors import WireError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +95,9 @@ def checked_plan(store: Store, model: str, plan: Plan) -> Plan:
 
     Raises:
         StateError: Nothing of this model, version, profile or variant was published, or no device would accept it.
+        ConfigError: It holds what no document can.
     """
+    _check_readable(plan)
     releases = store.releases(model)
     if not releases:
         models = ", ".join(sorted({r.model for r in store.releases()})) or "none"
@@ -110,6 +114,14 @@ def checked_plan(store: Store, model: str, plan: Plan) -> Plan:
     _check_checks(store, model, plan)
     _check_epoch(store, plan, [r for r in of_version if plan.variant in (None, r.variant)], releases)
     return plan
+
+
+def _check_readable(plan: Plan) -> None:
+    """Refuse a plan that could be stored and never read again, by anybody: a number or a text beyond all limits."""
+    try:
+        codec.decode_document(Plan, codec.encode_document(plan))
+    except WireError as error:
+        raise ConfigError(str(error), hint="docs/rollout.md says what is allowed.") from error
 
 
 def _check_epoch(store: Store, plan: Plan, chosen: Sequence[Release], published: Sequence[Release]) -> None:
