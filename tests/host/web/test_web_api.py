@@ -225,6 +225,20 @@ def test_what_no_document_can_hold_is_refused_by_the_name_of_its_field(service, 
     assert len(service.store.rollouts()) == 1
 
 
+@pytest.mark.parametrize(
+    ("path", "body"), [("", {"model": "digits", "only": "x" * 9000}), (f"/{'r' * 9000}/abort", None)]
+)
+def test_a_refused_order_hides_no_other_from_the_audit_log(service, path, body):
+    """However long it was, its entry can be read, with its length in place of the rest."""
+    service.ask(f"/api/v1/rollouts{path}", token=OPERATOR, body=body, method="POST")
+
+    code, entries = service.ask("/api/v1/audit", token=VIEWER)
+
+    assert code == 200
+    assert [entry["actor"] for entry in entries] == ["ann"]
+    assert " characters)" in entries[0]["target"] + entries[0]["detail"]
+
+
 @pytest.mark.parametrize("body", [math.nan, "\ud800", [math.inf]])
 def test_a_body_that_is_no_order_is_refused(service, body):
     """Whatever stands in its place is not sent back, since no answer could hold it."""
