@@ -140,7 +140,7 @@ class Laboratory:
             "training": plain(job.training),
             "formats": plain(job.formats),
             "task": self._digest("task"),
-            # The weights that model() loads from elsewhere show in the float model's file.
+            # What model() holds beside its tensors shows in the float model's file.
             "sources": [self._digest(each.value) for each in self.material.sources],
             "calibration": self._digest("calibration"),
             "seed": self.material.seed,
@@ -157,11 +157,19 @@ def _digest_of(name: str, material: Material) -> str:
     if name == "calibration":
         return _data_digest(material.calibration)
     if name == "task":
-        return "" if material.task is None else digest_of(material.task.read_bytes())
+        return _task_digest(material)
     if name == "evaluation":
         answers = digest_of(material.reference.tobytes())
         return digest_of(f"{_data_digest(material.evaluation)} {answers} {material.golden} {material.seed}".encode())
     return digest_of(next(data for model_format, data in material.sources.items() if model_format.value == name))
+
+
+def _task_digest(material: Material) -> str:
+    """Return the digest of what the task file returns now: its data and its neighbours change without it."""
+    from edgepick_host.compress.training.task import load_task
+
+    assert material.task is not None
+    return load_task(material.task).sha256
 
 
 def _data_digest(dataset: Dataset) -> str:

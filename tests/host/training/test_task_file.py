@@ -25,6 +25,74 @@ def test_the_digest_follows_file_weights_and_data(write_task, task):
     assert other.sha256 == load_task(other.path).sha256
 
 
+READS = """
+import json, pathlib
+read = lambda name: json.loads((pathlib.Path(__file__).parent / name).read_text())
+of_the_file = train_data
+
+def train_data():
+    x, y = of_the_file()
+    return x * read("scale.json"), y
+
+def student():
+    return Net(read("width.json"))
+
+def teachers():
+    torch.manual_seed(read("teacher.json"))
+    return [Net(8)]
+
+def unlabelled_data():
+    return np.full((3, 8, 8, 1), read("unlabelled.json"), np.float32)
+
+def evaluate(module):
+    return read("measure.json")
+"""
+
+
+@pytest.mark.parametrize("name", ["scale", "width", "teacher", "unlabelled", "measure"])
+def test_the_digest_follows_what_the_functions_return(write_task, tmp_path, name):
+    """A file that a function reads makes another task when it changes, and the same task when it changes back."""
+    for each in ("scale", "width", "teacher", "unlabelled", "measure"):
+        (tmp_path / f"{each}.json").write_text("4")
+    path = write_task(new=READS)
+    first = load_task(path).sha256
+
+    (tmp_path / f"{name}.json").write_text("5")
+    second = load_task(path).sha256
+    (tmp_path / f"{name}.json").write_text("4")
+
+    assert first != second
+    assert load_task(path).sha256 == first
+
+
+@pytest.mark.parametrize("name", ["net.py", "nets/net.py", "nets/small/net.py"])
+def test_the_digest_follows_the_neighbours_code(write_task, tmp_path, name):
+    """A module that the file may import makes another task when it changes, in packages too; other files do not."""
+    (tmp_path / "nets/small").mkdir(parents=True)
+    (tmp_path / "nets/__init__.py").touch()
+    neighbour = tmp_path / name
+    neighbour.write_text("RATE = 1\n")
+    path = write_task()
+    first = load_task(path).sha256
+
+    (tmp_path / "notes.txt").write_text("changed")
+    with_notes = load_task(path).sha256
+    neighbour.write_text("RATE = 2\n")
+
+    assert with_notes == first
+    assert load_task(path).sha256 != first
+
+
+def test_a_folder_that_holds_itself_ends_the_search_for_neighbours(write_task, tmp_path):
+    """Links to a folder above are not followed, of which two lead to more paths than anyone can read."""
+    path = write_task()
+    alone = load_task(path).sha256
+    for name in ("again", "and_again"):
+        (tmp_path / name).symlink_to(tmp_path)
+
+    assert load_task(path).sha256 == alone
+
+
 def test_the_folder_is_on_the_path_only_while_the_file_runs(write_task, tmp_path):
     """A task file may import its neighbour, and leaves neither path nor neighbour behind."""
     (tmp_path / "neighbour_of_task.py").write_text("WIDTH = 8\n")

@@ -7,8 +7,8 @@ user's code is shown with its line, never with a stack trace of ours.
 """
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -36,7 +36,8 @@ class Task:
 
     Attributes:
         path: The file.
-        sha256: Digest of the file, the weights and the training data: what a result made from it depends on.
+        sha256: Digest of what a result made from it depends on: the file's and its neighbours' code, and all that the
+            functions return.
         module: The trained network, in evaluation mode; passes copy it and never change it.
         samples: All of ``train_data()``, in the module's layout.
         classes: Number of outputs.
@@ -113,7 +114,7 @@ def load_task(path: Path) -> Task:
     check_labels(path, samples.y, answers.shape[1])
     task = Task(
         path=path,
-        sha256=_digest(file, module, samples),
+        sha256="",
         module=module,
         samples=samples,
         classes=answers.shape[1],
@@ -124,18 +125,25 @@ def load_task(path: Path) -> Task:
         augment=file.function("augment"),
         file=file,
     )
-    task.evaluate(module)
-    task.student(seed=0)
+    found, student = task.evaluate(module), task.student(seed=0)
     if task.augment is not None:
         check_same_shape(path, "augment()", task.probe, task.augment(task.probe.clone(), torch.Generator()))
-    return task
+    return replace(task, sha256=_digest(task, student, found))
 
 
-def _digest(file: TaskFile, module: nn.Module, samples: Samples) -> str:
-    hashed = hashlib.sha256(file.source)
-    for tensor in (*module.state_dict().values(), samples.x, samples.y):
-        hashed.update(tensor.detach().contiguous().numpy().tobytes())
+def _digest(task: Task, student: nn.Module | None, found: float | None) -> str:
+    """Return the digest of a task whose ``evaluate()`` says ``found`` of its module."""
+    hashed = hashlib.sha256(f"{task.file.code_sha256()} {found}".encode())
+    for tensor in _tensors(task, student):
+        hashed.update(f"{tensor.dtype} {list(tensor.shape)}\0".encode())
+        hashed.update(tensor.detach().to_dense().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return hashed.hexdigest()
+
+
+def _tensors(task: Task, student: nn.Module | None) -> Iterator[Tensor]:
+    for module in (task.module, *task.teachers, *([] if student is None else [student])):
+        yield from (*module.parameters(), *module.buffers())
+    yield from (task.samples.x, task.samples.y, *([] if task.unlabelled is None else [task.unlabelled]))
 
 
 def are_probabilities(answers: Tensor) -> bool:

@@ -1,6 +1,7 @@
 """A task file as a loaded Python module: found, run, and its functions called, with the user's errors made readable."""
 
 import contextlib
+import hashlib
 import importlib.util
 import sys
 import traceback
@@ -47,6 +48,15 @@ class TaskFile:
             raise InputFileError(f"{self.path}: {name} is {value!r}; True or False is expected", hint=_HINT)
         return value
 
+    def code_sha256(self) -> str:
+        """Return the digest of the file and of every Python file that it can import from its own folder."""
+        hashed = hashlib.sha256(self.source)
+        for path in _modules(self.path.parent):
+            with contextlib.suppress(OSError):  # what cannot be read cannot be imported
+                content = path.read_bytes()
+                hashed.update(f"{path.relative_to(self.path.parent)} {len(content)}\0".encode() + content)
+        return hashed.hexdigest()
+
     def function(self, name: str) -> Callable[..., Any] | None:
         """Return a function that calls the user's with readable errors, or ``None`` if the file has none."""
         return (lambda *given: self.call(name, *given)) if self.has(name) else None
@@ -59,6 +69,15 @@ class TaskFile:
         """
         with _readable(self.path, f"{name}()"), _on_path(self.path.parent):
             return getattr(self.loaded, name)(*given)
+
+
+def _modules(folder: Path) -> Iterator[Path]:
+    """Yield, in order, the Python files of a folder and of the folders in it that can be imported as packages."""
+    yield from sorted(folder.glob("*.py"))
+    for package in sorted({path.parent for path in folder.glob("*/*.py")}):
+        leads_back = folder.resolve().is_relative_to(package.resolve())
+        if package.name.isidentifier() and not leads_back:
+            yield from _modules(package)
 
 
 def open_task_file(path: Path) -> TaskFile:
