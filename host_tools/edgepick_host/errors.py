@@ -82,7 +82,7 @@ class StateError(HostError):
 
 
 class BusyError(StateError):
-    """Another coordinator is at work for this fleet."""
+    """Another process is at work where only one may be: a coordinator for a fleet, a ``prune`` for a broker."""
 
     code = "busy"
 

@@ -293,7 +293,27 @@ class ChunkLedger(Protocol):
         ...
 
 
-class HostStore(Store, ChunkLedger, Protocol):
+class Publications(Protocol):
+    """What the publications that are under way need, so that nobody clears it."""
+
+    def begin_publication(self, name: str, broker: str, digests: Collection[str], *, until: float) -> None:
+        """Remember that a publication to ``broker`` needs these manifests and chunks (SHA-256 in hexadecimal)."""
+        ...
+
+    def extend_publication(self, name: str, *, until: float) -> bool:
+        """Have a publication last longer; ``False`` if it has ended, or was found to have run out."""
+        ...
+
+    def end_publication(self, name: str) -> None:
+        """Forget a publication."""
+        ...
+
+    def being_published(self, broker: str, *, now: float) -> frozenset[str]:
+        """Return everything that publications to ``broker`` need; those that have run out are forgotten."""
+        ...
+
+
+class HostStore(Store, ChunkLedger, Publications, Protocol):
     """The whole database, as the commands open it."""
 
     def close(self) -> None:

@@ -471,6 +471,26 @@ def test_landmarks_go_with_the_chunks_they_vouch_for(store):
     assert store.landmarks("b:1883") == frozenset()
 
 
+def test_publications_under_way_say_what_they_need(store):
+    """What publications need is known per broker until each has ended or run out; one that ran out cannot go on."""
+    one, two, three = (digest_of(text) for text in (b"1", b"2", b"3"))
+    store.begin_publication("first", "a:1883", [one, two], until=10.0)
+    store.begin_publication("second", "a:1883", [two, three], until=10.0)
+    store.begin_publication("elsewhere", "b:1883", [one], until=10.0)
+    both = store.being_published("a:1883", now=9.0)
+    extended = store.extend_publication("first", until=20.0)
+
+    first = store.being_published("a:1883", now=10.0)
+    late = store.extend_publication("second", until=20.0)
+    store.end_publication("first")
+    store.end_publication("first")
+
+    assert (both, extended) == ({one, two, three}, True)
+    assert (first, late) == ({one, two}, False)
+    assert store.being_published("a:1883", now=10.0) == frozenset()
+    assert store.extend_publication("elsewhere", until=20.0)
+
+
 def reported(device: str, active: str | None, refusal: Refusal | None = None) -> Reported:
     state = ModelState(
         model="digits",

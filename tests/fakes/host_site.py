@@ -6,12 +6,14 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgepick_host import app
 from edgepick_host.cli.main import run
 from edgepick_host.config import read_settings
 from edgepick_host.core.settings import HostSettings
 from edgepick_host.core.variants import Quality, Recipe, Step, Variant, VariantSet
+from edgepick_wire import topics
 from edgepick_wire.codec import encode_document
-from edgepick_wire.manifest import ModelFormat
+from edgepick_wire.manifest import ModelFormat, parse_manifest
 
 FLEET = "testers"
 
@@ -114,3 +116,18 @@ def edit_json(path: Path, change) -> None:
     document = json.loads(path.read_text())
     change(document)
     path.write_text(json.dumps(document))
+
+
+def missing_at(url: str, site: Site, manifest: str) -> set[str]:
+    """Return what a device would miss of a release: the manifest, its indexes, its chunks."""
+    with app.broker_of(site.settings(broker=url)) as connection:
+        place = topics.manifest(FLEET, manifest)
+        signed = connection.retained([place])
+        if place not in signed:
+            return {place}
+        published = parse_manifest(signed[place].partition(b"\n")[2]).published
+        indexes = [topics.chunk(FLEET, digest) for form in published for digest in form.index]
+        found = connection.retained(indexes)
+        listed = b"".join(found.values()).hex()
+        chunks = [topics.chunk(FLEET, listed[at : at + 64]) for at in range(0, len(listed), 64)]
+        return {*indexes, *chunks} - {*found, *connection.retained(chunks)}

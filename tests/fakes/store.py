@@ -56,6 +56,7 @@ class MemoryStore:
     leases: dict[str, tuple[str, float]] = field(default_factory=dict)
     chunks: dict[str, set[str]] = field(default_factory=dict)
     marked_topics: dict[str, set[str]] = field(default_factory=dict)
+    publications: dict[str, tuple[str, frozenset[str], float]] = field(default_factory=dict)
     audited: list[AuditEntry] = field(default_factory=list)
     given: dict[str, Token] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -297,6 +298,22 @@ class MemoryStore:
 
     def set_landmarks(self, broker: str, topics: Collection[str] = (), *, instead_of: Collection[str] = ()) -> None:
         self.marked_topics[broker] = (self.marked_topics.get(broker, set()) - set(instead_of)) | set(topics)
+
+    def begin_publication(self, name: str, broker: str, digests: Collection[str], *, until: float) -> None:
+        self.publications[name] = (broker, frozenset(digests), until)
+
+    def extend_publication(self, name: str, *, until: float) -> bool:
+        if name in self.publications:
+            self.publications[name] = (*self.publications[name][:2], until)
+        return name in self.publications
+
+    def end_publication(self, name: str) -> None:
+        self.publications.pop(name, None)
+
+    def being_published(self, broker: str, *, now: float) -> frozenset[str]:
+        for name in [n for n, (b, _, until) in self.publications.items() if b == broker and until <= now]:
+            del self.publications[name]
+        return frozenset(d for b, digests, _ in self.publications.values() if b == broker for d in digests)
 
     def _heard(self, device: str, at: float) -> Heard:
         heard = self.heard.setdefault(device, Heard())

@@ -112,6 +112,7 @@ def publish_prepared(
             sign=sign,
             succession=succession_of(settings, broker, store),
             targets=targets,
+            clock=clock(),
             on_progress=on_progress,
         ).publish(prepared, activation, republish=republish)
     archive_of(settings).keep(prepared)
@@ -123,10 +124,13 @@ def prune(settings: HostSettings, *, dry_run: bool = False) -> pruner.Pruned:
 
     Raises:
         StateError: The broker lacks something that is needed; nothing was cleared.
+        BusyError: Another ``prune`` of it is at work.
         UnreachableError: No broker.
     """
     with broker_of(settings) as broker, store_of(settings) as store:
-        work = pruner.Pruner(fleet=settings.fleet, broker=broker, place=settings.broker.place, store=store)
+        work = pruner.Pruner(
+            fleet=settings.fleet, broker=broker, place=settings.broker.place, store=store, clock=clock()
+        )
         return work.prune(dry_run=dry_run)
 
 

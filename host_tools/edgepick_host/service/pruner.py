@@ -2,15 +2,16 @@
 
 A release is needed while a desired state names it (to run, to measure or to shadow), while a rollout's record
 mentions it, or while it is of the newest version of its model. Everything is decided before anything
-is cleared; a chunk that a needed release shares with another stays.
+is cleared; a chunk that a needed release shares with another stays, and so does what a publication under way needs.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from edgepick_host.core.records import Release
 from edgepick_host.errors import StateError
-from edgepick_host.ports import Broker, HostStore, Store
+from edgepick_host.ports import Broker, Clock, HostStore, Store
+from edgepick_host.service.claims import Clearing
 from edgepick_wire import codec, envelope, topics
 from edgepick_wire.manifest import Encoding, FileEntry, parse_manifest, split_index
 
@@ -42,22 +43,34 @@ class Pruner:
     broker: Broker
     place: str
     store: HostStore
+    clock: Clock
 
     def prune(self, *, dry_run: bool = False) -> Pruned:
         """Return what was cleared, every message of it acknowledged.
 
         Raises:
             StateError: The broker lacks the index of a release that is needed: publish that again first.
+            BusyError: Another ``prune`` of this broker is at work.
             UnreachableError: The broker went away; run it again.
         """
+        clearing = Clearing(self.store, self.clock, self.place)
+        if dry_run:
+            return self._prune(clearing.needed(), dry_run=True, go_on=lambda: None)
+        with clearing.alone() as spared:
+            return self._prune(spared, dry_run=False, go_on=clearing.go_on)
+
+    def _prune(self, spared: frozenset[str], *, dry_run: bool, go_on: Callable[[], None]) -> Pruned:
         releases = self.store.releases()
         needed = needed_releases(releases, mentioned(self.store))
-        doomed = tuple(r for r in releases if r not in needed)
-        wanted = {digest for r in needed for digest in self._chunks(r)}
+        doomed = tuple(r for r in releases if r not in needed and r.manifest not in spared)
+        wanted = set(spared)
+        for release in needed:
+            go_on()
+            wanted |= self._chunks(release)
         known = self.store.known_chunks(self.place)
         if not dry_run:
-            self._clear_manifests(doomed)
-            self._clear_chunks(sorted(known - wanted))
+            self._clear_manifests(doomed, go_on)
+            self._clear_chunks(sorted(known - wanted), go_on)
         return Pruned(releases=doomed, chunks=len(known - wanted), kept=len(known & wanted), dry_run=dry_run)
 
     def _chunks(self, release: Release) -> set[str]:
@@ -76,14 +89,15 @@ class Pruner:
             )
         return (*entry.index, *split_index(b"".join(found[place] for place in places)))
 
-    def _clear_manifests(self, releases: Iterable[Release]) -> None:
+    def _clear_manifests(self, releases: Iterable[Release], go_on: Callable[[], None]) -> None:
+        go_on()
         places = [topics.manifest(self.fleet, release.manifest) for release in releases]
         self.store.set_landmarks(self.place, instead_of=places)  # first: what is cleared is not lost
-        for place in places:
-            self.broker.publish(place, b"", retain=True)
+        self.broker.publish_many(((place, b"") for place in places), on_done=lambda _count: None)
 
-    def _clear_chunks(self, digests: Sequence[str]) -> None:
+    def _clear_chunks(self, digests: Sequence[str], go_on: Callable[[], None]) -> None:
         for start in range(0, len(digests), BATCH):
+            go_on()
             batch = digests[start : start + BATCH]
             places = [topics.chunk(self.fleet, digest) for digest in batch]
             self.store.forget_chunks(self.place, batch)  # first: a chunk too many is sent again, never one too few

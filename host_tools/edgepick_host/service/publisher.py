@@ -6,6 +6,7 @@ Rules:
 - A broker that holds no root document of the fleet, or lacks a landmark (the manifest of what it was given, or
   the last chunk of a publication that broke off), is new or has lost a part of its memory: it is given everything,
   whatever the store remembers.
+- What is under way is written down before a chunk is left out or sent, so that ``prune`` spares it.
 - A broker that holds another fleet's root document is never written to.
 - Where the broker's root document is older, everything that is still wanted is signed again.
 """
@@ -15,7 +16,8 @@ from dataclasses import dataclass
 
 from edgepick_host.core.release import AUTO, NONE, Wish, assign, assignment_of
 from edgepick_host.errors import InputFileError, StateError
-from edgepick_host.ports import Broker, HostStore, SignDocument
+from edgepick_host.ports import Broker, Clock, HostStore, SignDocument
+from edgepick_host.service.claims import publishing
 from edgepick_host.service.ledger import Ledger, OnTransfer
 from edgepick_host.service.prepare import Prepared, PreparedRelease, read_chunks
 from edgepick_host.service.succession import Succession
@@ -104,6 +106,7 @@ class Publisher:
         sign: Signs manifests and desired state.
         succession: Hands the broker over to the fleet's newest root document.
         targets: Whom to tell.
+        clock: Time.
         on_progress: Told after every acknowledged chunk.
     """
 
@@ -114,6 +117,7 @@ class Publisher:
     sign: SignDocument
     succession: Succession
     targets: Targets
+    clock: Clock
     on_progress: OnTransfer
 
     def publish(self, prepared: Prepared, activation: Activation, *, republish: bool = False) -> Publication:
@@ -123,17 +127,22 @@ class Publisher:
             UnreachableError: The broker went away; run it again.
             VerificationError: Another fleet of this name publishes to this broker.
             StateError: A device was never heard of, or the broker's root document is newer.
+            BusyError: ``prune`` is clearing this broker.
             InputFileError: ``activation`` names a variant that is not published.
         """
         wishes = self._wishes(prepared, activation)
         signed = [(r, envelope.pack(self.sign(DocumentType.MANIFEST, r.payload))) for r in prepared.releases]
-        outdated = self._check_memory(forget=republish)
-        known = self.store.known_chunks(self.place)
-        variants, size = _counted(prepared.releases, known), _new_bytes(prepared.releases, known)
-        self._send_chunks(prepared.releases, known, size)
-        self._send_manifests(signed)
-        self.succession.renew() if outdated else self.succession.publish_roots()
-        return _publication(prepared, self.fleet, variants, self.targets.tell(wishes), size)
+        needed = {digest for r in prepared.releases for digest in (r.digest, *_chunk_sizes(r))}
+        with publishing(self.store, self.clock, self.place, needed) as go_on:
+            outdated = self._check_memory(forget=republish)
+            known = self.store.known_chunks(self.place)
+            variants, size = _counted(prepared.releases, known), _new_bytes(prepared.releases, known)
+            self._send_chunks(prepared.releases, known, size)
+            go_on()
+            self._send_manifests(signed)
+            self.succession.renew() if outdated else self.succession.publish_roots()
+            told_targets = self.targets.tell(wishes)
+        return _publication(prepared, self.fleet, variants, told_targets, size)
 
     def _wishes(self, prepared: Prepared, activation: Activation) -> Mapping[Target, Wish]:
         check_activation(prepared, activation)

@@ -9,10 +9,8 @@ import pytest
 from edgepick_host import app
 from edgepick_host.errors import UnreachableError
 from edgepick_host.service.memory_check import what_is_lost
-from edgepick_wire import topics
-from edgepick_wire.manifest import parse_manifest
 from fakes.agent_process import until
-from fakes.host_site import FLEET, blob, variant, write_variants
+from fakes.host_site import FLEET, blob, missing_at, variant, write_variants
 
 CHUNK = 65536
 
@@ -47,21 +45,6 @@ def lose_power(broker) -> None:
     broker.start()
 
 
-def lacks(broker, site, manifest: str) -> set[str]:
-    """Return what a device would miss of a release: the manifest, its indexes, its chunks."""
-    with app.broker_of(site.settings(broker=broker.url)) as connection:
-        place = topics.manifest(FLEET, manifest)
-        signed = connection.retained([place])
-        if place not in signed:
-            return {place}
-        published = parse_manifest(signed[place].partition(b"\n")[2]).published
-        indexes = [topics.chunk(FLEET, digest) for form in published for digest in form.index]
-        found = connection.retained(indexes)
-        listed = b"".join(found.values()).hex()
-        chunks = [topics.chunk(FLEET, listed[at : at + 64]) for at in range(0, len(listed), 64)]
-        return {*indexes, *chunks} - {*found, *connection.retained(chunks)}
-
-
 def test_publishing_again_brings_back_what_a_crash_took(saving, site, edgepick):
     """What the broker had acknowledged after its last save, and lost, is sent again by the same command."""
     folders = {version: one_variant(site.folder / version, int(version)) for version in ("1", "2")}
@@ -70,13 +53,13 @@ def test_publishing_again_brings_back_what_a_crash_took(saving, site, edgepick):
     save(saving, first["manifest"])
     lost = edgepick(*command, "2", folders["2"]).json()["variants"][0]
     lose_power(saving)
-    missing = lacks(saving, site, lost["manifest"])
+    missing = missing_at(saving.url, site, lost["manifest"])
 
     again = edgepick(*command, "2", folders["2"]).json()["variants"][0]
 
     assert missing
     assert (again["manifest"], again["chunks_known"]) == (lost["manifest"], 0)
-    assert lacks(saving, site, again["manifest"]) == set()
+    assert missing_at(saving.url, site, again["manifest"]) == set()
     assert edgepick(*command, "2", folders["2"]).json()["bytes_sent"] == 0
 
 
@@ -99,7 +82,7 @@ def test_an_interrupted_publication_goes_on_at_a_broker_that_forgot_its_beginnin
 
     assert broken_off.code == 3
     assert done["chunks_known"] == 0
-    assert lacks(saving, site, done["manifest"]) == set()
+    assert missing_at(saving.url, site, done["manifest"]) == set()
 
 
 def test_the_service_names_what_a_crash_took(saving, site, edgepick):

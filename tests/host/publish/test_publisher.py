@@ -43,6 +43,7 @@ class Press:
             sign=sign,
             succession=succession_of(settings, self.broker, self.store),
             targets=targets,
+            clock=app.clock(),
             on_progress=self.progress.append,
         ).publish(prepared, activation, **more)
 

@@ -39,7 +39,7 @@ from edgepick_wire.messages import Birth, Desired, Presence, Report, Reported, T
 
 
 class SqlStore:
-    """Keeps :class:`edgepick_host.ports.Store` and :class:`edgepick_host.ports.ChunkLedger`.
+    """Keeps :class:`edgepick_host.ports.HostStore`.
 
     Args:
         url: SQLAlchemy URL; ``sqlite://`` alone is a database in memory.
@@ -348,6 +348,28 @@ class SqlStore:
         """Make topics landmarks of ``broker``, and others no longer; what is in both becomes one."""
         with self._write() as connection:
             writes.set_landmarks(connection, broker, topics, instead_of)
+
+    def begin_publication(self, name: str, broker: str, digests: Collection[str], *, until: float) -> None:
+        """Remember that a publication to ``broker`` needs these manifests and chunks (SHA-256 in hexadecimal)."""
+        row = {"broker": broker, "digests": bytes.fromhex("".join(digests)), "expires_at": until}
+        with self._write() as connection:
+            connection.execute(tables.publication.insert().values(name=name, **row))
+
+    def extend_publication(self, name: str, *, until: float) -> bool:
+        """Have a publication last longer; ``False`` if it has ended, or was found to have run out."""
+        its = tables.publication.c.name == name
+        with self._write() as connection:
+            return connection.execute(tables.publication.update().where(its).values(expires_at=until)).rowcount > 0
+
+    def end_publication(self, name: str) -> None:
+        """Forget a publication."""
+        with self._write() as connection:
+            connection.execute(tables.publication.delete().where(tables.publication.c.name == name))
+
+    def being_published(self, broker: str, *, now: float) -> frozenset[str]:
+        """Return everything that publications to ``broker`` need; those that have run out are forgotten."""
+        with self._write() as connection:
+            return writes.being_published(connection, broker, now)
 
     @contextlib.contextmanager
     def _write(self) -> Iterator[Connection]:

@@ -111,6 +111,14 @@ landmark = sa.Table(
     sa.Column("broker", sa.Text, primary_key=True),
     sa.Column("topic", sa.Text, primary_key=True),
 )
+publication = sa.Table(
+    "publication",
+    TABLES,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("broker", sa.Text, nullable=False),
+    sa.Column("digests", Bytes, nullable=False),
+    sa.Column("expires_at", sa.Float, nullable=False),
+)
 
 audit = sa.Table(
     "audit",
@@ -193,11 +201,17 @@ def _landmarks(connection: Connection) -> None:
     landmark.create(connection)
 
 
+def _publications(connection: Connection) -> None:
+    """Version 6: what publications under way need is not cleared."""
+    publication.create(connection)
+
+
 MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     _searchable_devices,
     _members_apart,
     _reports_by_age,
     _landmarks,
+    _publications,
 )
 """Step ``n`` brings a database of version ``n + 1`` to ``n + 2``; an empty one is made as the newest."""
 

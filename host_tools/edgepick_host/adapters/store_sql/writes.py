@@ -118,6 +118,15 @@ def set_landmarks(connection: Connection, broker: str, topics: Collection[str], 
             connection.execute(tables.landmark.insert().values(**key))
 
 
+def being_published(connection: Connection, broker: str, now: float) -> frozenset[str]:
+    """Return what publications to a broker need; those that have run out are gone."""
+    publication = tables.publication.c
+    its = publication.broker == broker
+    connection.execute(tables.publication.delete().where(its, publication.expires_at <= now))
+    found = list(connection.scalars(sa.select(publication.digests).where(its)))
+    return frozenset(digests[at : at + 32].hex() for digests in found for at in range(0, len(digests), 32))
+
+
 def report_row(report: Report, at: float) -> dict[str, Any]:
     """Return the columns of a report, except its position."""
     part = report.measurement or report.install or report.incident or report.shadow
