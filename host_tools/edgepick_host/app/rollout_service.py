@@ -81,7 +81,9 @@ def start_rollout(settings: HostSettings, model: str, plan: Plan, *, replace_run
     Raises:
         StateError: Nothing of this kind was published, or another rollout of the model has not ended, and is not to
             be replaced.
+        ConfigError: The plan holds what no document can.
     """
+    campaigns.check_readable(plan)
     detail = ("replacing what runs: " if replace_running else "") + codec.encode_document(plan).decode()
     with store_of(settings) as store, audited_here(store, clock(), "rollout.start", model, detail):
         checked = campaigns.checked_plan(store, model, plan)

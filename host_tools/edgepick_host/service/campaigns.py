@@ -97,7 +97,7 @@ def checked_plan(store: Store, model: str, plan: Plan) -> Plan:
         StateError: Nothing of this model, version, profile or variant was published, or no device would accept it.
         ConfigError: It holds what no document can.
     """
-    _check_readable(plan)
+    check_readable(plan)
     releases = store.releases(model)
     if not releases:
         models = ", ".join(sorted({r.model for r in store.releases()})) or "none"
@@ -116,8 +116,12 @@ def checked_plan(store: Store, model: str, plan: Plan) -> Plan:
     return plan
 
 
-def _check_readable(plan: Plan) -> None:
-    """Refuse a plan that could be stored and never read again, by anybody: a number or a text beyond all limits."""
+def check_readable(plan: Plan) -> None:
+    """Refuse a plan that could be stored and never read again, by anybody: a number or a text beyond all limits.
+
+    Raises:
+        ConfigError: It is one; the text names the field.
+    """
     try:
         codec.decode_document(Plan, codec.encode_document(plan))
     except WireError as error:

@@ -72,6 +72,25 @@ def test_a_dry_run_says_what_a_comparison_between_devices_could_show(fleet, edge
     assert (wrong.code, "arms are drawn by lot" in wrong.err) == (2, True)
 
 
+def test_nothing_is_asked_of_a_rollout_after_its_abort(fleet, edgepick):
+    """Without a service the abort waits for one; pause and resume are refused meanwhile, with the reason."""
+    started = json.loads(edgepick("rollout", "start", "digits", "--no-wait", "--json").out)["id"]
+
+    done = [edgepick("rollout", action, started) for action in ("pause", "abort", "pause", "resume", "abort")]
+
+    assert [each.code for each in done] == [0, 0, 1, 1, 0]
+    assert "was asked to abort and cannot be asked to resume" in done[3].err
+
+
+@pytest.mark.parametrize("flags", [("--canary", str(2**63)), ("--variant", "\udcff"), ("--deadline", "9" * 400 + "s")])
+def test_a_plan_that_no_document_can_hold_is_refused(fleet, edgepick, flags):
+    """Stored, it could never be read again; so nothing is, and the next command finds everything as it was."""
+    done = edgepick("rollout", "start", "digits", "--no-wait", *flags)
+
+    assert done.code == 2
+    assert edgepick("rollout", "status", "--all", "--json").out.strip() == "[]"
+
+
 @pytest.mark.parametrize("option", ["--tolerated", "--alpha"])
 @pytest.mark.parametrize("value", ["0.0000001", "0.00001%"])
 def test_a_share_that_is_as_good_as_none_is_refused(fleet, edgepick, option, value):
