@@ -67,10 +67,3 @@ def wait_for(process, state: RunnerState):
         return seen if seen.state is state else None
 
     return until(look, f"runner {state}")
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -22,7 +22,8 @@ from edgepick_agent.runner import oip, serve
 from edgepick_agent.runner.endpoint import Service
 from edgepick_agent.runner.pool import FullError, Pool, WaitedError
 from edgepick_wire.manifest import ModelFormat, RuntimeChoice, RuntimeName
-from fakes.runner_outside import PATIENCE_SECONDS, UnixHttp, ask, free_port, until
+from fakes.free_ports import free_port
+from fakes.runner_outside import PATIENCE_SECONDS, UnixHttp, ask, until
 from fakes.runtime import FakeSession
 
 INT8 = TensorSpec(name="a", shape=(1, 4), dtype="int8", scale=0.5, zero_point=-10)

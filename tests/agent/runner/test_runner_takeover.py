@@ -12,7 +12,8 @@ from pathlib import Path
 from edgepick_agent.adapters.runner_look import is_stopped
 from edgepick_agent.client import Client
 from edgepick_agent.core.runner_spec import RunnerMode, RunnerState
-from fakes.runner_outside import PATIENCE_SECONDS, UnixHttp, free_port, is_gone, until, wait_for
+from fakes.free_ports import free_port
+from fakes.runner_outside import PATIENCE_SECONDS, UnixHttp, is_gone, until, wait_for
 from fakes.runtime_models import digits_image
 from fakes.swapping import Swapping, ask_while_swapping
 
