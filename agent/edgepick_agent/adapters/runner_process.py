@@ -44,6 +44,8 @@ MODULE = "edgepick_agent.runner"
 MAX_LOG_BYTES = 256 * 1024
 LOG_TAIL_BYTES = 4096
 LEAST_SILENCE_SECONDS = 2.0
+LEAST_SILENT_LOOKS = 3
+"""Between two looks the whole machine may have stood still; then the third finds the runner at work again."""
 PROBE_SECONDS = 60.0
 LOOPBACK = "127.0.0.1"
 BACKLOG = 128
@@ -246,6 +248,7 @@ class Process:
         self._clock = clock
         self._since = clock.monotonic()
         self._silent_since: float | None = None
+        self._silent_looks = 0
         self._ready = False
         self._any_good = False
         self._beyond_help = False
@@ -338,8 +341,9 @@ class Process:
     def _silent(self, now: float, limit: float, why: str, meanwhile: RunnerState) -> tuple[RunnerState, str]:
         # From the first look that finds it so, not from the last good one: it may be the agent that was held up.
         if self._silent_since is None:
-            self._silent_since = now
-        if now - self._silent_since > limit:
+            self._silent_since, self._silent_looks = now, 0
+        self._silent_looks += 1
+        if now - self._silent_since > limit and self._silent_looks >= LEAST_SILENT_LOOKS:
             return RunnerState.HUNG, why
         return meanwhile, self._lacking() if self._ready else ""
 

@@ -33,6 +33,14 @@ def clocked(tmp_path: Path):
         process.stop(grace_seconds=0)
 
 
+def seen_after(seconds, process, clock):
+    """Return what a runner looks like after a time in which the agent has looked once more."""
+    clock.time += seconds / 2
+    process.observe()
+    clock.time += seconds / 2
+    return process.observe()
+
+
 def test_a_stopped_server_is_hung_after_a_while(clocked, spec):
     """SIGSTOP is bridged for two seconds, then the runner is hung; SIGCONT brings it back."""
     start, clock = clocked
@@ -42,8 +50,7 @@ def test_a_stopped_server_is_hung_after_a_while(clocked, spec):
     until(lambda: is_stopped(process.pid), "stopped")
 
     at_once = process.observe()
-    clock.time += 2.1
-    later = process.observe()
+    later = seen_after(2.1, process, clock)
     os.kill(process.pid, signal.SIGCONT)
 
     assert at_once.state is RunnerState.READY
@@ -59,10 +66,10 @@ def test_a_stopped_measurement_is_hung_after_a_while(clocked, spec):
     until(lambda: is_stopped(process.pid), "stopped")
 
     at_once = process.observe()
-    clock.time += 2.1
+    later = seen_after(2.1, process, clock)
 
     assert at_once.state is RunnerState.READY
-    assert process.observe().state is RunnerState.HUNG
+    assert later.state is RunnerState.HUNG
 
 
 def test_a_measurement_beyond_its_deadline_is_hung(clocked, spec):
@@ -72,12 +79,11 @@ def test_a_measurement_beyond_its_deadline_is_hung(clocked, spec):
 
     clock.time += 1e6
     first = process.observe()
-    clock.time += 2.1
-    second = process.observe()
+    late = seen_after(2.1, process, clock)
 
     assert first.state is RunnerState.READY
-    assert second.state is RunnerState.HUNG
-    assert "did not end within" in second.detail
+    assert late.state is RunnerState.HUNG
+    assert "did not end within" in late.detail
 
 
 @pytest.mark.parametrize("said", [None, Health(live=True, ready=False)], ids=["silent", "not ready"])
@@ -90,8 +96,7 @@ def test_a_server_that_does_not_get_ready_is_hung(clocked, spec, monkeypatch, sa
     early = process.observe()
     clock.time += 5.1
     first = process.observe()
-    clock.time += 2.1
-    late = process.observe()
+    late = seen_after(2.1, process, clock)
 
     assert (early.state, first.state) == (RunnerState.STARTING, RunnerState.STARTING)
     assert late.state is RunnerState.HUNG
@@ -106,10 +111,8 @@ def test_a_silent_server_is_given_the_time_of_one_inference(clocked, spec, monke
     monkeypatch.setattr(process._probe, "look", lambda: None)
 
     process.observe()
-    clock.time += 9
-    bridged = process.observe().state
-    clock.time += 2
-    late = process.observe()
+    bridged = seen_after(9, process, clock).state
+    late = seen_after(2, process, clock)
 
     assert bridged is RunnerState.READY
     assert (late.state, late.detail) == (RunnerState.HUNG, "no answer to its health check for 10 s")
@@ -129,6 +132,22 @@ def test_an_agent_that_was_held_up_does_not_blame_its_runner(clocked, spec, monk
         seen.append(process.observe().state)
 
     assert seen == [RunnerState.READY] * 3
+
+
+def test_a_machine_that_stood_still_between_two_looks_blames_nobody(clocked, spec, monkeypatch):
+    """The runner has had no time to answer when the agent looks again first: it is given one more look."""
+    start, clock = clocked
+    process = start(spec, RunnerMode.SERVE)
+    wait_for(process, RunnerState.READY)
+    answer = until(process._probe.look, "an answer")
+    seen = []
+
+    for said in (None, None, answer, None, None):
+        monkeypatch.setattr(process._probe, "look", lambda said=said: said)
+        seen.append(process.observe().state)
+        clock.time += 3600
+
+    assert seen == [RunnerState.READY] * 5
 
 
 @pytest.mark.parametrize("said", [None, Health(live=True, ready=False)], ids=["no word yet", "an old word"])
