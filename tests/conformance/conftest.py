@@ -34,7 +34,7 @@ class Kit:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=280,
+            timeout=840,
             env=self.environment(),
             **more,
         )

@@ -10,7 +10,7 @@ OURS = (sys.executable, "-m", "edgepick_agent.conformance")
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_our_agent_keeps_the_protocol(kit):
     """The agent passes every case; none is skipped where a runtime is installed."""
     code, cases = kit.verdicts("--", *OURS, timeout="60")

@@ -3,7 +3,10 @@
 import contextlib
 import socket
 import threading
+from collections.abc import Iterator
 from types import SimpleNamespace
+
+import pytest
 
 from fakes.free_ports import free_port
 from integration.tls_plant import TlsBroker, TlsHost, tls_lines
@@ -94,6 +97,20 @@ class Site:
         here = SimpleNamespace(url=f"mqtts://localhost:{self.port}", root=self.host.root)
         state = self.host.folder.parent / name  # short: sockets lie in it
         return Device(folder.parent, here, name, state=state, broker=tls_lines(folder))
+
+    @contextlib.contextmanager
+    def unless_stuck(self) -> Iterator[None]:
+        """Skip a test that fails because mosquitto itself is in an endless loop.
+
+        2.0.11 with a bridge now and then never returns from its ``keepalive__check`` when the uplink is back: it uses
+        all of a processor, serves nobody and heeds no SIGTERM.
+        """
+        try:
+            yield
+        except AssertionError:
+            if self.broker.is_stuck():
+                pytest.skip("the site's mosquitto is in an endless loop of its own")
+            raise
 
     def close(self) -> None:
         """End the broker and the uplink."""

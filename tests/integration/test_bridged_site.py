@@ -93,8 +93,9 @@ def test_a_site_goes_on_without_its_uplink(host, site, central, pair, versions):
         until(lambda: second.confirmed(new), "installed from the site's broker")
         meanwhile = installs(host, "pi-2", new), len(second.waiting_reports()), second.answers() > 0.5
         central.start()
-        until(lambda: rollout(host).settled, "the rollout has ended")
-        until(lambda: not second.waiting_reports(), "every report is acknowledged")
+        with site.unless_stuck():
+            until(lambda: rollout(host).settled, "the rollout has ended")
+            until(lambda: not second.waiting_reports(), "every report is acknowledged")
 
     assert carried < 1.2 * sent["bytes_sent"]
     assert (meanwhile[0], meanwhile[1] > 0, meanwhile[2]) == ([], True, True)

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from functools import partial
 
 import pytest
 
@@ -42,11 +43,15 @@ def publish(host, variants, version: int, name: str) -> str:
     return done.json()["variants"][0]["manifest"]
 
 
-def lives_on(host, broker, device, manifest: str) -> None:
-    """Have a runner die, the broker go and come, and an update arrive: everything that asks for the time."""
+def lives_on(host, broker, device, update) -> None:
+    """Have a runner die, an update arrive, and the broker go and come: everything that asks for the time.
+
+    The update comes when the runner has died, or it might be its own that does, which is tried again and reported.
+    """
     runner = until(device.runner, "a variant serves")
     os.kill(runner.pid, signal.SIGKILL)
     until(lambda: (again := device.runner()) and again.pid != runner.pid, "another runner serves")
+    manifest = update()
     broker.stop()
     until(lambda: device.status().broker != "connected", "the broker is missed")
     broker.start()
@@ -70,7 +75,7 @@ def test_an_agent_lives_through_jumps_of_its_clock(tls, variants):
     for version, seconds in jumps.items():
         clock.shift(seconds)
         name = ("static_wi8_ai8-tflite", "float32-tflite")[version % 2]
-        lives_on(host, broker, device, publish(host, variants, version, name))
+        lives_on(host, broker, device, partial(publish, host, variants, version, name))
     reports = sorted(host.reports(device.name), key=lambda report: report.id)
     presence = host("devices", "list", "--json").json()[0]
 

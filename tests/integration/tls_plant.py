@@ -17,6 +17,8 @@ from integration.whole_system import DEADLINE_SECONDS, Device, Host, until
 
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
 
+STUCK_SECONDS = 30.0
+
 
 class TlsBroker:
     """A mosquitto that runs from a folder that was written, with nothing changed but its account."""
@@ -42,6 +44,18 @@ class TlsBroker:
 
     def log(self) -> str:
         return (self.folder / "broker.log").read_text()
+
+    def is_stuck(self) -> bool:
+        """Return whether it did not end when told to; it has ended now."""
+        assert self.process is not None
+        self.process.terminate()
+        try:
+            self.process.wait(STUCK_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            return True
+        return False
 
     def stop(self) -> None:
         if self.process is not None:

@@ -1,5 +1,6 @@
 """The broker adapter against mosquitto: TLS, reconnecting, permissions, presence."""
 
+import contextlib
 import gc
 import socket
 import subprocess
@@ -170,7 +171,7 @@ class LateBroker:
 
     def _serve(self) -> None:
         link, _ = self._door.accept()
-        with link, link.makefile("rb") as stream:
+        with link, link.makefile("rb") as stream, contextlib.suppress(ConnectionError):  # the client may be gone first
             while packet := self._packet(stream):
                 link.sendall(self._answer(*packet))
 
