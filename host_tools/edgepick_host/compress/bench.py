@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from edgepick_host.compress.dataset import Dataset, FloatArray, check_fits, load_dataset
 from edgepick_host.compress.golden import choose_golden
-from edgepick_host.compress.quality import Labels, answers, middle_of
+from edgepick_host.compress.quality import accuracy, answers, middle_of
 from edgepick_host.compress.request import CompressRequest, Say
 from edgepick_host.compress.source import SourceModel, describe, load_sources, reference_outputs
 from edgepick_host.compress.task_source import check_same_network, task_models
@@ -45,20 +45,15 @@ class Bench:
         return self.evaluation.subset(self.golden)
 
     @property
-    def float_answers(self) -> Labels:
-        """The float model's answers to the evaluation samples, ``[N]``."""
-        return answers(self.reference, middle_of(self.reference))
-
-    @property
     def float_right(self) -> int | None:
         """Evaluation samples that the float model answers as labelled; ``None`` without labels."""
         labels = self.evaluation.labels
-        return None if labels is None else int((self.float_answers == labels).sum())
+        return None if labels is None else int((answers(self.reference, middle_of(self.reference)) == labels).sum())
 
     @property
     def float_accuracy(self) -> float | None:
         """The share of them (0..1); ``None`` without labels."""
-        return None if self.float_right is None else self.float_right / len(self.evaluation)
+        return accuracy(self.reference, self.evaluation.labels, middle_of(self.reference))
 
     @property
     def float_wrong(self) -> int:
@@ -68,8 +63,8 @@ class Bench:
     @property
     def limit(self) -> float:
         """The largest loss that is tolerated, in share, absolute."""
-        asked, accuracy = self.request.max_accuracy_drop, self.float_accuracy
-        return asked if not self.request.relative or accuracy is None else asked * accuracy
+        asked, found = self.request.max_accuracy_drop, self.float_accuracy
+        return asked if not self.request.relative or found is None else asked * found
 
     def facts_of(self, model: bytes, model_format: ModelFormat) -> ModelFacts:
         """Return the facts of a model that was made from the float model."""

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import platform
+import stat
 import tempfile
 import time
 from collections.abc import Mapping
@@ -115,13 +116,15 @@ class Cache:
         for path in [] if self._folder is None else self._folder.glob("??/*"):
             with suppress(FileNotFoundError):  # another run dropped it, or has just finished writing it
                 found = path.stat()
-                if path.is_file() and (path.name[:1] != _UNFINISHED or _age_seconds(found) > ABANDONED_SECONDS):
+                if _is_entry(path.name, found):
                     entries.append((path, found))
         return entries
 
 
-def _age_seconds(found: os.stat_result) -> float:
-    return time.time() - found.st_mtime
+def _is_entry(name: str, found: os.stat_result) -> bool:
+    """Return whether a file is an entry, or what a killed run left of one."""
+    being_written = name.startswith(_UNFINISHED) and time.time() - found.st_mtime <= ABANDONED_SECONDS
+    return stat.S_ISREG(found.st_mode) and not being_written
 
 
 def key_of_work(kind: str, facts: Mapping[str, object]) -> str:

@@ -31,9 +31,9 @@ def middle_of(reference: FloatArray) -> float:
     return middle if reference.min() <= middle < reference.max() else float(np.median(reference))
 
 
-def accuracy(outputs: FloatArray, labels: Labels | None) -> float | None:
-    """Return the share answered as labelled; ``None`` without labels."""
-    return None if labels is None else float(np.mean(answers(outputs) == labels))
+def accuracy(outputs: FloatArray, labels: Labels | None, middle: float | None = None) -> float | None:
+    """Return the share answered as labelled; ``None`` without labels. ``middle`` as in :func:`answers`."""
+    return None if labels is None else float(np.mean(answers(outputs, middle) == labels))
 
 
 def agreement(outputs: FloatArray, reference: FloatArray) -> float:

@@ -120,8 +120,8 @@ def check_answers(path: Path, function: str, module: nn.Module, x: Tensor) -> Te
     return found
 
 
-def check_same_shape(path: Path, function: str, given: Tensor, found: Any) -> Tensor:
-    """Return what a function made of a batch.
+def check_same_shape(path: Path, function: str, given: Tensor, found: Any) -> None:
+    """Refuse what a function made of a batch if its shape is another.
 
     Raises:
         InputFileError: It is no tensor of the batch's shape.
@@ -130,7 +130,6 @@ def check_same_shape(path: Path, function: str, given: Tensor, found: Any) -> Te
         expected = list(given.shape)
         raise wrong(path, function, f"answers with {_described(found)} to x of shape {expected}; "
                     f"a tensor {expected} is expected")  # fmt: skip
-    return found
 
 
 def _described(found: Any) -> str:
