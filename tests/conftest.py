@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from fakes.free_ports import free_port
+from fakes.processes import ended
 
 if TYPE_CHECKING:
     from fakes.postgresql import PostgreSql
@@ -75,12 +76,7 @@ class Broker:
 
     def stop(self) -> None:
         if self.process is not None and self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+            ended(self.process, STOP_SECONDS)
         self.process = None
 
 

@@ -13,6 +13,7 @@ from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
 from fakes.free_ports import free_port
+from fakes.processes import ended
 from integration.whole_system import DEADLINE_SECONDS, Device, Host, until
 
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
@@ -48,14 +49,7 @@ class TlsBroker:
     def is_stuck(self) -> bool:
         """Return whether it did not end when told to; it has ended now."""
         assert self.process is not None
-        self.process.terminate()
-        try:
-            self.process.wait(STUCK_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-            return True
-        return False
+        return not ended(self.process, STUCK_SECONDS)
 
     def stop(self) -> None:
         if self.process is not None:

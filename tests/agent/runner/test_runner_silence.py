@@ -41,6 +41,16 @@ def seen_after(seconds, process, clock):
     return process.observe()
 
 
+def states_hourly(process, clock, monkeypatch, answers):
+    """Return what a runner is found to be at looks that are an hour apart, by what it answers at each."""
+    seen = []
+    for answer in answers:
+        monkeypatch.setattr(process._probe, "look", lambda answer=answer: answer)
+        clock.time += 3600
+        seen.append(process.observe().state)
+    return seen
+
+
 def test_a_stopped_server_is_hung_after_a_while(clocked, spec):
     """SIGSTOP is bridged for two seconds, then the runner is hung; SIGCONT brings it back."""
     start, clock = clocked
@@ -124,12 +134,8 @@ def test_an_agent_that_was_held_up_does_not_blame_its_runner(clocked, spec, monk
     process = start(spec, RunnerMode.SERVE)
     wait_for(process, RunnerState.READY)
     answer = until(process._probe.look, "an answer")
-    seen = []
 
-    for said in (None, answer, None):
-        monkeypatch.setattr(process._probe, "look", lambda said=said: said)
-        clock.time += 3600
-        seen.append(process.observe().state)
+    seen = states_hourly(process, clock, monkeypatch, (None, answer, None))
 
     assert seen == [RunnerState.READY] * 3
 
@@ -140,12 +146,8 @@ def test_a_machine_that_stood_still_between_two_looks_blames_nobody(clocked, spe
     process = start(spec, RunnerMode.SERVE)
     wait_for(process, RunnerState.READY)
     answer = until(process._probe.look, "an answer")
-    seen = []
 
-    for said in (None, None, answer, None, None):
-        monkeypatch.setattr(process._probe, "look", lambda said=said: said)
-        seen.append(process.observe().state)
-        clock.time += 3600
+    seen = states_hourly(process, clock, monkeypatch, (None, None, answer, None, None))
 
     assert seen == [RunnerState.READY] * 5
 

@@ -67,6 +67,14 @@ def failing(error: Exception):
     return lambda _: run
 
 
+def tried_twice(material: Material, folder: Path, passes):
+    """Return a job's result with these passes, then with the right ones, and how many the second try remembered."""
+    (first,) = laboratory(material, folder, passes).results([job("float16")], "")
+    again = laboratory(material, folder)
+    (second,) = again.results([job("float16")], "")
+    return first, second, again.remembered
+
+
 @pytest.mark.parametrize(
     "error",
     [
@@ -81,28 +89,24 @@ def failing(error: Exception):
 )
 def test_what_the_machine_failed_is_tried_again(material, tmp_path, error):
     """However an engine wraps it, the candidate falls with the reason this time, and is made the next time."""
-    (first,) = laboratory(material, tmp_path, failing(error)).results([job("float16")], "")
-    again = laboratory(material, tmp_path)
-    (second,) = again.results([job("float16")], "")
+    first, second, remembered = tried_twice(material, tmp_path, failing(error))
 
     assert isinstance(first, Crashed)
     assert first.reason
     assert isinstance(second, Made)
     assert second.model
-    assert again.remembered == 0
+    assert remembered == 0
 
 
 @pytest.mark.parametrize("error", [wrapped(ValueError("no rule for LSTM")), KeyError("axis")], ids=repr)
 def test_what_the_model_failed_is_remembered(material, tmp_path, error):
     """A refusal that would only come again is not computed again."""
-    (first,) = laboratory(material, tmp_path, failing(error)).results([job("float16")], "")
-    again = laboratory(material, tmp_path)
-    (second,) = again.results([job("float16")], "")
+    first, second, remembered = tried_twice(material, tmp_path, failing(error))
 
     assert isinstance(first, Made)
     assert first.failure
     assert second == first
-    assert again.remembered == 1
+    assert remembered == 1
 
 
 @pytest.mark.parametrize("recipe", ["float16", "static_wi8_ai8", "clean.float32"])
